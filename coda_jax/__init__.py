@@ -1,0 +1,9 @@
+"""CoDA-Nets in JAX: image classifiers whose every logit is exactly a sum of contributions from the input's pixels."""
+
+from coda_jax import contributions as contributions
+from coda_jax.encoding import add_inverse as add_inverse
+from coda_jax.errors import InputError as InputError
+from coda_jax.linear_map import LinearMap as LinearMap
+from coda_jax.models import CoDANet as CoDANet
+
+__version__ = "0.1.0"

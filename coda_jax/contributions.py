@@ -1,0 +1,171 @@
+"""What each input value contributes to a logit, exactly, from the weights that the forward pass computed.
+
+A CoDA-Net is a matrix `W(x)` for each input `x` (paper, equation 7): `logit_c - b₀ = Σ_i W(x)[c, i]·x_i`. The terms
+of the sum are the contributions. They follow from one forward pass and the transposes of its layers' maps, without
+differentiation; a gradient would differentiate the weights as well, and give other maps.
+
+All functions take a `CoDANet`, its variables and encoded inputs [N, H, W, C], and agree on:
+
+    targets: None for the predicted class (T = 1), "all" for every class (T = K), whole numbers [N] (T = 1) or [N, T].
+        A class that does not exist raises InputError; under `jax.jit`, where values are not known, its result is zero.
+    chunk_size: explain so many examples at a time, which bounds the memory; None for all at once.
+
+Inputs that are not floating-point [N, H, W, 6] in [0, 1] raise InputError (their range is not looked at when traced).
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from coda_jax.encoding import check_pixels
+from coda_jax.errors import InputError
+from coda_jax.models import CoDANet
+
+Targets = jax.Array | np.ndarray | str | None
+
+
+def contributions(
+    model: CoDANet,
+    variables: Mapping[str, Any],
+    inputs: jax.Array,
+    targets: Targets = None,
+    *,
+    chunk_size: int | None = None,
+) -> jax.Array:
+    """Contribution of every input value to the targets' logits.
+
+    Args:
+        model: the network.
+        variables: its parameters, as from `model.init`.
+        inputs: [N, H, W, 6].
+        targets: see the module.
+        chunk_size: see the module.
+
+    Returns:
+        [N, T, H, W, 6]; the sum over the last three axes is `logit - logit_bias`.
+
+    Raises:
+        InputError: see the module.
+    """
+    return layer_contributions(model, variables, inputs, targets, 0, chunk_size=chunk_size)
+
+
+def layer_contributions(
+    model: CoDANet,
+    variables: Mapping[str, Any],
+    inputs: jax.Array,
+    targets: Targets = None,
+    layer: int = 0,
+    *,
+    chunk_size: int | None = None,
+) -> jax.Array:
+    """Contribution of every value of one layer's input to the targets' logits.
+
+    Args:
+        model: the network.
+        variables: its parameters.
+        inputs: [N, H, W, 6].
+        targets: see the module.
+        layer: from 0, whose input is the image, to the number of layers, for the input of the head.
+        chunk_size: see the module.
+
+    Returns:
+        [N, T, Hl, Wl, Cl] in the space of that layer's input; sums to `logit - logit_bias` at every layer.
+
+    Raises:
+        InputError: see the module; or a layer that does not exist.
+    """
+    rows, layer_inputs = _explain(model, variables, inputs, targets, layer, chunk_size)
+    return rows * layer_inputs[:, None]
+
+
+def linear_weights(
+    model: CoDANet,
+    variables: Mapping[str, Any],
+    inputs: jax.Array,
+    targets: Targets = None,
+    *,
+    chunk_size: int | None = None,
+) -> jax.Array:
+    """The targets' rows of the network's matrix `W(x)`; arguments and shapes as for `contributions`."""
+    return _explain(model, variables, inputs, targets, 0, chunk_size)[0]
+
+
+def contribution_map(contributions: jax.Array) -> jax.Array:
+    """Contribution of every pixel, the sum over its channels: [N, T, H, W, C] -> [N, T, H, W]."""
+    return jnp.sum(contributions, axis=-1)
+
+
+def _explain(
+    model: CoDANet,
+    variables: Mapping[str, Any],
+    inputs: jax.Array,
+    targets: Targets,
+    layer: int,
+    chunk_size: int | None,
+) -> tuple[jax.Array, jax.Array]:
+    """The targets' rows of the map from `layer` on, [N, T, Hl, Wl, Cl], and that layer's input [N, Hl, Wl, Cl]."""
+    check_pixels("inputs", inputs, channels=6)
+    if not 0 <= layer <= len(model.channels):
+        raise InputError(f"layer must be from 0 to {len(model.channels)}, not {layer}")
+    if chunk_size is not None and chunk_size < 1:
+        raise InputError(f"chunk_size must be at least 1, not {chunk_size}")
+    targets = _checked_targets(targets, inputs.shape[0], model.channels[-1])
+    return _rows(model, layer, chunk_size, variables, inputs, targets)
+
+
+def _checked_targets(targets: Targets, examples: int, classes: int) -> jax.Array | None:
+    """The targets as whole numbers [N, T], or None for the predicted class."""
+    if targets is None:
+        return None
+    if isinstance(targets, str):
+        if targets != "all":
+            raise InputError(f'targets must be None, "all", or class numbers, not "{targets}"')
+        return jnp.broadcast_to(jnp.arange(classes), (examples, classes))
+    if not isinstance(targets, jax.Array):
+        targets = np.asarray(targets)
+    if not jnp.issubdtype(targets.dtype, jnp.integer) or targets.ndim not in (1, 2) or targets.shape[0] != examples:
+        raise InputError(
+            f"targets must be whole numbers of shape [{examples}] or [{examples}, T], "
+            f"not {targets.dtype} {list(targets.shape)}"
+        )
+    if not isinstance(targets, jax.core.Tracer):
+        outside = np.asarray(targets)[(targets < 0) | (targets >= classes)]
+        if outside.size:
+            raise InputError(f"target {outside[0]} is not a class: classes go from 0 to {classes - 1}")
+    return targets.reshape(examples, -1)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _rows(
+    model: CoDANet,
+    layer: int,
+    chunk_size: int | None,
+    variables: Mapping[str, Any],
+    inputs: jax.Array,
+    targets: jax.Array | None,
+) -> tuple[jax.Array, jax.Array]:
+    def explain(inputs: jax.Array, targets: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+        (logits, linear_map), sown = model.apply(
+            variables, inputs, method="decompose", mutable=["intermediates"]
+        )
+        if targets is None:
+            targets = jnp.argmax(logits, axis=-1)[:, None]
+        one_hot = jax.nn.one_hot(targets, logits.shape[-1], dtype=logits.dtype)
+        return linear_map[layer:].transpose(one_hot), sown["intermediates"]["layer_inputs"][layer]
+
+    # TPUs and some GPUs would otherwise multiply in fewer bits, and the sums would no longer be exact.
+    with jax.default_matmul_precision("highest"):
+        if chunk_size is None:
+            return explain(inputs, targets)
+
+        def explain_one(example: tuple[jax.Array, jax.Array | None]) -> tuple[jax.Array, jax.Array]:
+            one = jax.tree.map(lambda array: array[None], example)
+            return jax.tree.map(lambda array: array[0], explain(*one))
+
+        return lax.map(explain_one, (inputs, targets), batch_size=chunk_size)

@@ -1,0 +1,113 @@
+"""Checkpoints of the authors' PyTorch implementation (github.com/moboehle/CoDA-Nets)."""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from coda_jax.errors import InputError
+from coda_jax.models import LOGIT_BIAS, CoDANet
+
+_NAME = re.compile(r"(?:module\.)?(\d+)\.weight_mod\.weighting_f\.(0\.weight|1\.weight|1\.bias)")
+
+
+def load_checkpoint(
+    path_or_mapping: str | os.PathLike | Mapping[str, Any],
+    strides: Sequence[int],
+    paddings: Sequence[int],
+    norm: str = "sq",
+    temperature: float = 1000.0,
+    logit_bias: float = LOGIT_BIAS,
+) -> tuple[CoDANet, dict[str, Any]]:
+    """A published PyTorch checkpoint as a network of ours.
+
+    Channels, ranks and kernel sizes follow from the arrays' shapes; what the file does not hold is to be given.
+
+    Args:
+        path_or_mapping: a `.pkl` file, which needs PyTorch and is read with `weights_only=True`; or a mapping from the
+            checkpoint's names (`0.weight_mod.weighting_f.0.weight`, ..., with or without the prefix `module.`) to
+            arrays, which does not.
+        strides, paddings: of each layer, in pixels.
+        norm: "sq" or "l2".
+        temperature: T of the trained network.
+        logit_bias: b₀ of the trained network.
+
+    Returns:
+        (the network, its variables in float32).
+
+    Raises:
+        InputError: a missing or unreadable file, names or shapes that are not those of a CoDA-Net, or numbers of
+            strides or paddings that are not that of the layers.
+        ModuleNotFoundError: a path is given and PyTorch is not installed.
+    """
+    if isinstance(path_or_mapping, Mapping):
+        arrays = path_or_mapping
+    else:
+        arrays = _read(path_or_mapping)
+    layers: dict[int, dict[str, np.ndarray]] = {}
+    for name, array in arrays.items():
+        match = _NAME.fullmatch(name)
+        if match is None:
+            raise InputError(
+                f"the checkpoint holds {name!r}, which is no parameter of a CoDA-Net: "
+                "names are like 0.weight_mod.weighting_f.0.weight"
+            )
+        layers.setdefault(int(match[1]), {})[match[2]] = np.asarray(array, np.float32)
+    if not layers or sorted(layers) != list(range(len(layers))):
+        raise InputError(f"the checkpoint's layers must be numbered from 0 without gaps, but are {sorted(layers)}")
+
+    parameters = [_layer(index, layers[index]) for index in range(len(layers))]
+    shapes = [layer["A"].shape for layer in parameters]
+    model = CoDANet(
+        channels=[shape[3] for shape in shapes],
+        ranks=[shape[4] for shape in shapes],
+        kernel_sizes=[shape[0] for shape in shapes],
+        strides=strides,
+        paddings=paddings,
+        norm=norm,
+        temperature=temperature,
+        logit_bias=logit_bias,
+    )
+    return model, {"params": {f"layers_{index}": layer for index, layer in enumerate(parameters)}}
+
+
+def _read(path: str | os.PathLike) -> Mapping[str, Any]:
+    import torch
+
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"there is no checkpoint at {os.fspath(path)}") from None
+    except Exception as error:  # torch raises many kinds, all of which mean that the file cannot be read.
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(f"{os.fspath(path)} is not a readable PyTorch checkpoint: {reason}") from error
+    if not isinstance(checkpoint, Mapping):
+        raise InputError(f"{os.fspath(path)} holds a {type(checkpoint).__name__}, not a mapping of names to arrays")
+    return checkpoint
+
+
+def _layer(index: int, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """One layer's parameters in our layout, from the two convolutions that make its weights in the checkpoint."""
+    missing = {"0.weight", "1.weight", "1.bias"} - set(arrays)
+    if missing:
+        raise InputError(f"layer {index} of the checkpoint lacks {', '.join(sorted(missing))}")
+    first, second, bias = arrays["0.weight"], arrays["1.weight"], arrays["1.bias"]
+    if first.ndim != 4 or first.shape[2] != first.shape[3]:
+        raise InputError(f"layer {index}'s 0.weight must be [rank, channels, k, k], not {list(first.shape)}")
+    rank, channels, kernel_size, _ = first.shape
+    patch_values = channels * kernel_size**2
+    units, rest = divmod(bias.size, patch_values)
+    if rest or units == 0 or bias.ndim != 1 or second.shape != (bias.size, rank, 1, 1):
+        raise InputError(
+            f"layer {index}'s 1.weight {list(second.shape)} and 1.bias {list(bias.shape)} must be "
+            f"[n, {rank}, 1, 1] and [n] with n a multiple of {patch_values}, as its 0.weight {list(first.shape)} implies"
+        )
+    # There the patch's values run channel first, and the second convolution's outputs over (patch value, unit).
+    window = (channels, kernel_size, kernel_size)
+    return {
+        "B": first.transpose(2, 3, 1, 0),
+        "A": second.reshape(*window, units, rank).transpose(1, 2, 0, 3, 4),
+        "b": bias.reshape(*window, units).transpose(1, 2, 0, 3),
+    }

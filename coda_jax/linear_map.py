@@ -1,0 +1,84 @@
+"""The input-dependent linear map of a whole network: the composition of its layers' maps."""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from coda_jax.dau import DynamicLinear
+
+
+@struct.dataclass
+class SumPool:
+    """The map of a network's head: the sum over positions, divided by the temperature.
+
+    Attributes:
+        input_shape: (H, W, K) of the head's input.
+        temperature: T (paper, section 3.3).
+    """
+
+    input_shape: tuple[int, int, int] = struct.field(pytree_node=False)
+    temperature: float = struct.field(pytree_node=False)
+
+    def apply(self, inputs: jax.Array) -> jax.Array:
+        """[N, H, W, K] -> [N, K], without the logit bias."""
+        return jnp.sum(inputs, axis=(1, 2)) / self.temperature
+
+    def transpose(self, cotangents: jax.Array) -> jax.Array:
+        """[N, T, K] -> [N, T, H, W, K]."""
+        spread = (cotangents / self.temperature)[:, :, None, None]
+        return jnp.broadcast_to(spread, (*cotangents.shape[:2], *self.input_shape))
+
+    def dense(self) -> jax.Array:
+        """The matrix, the same for every example: [1, K, H, W, K]."""
+        height, width, classes = self.input_shape
+        identity = jnp.eye(classes)[None, :, None, None] / self.temperature
+        return jnp.broadcast_to(identity, (1, classes, height, width, classes))
+
+
+@struct.dataclass
+class LinearMap:
+    """The composition of consecutive layers' maps, first layer first.
+
+    `linear_map[l:]` is the map from the input of layer `l` (counted from 0) to the logits without bias.
+
+    Attributes:
+        layers: the layers' maps; a whole network's ends with its head's `SumPool`.
+    """
+
+    layers: tuple[DynamicLinear | SumPool, ...]
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __getitem__(self, layers: slice) -> "LinearMap":
+        return LinearMap(self.layers[layers])
+
+    def apply(self, inputs: jax.Array) -> jax.Array:
+        """`W x` with the weights held fixed: [N, H, W, C] -> [N, K] for a map that ends with the head."""
+        for layer in self.layers:
+            inputs = layer.apply(inputs)
+        return inputs
+
+    def transpose(self, cotangents: jax.Array) -> jax.Array:
+        """`Wᵀ ȳ` for T cotangents an example: [N, T, K] -> [N, T, H, W, C].
+
+        A cotangent that is 1 at one class and 0 elsewhere gives that class's row of `W(x)`.
+        """
+        for layer in reversed(self.layers):
+            cotangents = layer.transpose(cotangents)
+        return cotangents
+
+    def dense(self) -> jax.Array:
+        """The product of the layers' matrices: [N, K, H, W, C]. For tests and for looking at small networks."""
+        product = self.layers[-1].dense()
+        for layer in reversed(self.layers[:-1]):
+            matrix = layer.dense()
+            shared = layer.s.ndim - 1
+            product = jnp.einsum(
+                "nab,nbc->nac",
+                jnp.broadcast_to(product, (matrix.shape[0], *product.shape[1:])).reshape(
+                    matrix.shape[0], -1, layer.s[0].size
+                ),
+                matrix.reshape(matrix.shape[0], layer.s[0].size, -1),
+            ).reshape(matrix.shape[0], *product.shape[1:-shared], *matrix.shape[1 + shared :])
+        return product

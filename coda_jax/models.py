@@ -1,0 +1,147 @@
+"""Convolutional Dynamic Alignment Networks."""
+
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from coda_jax.dau import FORMS, NORMS
+from coda_jax.errors import InputError
+from coda_jax.layers import DAUConv, Head
+from coda_jax.linear_map import LinearMap
+
+LOGIT_BIAS = math.log(0.1 / 0.9)
+"""b₀ of the paper's networks: an untrained network's probabilities are about 0.1."""
+
+XS_CODA = {
+    "channels": (16, 16, 32, 32, 10),
+    "ranks": (16, 16, 16, 16, 32),
+    "kernel_sizes": (3, 3, 3, 3, 1),
+    "strides": (2, 1, 2, 1, 1),
+    "paddings": (1, 1, 1, 1, 0),
+}
+"""Ours, for CIFAR-10 on a CPU: 311,210 parameters."""
+
+S_CODA = {
+    "channels": (16, 16, 32, 32, 32, 64, 64, 64, 10),
+    "ranks": (32, 32, 64, 64, 64, 64, 64, 64, 64),
+    "kernel_sizes": (3, 3, 3, 3, 3, 3, 3, 3, 1),
+    "strides": (1, 1, 2, 1, 1, 2, 1, 1, 1),
+    "paddings": (1, 1, 1, 1, 1, 1, 1, 1, 0),
+}
+"""The paper's network for CIFAR-10: 7,782,816 parameters."""
+
+L_CODA = {
+    "channels": (16, 32, 32, 64, 64, 64, 64, 64, 100),
+    "ranks": (64, 64, 64, 128, 128, 128, 256, 256, 256),
+    "kernel_sizes": (7, 3, 3, 3, 3, 3, 3, 3, 3),
+    "strides": (3, 1, 1, 2, 1, 1, 2, 1, 1),
+    "paddings": (3, 1, 1, 1, 1, 1, 1, 1, 1),
+}
+"""The paper's network for the first 100 classes of ImageNet: 47,517,408 parameters."""
+
+
+class CoDANet(nn.Module):
+    """A stack of DAU layers with nothing between them, a global sum, a temperature and a bias (paper, section 3.3).
+
+    There is no other non-linearity: for each input the network is one matrix, which `decompose` returns with
+    the logits. Layer `l` is named `layers_l` in the parameters.
+
+    Example:
+        >>> model = CoDANet(**XS_CODA, temperature=100.0)
+        >>> inputs = coda_jax.add_inverse(images)
+        >>> variables = model.init(jax.random.key(0), inputs)
+        >>> logits = model.apply(variables, inputs)
+
+    Attributes:
+        channels: units of each layer; the last number is that of the classes.
+        ranks, kernel_sizes, strides, paddings: of each layer.
+        norm: "sq" or "l2", of all layers.
+        temperature: T, by which the sum over positions is divided.
+        logit_bias: b₀, added to every logit.
+        forms: for each layer "factored", "dense", or None for the cheaper; None chooses for all.
+        dtype: of the computation, float32 or bfloat16; dot products and norms are summed in float32 at least.
+        param_dtype: of the parameters.
+
+    Raises:
+        InputError: lists of different lengths, or values out of range.
+    """
+
+    channels: Sequence[int]
+    ranks: Sequence[int]
+    kernel_sizes: Sequence[int]
+    strides: Sequence[int]
+    paddings: Sequence[int]
+    norm: str = "sq"
+    temperature: float = 1.0
+    logit_bias: float = LOGIT_BIAS
+    forms: Sequence[str | None] | None = None
+    dtype: jnp.dtype = jnp.float32
+    param_dtype: jnp.dtype = jnp.float32
+
+    def __post_init__(self) -> None:
+        """Check the attributes, and make lists into tuples so that the module can be hashed."""
+        lengths = {}
+        for name, least in (("channels", 1), ("ranks", 1), ("kernel_sizes", 1), ("strides", 1), ("paddings", 0)):
+            values = tuple(getattr(self, name))
+            if not all(isinstance(value, int) and value >= least for value in values):
+                raise InputError(f"{name} must be whole numbers of at least {least}, not {values}")
+            object.__setattr__(self, name, values)
+            lengths[name] = len(values)
+        if self.forms is not None:
+            object.__setattr__(self, "forms", tuple(self.forms))
+            if not set(self.forms) <= {*FORMS, None}:
+                raise InputError(f"forms must be of {', '.join(FORMS)} or None, not {self.forms}")
+            lengths["forms"] = len(self.forms)
+        if len(set(lengths.values())) != 1 or not self.channels:
+            found = ", ".join(f"{name} {length}" for name, length in lengths.items())
+            raise InputError(f"every list must have one value a layer, but their lengths are: {found}")
+        if self.norm not in NORMS:
+            raise InputError(f"norm is {self.norm!r}, but must be one of {', '.join(NORMS)}")
+        if not self.temperature > 0:
+            raise InputError(f"temperature must be above 0, not {self.temperature}")
+        super().__post_init__()
+
+    def setup(self) -> None:
+        """Make the layers and the head."""
+        forms = self.forms or (None,) * len(self.channels)
+        self.layers = [
+            DAUConv(*layer, self.norm, form, self.dtype, self.param_dtype)
+            for *layer, form in zip(
+                self.channels, self.ranks, self.kernel_sizes, self.strides, self.paddings, forms, strict=True
+            )
+        ]
+        self.head = Head(self.temperature, self.logit_bias)
+
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        """inputs [N, H, W, C] -> logits [N, K], float32 at least; raises as `decompose`."""
+        return self.decompose(inputs)[0]
+
+    def decompose(self, inputs: jax.Array) -> tuple[jax.Array, LinearMap]:
+        """The logits, and the linear map that made them.
+
+        The input of layer `l`, and of the head as the last, is sown as entry `l` of the collection
+        "intermediates" under "layer_inputs".
+
+        Args:
+            inputs: [N, H, W, C], floating.
+
+        Returns:
+            (logits [N, K], `linear_map` with `logits = linear_map.apply(inputs) + logit_bias`).
+
+        Raises:
+            InputError: inputs of another rank or dtype, of another number of channels than the parameters were
+                made for, or too small for a layer's kernel.
+        """
+        if inputs.ndim != 4 or not jnp.issubdtype(inputs.dtype, jnp.floating):
+            raise InputError(
+                f"inputs must be floating-point [N, H, W, C], not {inputs.dtype} {list(inputs.shape)}"
+            )
+        maps = []
+        for layer in (*self.layers, self.head):
+            self.sow("intermediates", "layer_inputs", inputs)
+            inputs, linear = layer(inputs)
+            maps.append(linear)
+        return inputs, LinearMap(tuple(maps))
