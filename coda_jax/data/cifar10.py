@@ -80,10 +80,10 @@ def data_sources(data_dir: str | None) -> tuple[Sequence, Sequence, tuple[str, .
     if not prepared.exists():
         try:
             _prepare(root, prepared)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:  # ArrayRecord's for a full disk is the latter.
             raise InputError(
-                f"cannot prepare CIFAR-10 in {root} ({error}): free space there and make it "
-                "writable, or give another data_dir"
+                f"cannot prepare CIFAR-10 in {root} ({_one_line(error)}): free space there and "
+                "make it writable, or give another data_dir"
             ) from error
     return _open(prepared)
 

@@ -170,12 +170,18 @@ def test_downloads_prepares_and_reads_back(serve, tmp_path, capfd):
 
 
 def test_needs_no_tensorflow_and_tfds_reads_it_by_name(serve, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "tensorflow", None)  # Makes its import fail.
+
+    class NoTensorFlow:
+        def find_spec(self, name, *args):
+            assert name != "tensorflow"
+
+    monkeypatch.setattr(sys, "meta_path", [NoTensorFlow(), *sys.meta_path])
     files = official_files()
     serve(make_archive(files))
     assert_prepared(tmp_path, files)
     sources = tfds.data_source("cifar10", data_dir=tmp_path)
     assert_holds(sources["test"], files, "test", ["test_batch"])
+    assert tfds.builder_cls("cifar10").__module__.startswith("tensorflow_datasets.")
 
 
 def test_images_are_stored_in_the_order_of_tfds(serve, tmp_path):
@@ -313,17 +319,18 @@ cifar10.data_sources({str(tmp_path)!r})
     assert server.requests == 1
 
 
-def test_failed_preparation(serve, tmp_path, monkeypatch):
+@pytest.mark.parametrize("error", [OSError, RuntimeError])
+def test_failed_preparation(serve, tmp_path, monkeypatch, error):
     files = official_files()
     serve(make_archive(files))
 
     def disk_full(self, split):
-        raise OSError(28, "No space left on device")
+        raise error("No space left\non device")
         yield
 
     with monkeypatch.context() as patched:
         patched.setattr(cifar10._Builder, "_generate_examples", disk_full)
-        fails(tmp_path, tmp_path, "No space left on device")
+        fails(tmp_path, tmp_path, "No space left on device", "another data_dir")
     assert_prepared(tmp_path, files)
 
 

@@ -1,0 +1,26 @@
+"""scikit-learn's handwritten digits: 1,797 images of 8×8 pixels, part of the installed package.
+
+Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998.
+"""
+
+from typing import Any
+
+import numpy as np
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+
+def data_sources() -> tuple[list[dict[str, Any]], list[dict[str, Any]], tuple[str, ...]]:
+    """1,437 training and 360 test examples, and the class names "0" to "9".
+
+    The data has no split of its own; ours is fixed and has the same share of every class in both parts. Images are
+    uint8 [H=8, W=8, RGB=3] with three equal channels.
+    """
+    pixels, labels = load_digits(return_X_y=True)
+    grey = np.round(pixels.reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)  # The pixels are counts from 0 to 16.
+    examples = [
+        {"image": image, "label": int(label)}
+        for image, label in zip(np.repeat(grey, 3, axis=-1), labels, strict=True)
+    ]
+    train, test = train_test_split(examples, test_size=360, stratify=labels, random_state=0)
+    return train, test, tuple(str(digit) for digit in range(10))

@@ -1,0 +1,1 @@
+"""Training and evaluation of CoDA-Nets on one or many devices."""

@@ -1,0 +1,55 @@
+"""Checkpoints of a run, by Orbax."""
+
+from pathlib import Path
+
+import jax
+import orbax.checkpoint as ocp
+
+from coda_jax.errors import InputError
+from coda_jax.training.state import TrainState
+
+
+class Checkpoints:
+    """The checkpoints in one directory; the newest two are kept, and one that was not finished is never seen."""
+
+    def __init__(self, directory: Path):
+        """Open the directory, which is made if it does not exist."""
+        # Saving in the background would read arrays whose memory the next step reuses.
+        options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
+        self._directory = directory.absolute()
+        self._manager = ocp.CheckpointManager(self._directory, options=options)
+
+    def latest_step(self) -> int | None:
+        """The number of steps after which the newest checkpoint was saved, or None if there is none."""
+        return self._manager.latest_step()
+
+    def save(self, state: TrainState) -> None:
+        """Save the state under its step, unless that step is there already."""
+        step = int(state.step)
+        if step != self.latest_step():
+            self._manager.save(step, args=ocp.args.StandardSave(state))
+
+    def restore(self, target: TrainState) -> TrainState:
+        """The newest checkpoint, placed on the devices as `target` is.
+
+        Raises:
+            InputError: there is none, or it is of another architecture than the target.
+        """
+        step = self.latest_step()
+        if step is None:
+            raise InputError(f"there is no checkpoint in {self._directory}: train first")
+        saved = _shapes(self._manager.item_metadata(step))
+        wanted = _shapes(target)
+        for name in sorted(saved.keys() | wanted.keys(), key=lambda name: (not name.startswith("params/"), name)):
+            if saved.get(name) != wanted.get(name):
+                raise InputError(
+                    f"the checkpoint {self._directory / str(step)} is of another architecture: its {name} has shape "
+                    f"{saved.get(name)}, but this network's has {wanted.get(name)}"
+                )
+        abstract = jax.tree.map(ocp.tree.to_shape_dtype_struct, target)
+        return self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+
+
+def _shapes(tree: object) -> dict[str, tuple[int, ...]]:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape) for path, leaf in leaves}

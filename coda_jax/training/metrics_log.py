@@ -1,0 +1,44 @@
+"""The record of a run's metrics, as JSON lines and for TensorBoard."""
+
+import json
+from pathlib import Path
+
+from tensorboardX import SummaryWriter
+
+
+class MetricsLog:
+    """Appends to `metrics.jsonl` and to TensorBoard's files in one directory."""
+
+    def __init__(self, directory: Path, step: int):
+        """Open the record as it was after `step` steps; what a lost continuation wrote after that goes."""
+        directory.mkdir(parents=True, exist_ok=True)
+        path = directory / "metrics.jsonl"
+        kept = [record for record in read_metrics(path) if record["step"] <= step]
+        replacement = path.with_suffix(".new")
+        replacement.write_text("".join(json.dumps(record) + "\n" for record in kept))
+        replacement.replace(path)
+        self._lines = path.open("a")
+        self._tensorboard = SummaryWriter(str(directory / "tensorboard"), purge_step=step + 1)
+
+    def write(self, step: int, metrics: dict[str, float]) -> None:
+        """Record the metrics' values after `step` steps."""
+        self._lines.write(json.dumps({"step": step, **metrics}) + "\n")
+        self._lines.flush()
+        for name, value in metrics.items():
+            self._tensorboard.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Write out what is buffered."""
+        self._lines.close()
+        self._tensorboard.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """The records of a `metrics.jsonl`, oldest first; none if there is no such file.
+
+    A last line that a killed run did not finish is left out.
+    """
+    if not path.exists():
+        return []
+    lines = path.read_text().split("\n")
+    return [json.loads(line) for line in lines[:-1] if line]

@@ -1,0 +1,23 @@
+"""The paper's optimiser."""
+
+import optax
+
+
+def adam_with_step_decay(
+    learning_rate: float, *, decay: float, decay_epochs: int, batch_size: int, num_examples: int
+) -> optax.GradientTransformation:
+    """Adam whose learning rate is divided by `decay` every `decay_epochs` epochs (paper, supplement: 1.5 and 30).
+
+    Args:
+        learning_rate: of the first epochs.
+        decay: the divisor.
+        decay_epochs: epochs between divisions.
+        batch_size: examples a step, over all devices.
+        num_examples: examples an epoch.
+    """
+
+    def schedule(step: int) -> float:
+        epoch = step * batch_size // num_examples
+        return learning_rate / decay ** (epoch // decay_epochs)
+
+    return optax.adam(schedule)

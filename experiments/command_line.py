@@ -1,0 +1,78 @@
+"""Command lines whose flags are a configuration, and on which a mistake is answered with one line and exit status 1."""
+
+import argparse
+import difflib
+import runpy
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from absl import app, flags, logging
+from ml_collections import ConfigDict, config_flags
+
+from coda_jax.errors import InputError
+
+
+def run(main: Callable[[ConfigDict], None], default_config: str | None = None) -> None:
+    """Parse the flags and run `main`; a mistake of the user's ends the program with a line on standard error.
+
+    Args:
+        main: takes the configuration that `--config=FILE` or `--config=FILE:NAME` names, with the values that flags
+            such as `--config.batch_size=64` give.
+        default_config: what `--config` is where it is not given; None where it must be.
+    """
+
+    def parse(arguments: Sequence[str]) -> list[str]:
+        try:
+            parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+            parser.add_argument("--config", default=default_config)
+            known, others = parser.parse_known_args(list(arguments))
+            if not {"--help", "--helpshort", "--helpfull"} & set(others):
+                config = _load(known.config)
+                _check_keys(config, others)
+                config_flags.DEFINE_config_dict("config", config)
+            return flags.FLAGS(others)
+        except (InputError, flags.Error, argparse.ArgumentError, TypeError, ValueError) as error:
+            _refuse(error)
+
+    def guarded(arguments: Sequence[str]) -> None:
+        try:
+            if len(arguments) > 1:
+                raise InputError(f"unexpected argument {arguments[1]!r}: settings are given as --name=value")
+            main(flags.FLAGS.config)
+        except InputError as error:
+            _refuse(error)
+
+    logging.set_verbosity(logging.WARNING)  # JAX and Orbax tell much that a user need not read.
+    app.run(guarded, flags_parser=parse)
+
+
+def _load(config: str | None) -> ConfigDict:
+    """What `get_config(NAME)`, or `get_config()`, of the file in FILE:NAME, or FILE, returns."""
+    if config is None:
+        raise InputError("--config=FILE:NAME is missing")
+    file, _, name = config.partition(":")
+    if not Path(file).is_file():
+        raise InputError(f"--config={config}: there is no file {file}")
+    try:
+        get_config = runpy.run_path(file)["get_config"]
+    except (SyntaxError, KeyError, ValueError) as error:
+        raise InputError(f"--config={config}: {file} is not a Python file with a function get_config") from error
+    return get_config(name) if name else get_config()
+
+
+def _check_keys(config: ConfigDict, arguments: Sequence[str]) -> None:
+    """Raise InputError, which names the nearest right keys, for an argument --config.KEY that is not one."""
+    for argument in arguments:
+        if argument.startswith("--config."):
+            keys, level = argument.removeprefix("--config.").partition("=")[0], config
+            for key in keys.split("."):
+                if not isinstance(level, ConfigDict) or key not in level:
+                    names = list(level) if isinstance(level, ConfigDict) else []
+                    near = difflib.get_close_matches(key, names, cutoff=0.4) or names
+                    raise InputError(f"the configuration has no key {keys!r}: {key!r} could be {', '.join(near)}")
+                level = level[key]
+
+
+def _refuse(error: Exception) -> None:
+    sys.exit(f"error: {' '.join(str(error).split())}")

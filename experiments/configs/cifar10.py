@@ -1,0 +1,71 @@
+"""CoDA-Nets on CIFAR-10, by the names that the authors gave theirs.
+
+    python -m experiments.cifar10 --config=experiments/configs/cifar10.py:NAME --workdir=DIR
+
+    NAME                        what it is
+    9L-S-CoDA-SQ-T              S-CoDA at temperature T: 10, 50, 100, 500, 1000 (the one evaluated), 5000 or 10000
+    9L-S-CoDA-L2-1000           the same with the L2 norm, T = 1000
+    9L-S-CoDA-SQ-rank-F         ranks F, F, 2F (seven times), F: 4, 8, 16 or 144, T = 1000
+    9L-S-CoDA-SQ-lambda-L       a penalty of weight L on W(x), L: 0, 0.1, 0.25, 0.5 or 1, T = 64: not implemented yet
+    5L-XS-CoDA-SQ-100           ours, for a CPU: 310,528 parameters, T = 100
+
+Cost: S-CoDA takes the paper's 200 epochs of 50,000 images at 2.1 GFLOP forward and three times that a training step:
+on two CPU cores over half an hour an epoch. XS-CoDA takes 20 epochs, about 40 minutes on two CPU cores.
+Expected result: docs/results.md says what has been run, and what it reached.
+"""
+
+import difflib
+
+from ml_collections import ConfigDict, config_dict
+
+from coda_jax.errors import InputError
+from coda_jax.models import LOGIT_BIAS, S_CODA, XS_CODA
+
+# What a name adds to S-CoDA at T = 1000 with the norm SQ.
+S_VARIANTS = {
+    **{f"9L-S-CoDA-SQ-{t}": {"temperature": float(t)} for t in (10, 50, 100, 500, 1000, 5000, 10000)},
+    **{f"9L-S-CoDA-SQ-rank-{f}": {"ranks": (f, f, *(2 * f,) * 7)} for f in (4, 8, 16, 144)},
+    "9L-S-CoDA-L2-1000": {"norm": "l2"},
+}
+WITH_PENALTY = tuple(f"9L-S-CoDA-SQ-lambda-{weight}" for weight in ("0", "0.1", "0.25", "0.5", "1"))
+XS = "5L-XS-CoDA-SQ-100"
+
+
+def get_config(name: str = "") -> ConfigDict:
+    """The configuration of that name.
+
+    Raises:
+        InputError: there is none, or what it needs is not implemented.
+    """
+    config = ConfigDict(
+        {
+            "dataset": "cifar10",
+            "data_dir": config_dict.placeholder(str),  # None: TFDS's default directory.
+            "model": {**S_CODA, "norm": "sq", "temperature": 1000.0, "logit_bias": LOGIT_BIAS},
+            "seed": 0,
+            "batch_size": 16,
+            "num_epochs": 200,
+            "num_steps": config_dict.placeholder(int),  # None: all epochs.
+            "learning_rate": 2.5e-4,
+            "decay": 1.5,  # The learning rate is divided by it every decay_epochs.
+            "decay_epochs": 30,
+            "flip": True,
+            "crop_padding": 4,
+            "num_workers": 0,
+            "log_every": 100,
+            "checkpoint_every": 1000,
+        }
+    )
+    if name in S_VARIANTS:
+        config.model.update(S_VARIANTS[name])
+    elif name == XS:
+        config.model.update({**XS_CODA, "temperature": 100.0})
+        config.update({"batch_size": 64, "num_epochs": 20, "learning_rate": 1e-3, "decay_epochs": 3})
+    elif name in WITH_PENALTY:
+        raise InputError(f"{name} needs the penalty on W(x), which is not implemented yet: choose another configuration")
+    elif not name:
+        raise InputError(f"cifar10.py holds several configurations: name one, as in cifar10.py:{XS}")
+    else:
+        near = difflib.get_close_matches(name, (*S_VARIANTS, *WITH_PENALTY, XS), n=3, cutoff=0)
+        raise InputError(f"cifar10.py has no configuration {name!r}: the nearest are {', '.join(near)}")
+    return config

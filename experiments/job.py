@@ -1,0 +1,115 @@
+"""The main job: train a CoDA-Net, evaluate it, and draw its contribution maps."""
+
+import json
+import math
+from pathlib import Path
+
+import jax
+import numpy as np
+from absl import flags
+from ml_collections import ConfigDict
+
+from coda_jax import CoDANet, InputError, add_inverse, data
+from coda_jax.contributions import contribution_map, contributions
+from coda_jax.plotting import contribution_sheet, learning_curves
+from coda_jax.training import loop, state
+from coda_jax.training.checkpoints import Checkpoints
+from coda_jax.training.metrics_log import read_metrics
+from coda_jax.training.optimizer import adam_with_step_decay
+
+WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run; a run that is found there goes on.")
+MODE = flags.DEFINE_enum(
+    "mode", "train", ["train", "explain"], "train: train, evaluate and explain; explain: redraw the maps of a run."
+)
+flags.mark_flag_as_required("workdir")
+
+# They say where and how long, not what: a run may go on with others.
+_FREE_KEYS = ("data_dir", "num_steps", "num_workers")
+_EXPLAINED = 12
+
+
+def main(config: ConfigDict) -> None:
+    """Run the configuration in `--workdir`."""
+    workdir = Path(WORKDIR.value).expanduser()
+    _check_same_run(config, workdir)
+    model = CoDANet(**config.model)
+    dataset = data.load(config.dataset, config.data_dir)
+    optimizer = adam_with_step_decay(
+        config.learning_rate,
+        decay=config.decay,
+        decay_epochs=config.decay_epochs,
+        batch_size=config.batch_size,
+        num_examples=len(dataset.train),
+    )
+    if MODE.value == "train":
+        _save_config(config, workdir)
+        trained = loop.train(
+            model,
+            optimizer,
+            dataset,
+            workdir=workdir,
+            batch_size=config.batch_size,
+            num_steps=config.num_steps or math.ceil(config.num_epochs * len(dataset.train) / config.batch_size),
+            seed=config.seed,
+            flip=config.flip,
+            crop_padding=config.crop_padding,
+            num_workers=config.num_workers,
+            log_every=config.log_every,
+            checkpoint_every=config.checkpoint_every,
+        )
+        records = read_metrics(workdir / "metrics.jsonl")
+        learning_curves(workdir / "curves.png", records)
+        print(f"test accuracy after step {int(trained.step)}: {records[-1]['test_accuracy']:.2%}")
+    else:
+        fresh = state.create(model, optimizer, dataset.train[0]["image"].shape[:2], config.seed)
+        trained = Checkpoints(workdir / "checkpoints").restore(fresh)
+    _explain(model, {"params": trained.params}, dataset, workdir / "contributions.png")
+    print(f"contribution maps: {workdir / 'contributions.png'}; metrics and curves are beside them")
+
+
+def _explain(model: CoDANet, variables: dict, dataset: data.Dataset, path: Path) -> None:
+    """Draw the contribution maps of the two most probable classes for the first images of the test set."""
+    batch = next(data.test_batches(dataset.test, batch_size=_EXPLAINED))
+    inputs = add_inverse(batch["image"])
+    logits = np.asarray(jax.jit(model.apply)(variables, inputs))
+    targets = np.argsort(-logits, axis=-1)[:, :2]
+    contribution_sheet(
+        path,
+        images=batch["image"],
+        maps=np.asarray(contribution_map(contributions(model, variables, inputs, targets))),
+        targets=targets,
+        probabilities=np.asarray(jax.nn.sigmoid(np.take_along_axis(logits, targets, axis=-1))),
+        labels=batch["label"],
+        class_names=dataset.class_names,
+    )
+
+
+def _check_same_run(config: ConfigDict, workdir: Path) -> None:
+    """Raise InputError, which names the keys that differ, if `workdir` holds a run of another configuration."""
+    path = workdir / "config.json"
+    if not path.exists():
+        return
+    ours, theirs = _flat(json.loads(config.to_json())), _flat(json.loads(path.read_text()))
+    differing = [
+        f"{key} is {ours.get(key)} (there {theirs.get(key)})"
+        for key in sorted(ours.keys() | theirs.keys())
+        if ours.get(key) != theirs.get(key) and key not in _FREE_KEYS
+    ]
+    if differing:
+        raise InputError(
+            f"{workdir} holds a run of another configuration: {', '.join(differing)}; "
+            "use the same values, or another --workdir"
+        )
+
+
+def _save_config(config: ConfigDict, workdir: Path) -> None:
+    """Write the resolved configuration to `config.json`."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    (workdir / "config.json").write_text(config.to_json(indent=2) + "\n")
+
+
+def _flat(tree: dict, prefix: str = "") -> dict[str, object]:
+    flat = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
