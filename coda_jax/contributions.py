@@ -151,9 +151,7 @@ def _rows(
     targets: jax.Array | None,
 ) -> tuple[jax.Array, jax.Array]:
     def explain(inputs: jax.Array, targets: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-        (logits, linear_map), sown = model.apply(
-            variables, inputs, method="decompose", mutable=["intermediates"]
-        )
+        (logits, linear_map), sown = model.apply(variables, inputs, method="decompose", mutable=["intermediates"])
         if targets is None:
             targets = jnp.argmax(logits, axis=-1)[:, None]
         one_hot = jax.nn.one_hot(targets, logits.shape[-1], dtype=logits.dtype)

@@ -151,9 +151,7 @@ class DynamicLinear:
             outer = scaled[..., None] * self.h[:, None, :, :, None, :]
             patches = jnp.einsum("ntxykr,ijckr->ntxyijc", outer, self.A, preferred_element_type=self.s.dtype)
             patches += jnp.einsum("ntxyk,ijck->ntxyijc", scaled, self.b, preferred_element_type=self.s.dtype)
-        folded = fold_patches(
-            patches.reshape(-1, *patches.shape[2:]), self.input_size, self.stride, self.padding
-        )
+        folded = fold_patches(patches.reshape(-1, *patches.shape[2:]), self.input_size, self.stride, self.padding)
         return folded.reshape(*cotangents.shape[:2], *folded.shape[1:])
 
     def dense(self) -> jax.Array:
@@ -192,7 +190,8 @@ def dynamic_alignment(
         A: [k, k, C, K, r], likewise.
         b: [k, k, C, K], likewise.
         norm: "sq" or "l2".
-        stride, padding: in pixels.
+        stride: distance between neighbouring patches, in pixels.
+        padding: zeros added on each side, in pixels.
         form: "factored", "dense", or None for the cheaper of the two.
 
     Returns:

@@ -40,7 +40,7 @@ class DAUConv(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: jax.Array) -> tuple[jax.Array, DynamicLinear]:
-        """inputs [N, H, W, C] -> (outputs [N, Ho, Wo, K] of `dtype`, the map that was applied).
+        """Inputs [N, H, W, C] -> (outputs [N, Ho, Wo, K] of `dtype`, the map that was applied).
 
         Raises:
             InputError: inputs of another number of channels than the parameters were made for, an unknown norm
@@ -82,6 +82,6 @@ class Head(nn.Module):
     logit_bias: float
 
     def __call__(self, inputs: jax.Array) -> tuple[jax.Array, SumPool]:
-        """inputs [N, H, W, K] -> (logits [N, K], the map to `logits - logit_bias`); float32 at least."""
+        """Inputs [N, H, W, K] -> (logits [N, K], the map to `logits - logit_bias`); float32 at least."""
         pool = SumPool(inputs.shape[1:], self.temperature)
         return pool.apply(inputs.astype(accumulation_dtype(inputs.dtype))) + self.logit_bias, pool

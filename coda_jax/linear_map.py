@@ -73,12 +73,6 @@ class LinearMap:
         product = self.layers[-1].dense()
         for layer in reversed(self.layers[:-1]):
             matrix = layer.dense()
-            shared = layer.s.ndim - 1
-            product = jnp.einsum(
-                "nab,nbc->nac",
-                jnp.broadcast_to(product, (matrix.shape[0], *product.shape[1:])).reshape(
-                    matrix.shape[0], -1, layer.s[0].size
-                ),
-                matrix.reshape(matrix.shape[0], layer.s[0].size, -1),
-            ).reshape(matrix.shape[0], *product.shape[1:-shared], *matrix.shape[1 + shared :])
+            product = jnp.broadcast_to(product, (matrix.shape[0], *product.shape[1:]))
+            product = jnp.einsum("n...xyk,nxykhwc->n...hwc", product, matrix)
         return product

@@ -116,7 +116,7 @@ class CoDANet(nn.Module):
         self.head = Head(self.temperature, self.logit_bias)
 
     def __call__(self, inputs: jax.Array) -> jax.Array:
-        """inputs [N, H, W, C] -> logits [N, K], float32 at least; raises as `decompose`."""
+        """Inputs [N, H, W, C] -> logits [N, K], float32 at least; raises as `decompose`."""
         return self.decompose(inputs)[0]
 
     def decompose(self, inputs: jax.Array) -> tuple[jax.Array, LinearMap]:
@@ -136,9 +136,7 @@ class CoDANet(nn.Module):
                 made for, or too small for a layer's kernel.
         """
         if inputs.ndim != 4 or not jnp.issubdtype(inputs.dtype, jnp.floating):
-            raise InputError(
-                f"inputs must be floating-point [N, H, W, C], not {inputs.dtype} {list(inputs.shape)}"
-            )
+            raise InputError(f"inputs must be floating-point [N, H, W, C], not {inputs.dtype} {list(inputs.shape)}")
         maps = []
         for layer in (*self.layers, self.head):
             self.sow("intermediates", "layer_inputs", inputs)

@@ -39,14 +39,17 @@ def contribution_sheet(
     count, panels = maps.shape[0], 1 + maps.shape[1]
     examples_a_row = min(3, count)
     rows = -(-count // examples_a_row)
-    figure = Figure(figsize=(1.45 * panels * examples_a_row + 1, 1.75 * rows + 0.9), layout="constrained")
-    axes = figure.subplots(rows, panels * examples_a_row, squeeze=False)
+    # An empty column sets an example's panels off from the next one's.
+    columns = (panels + 1) * examples_a_row - 1
+    widths = ([1] * panels + [0.12]) * examples_a_row
+    figure = Figure(figsize=(1.5 * panels * examples_a_row + 1, 1.8 * rows + 1.2), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, width_ratios=widths[:columns])
     for axis in axes.flat:
         axis.set_axis_off()
     scale = contribution_scale(maps)
     for index in range(count):
         row, column = divmod(index, examples_a_row)
-        image_axis, *map_axes = axes[row, panels * column : panels * (column + 1)]
+        image_axis, *map_axes = axes[row, (panels + 1) * column :][:panels]
         image_axis.imshow(images[index])
         image_axis.set_title(f"true: {class_names[labels[index]]}", fontsize=9)
         for axis, contributions, target, probability in zip(
@@ -59,7 +62,7 @@ def contribution_sheet(
         drawn, ax=axes, location="bottom", fraction=0.03, aspect=60, label="contribution to the logit", extend="both"
     )
     figure.suptitle(
-        "Image, contributions to the predicted class, and to the runner-up (bold: the true class)", fontsize=11
+        "Image, contributions to the predicted class, and to the runner-up (bold: the true class)\n", fontsize=11
     )
     figure.savefig(path, dpi=150)
 
@@ -80,5 +83,5 @@ def learning_curves(path: Path, records: Sequence[dict[str, float]]) -> None:
         axis.set_ylabel(quantity if quantity == "accuracy" else "binary cross-entropy, nats")
         axis.grid(alpha=0.3)
         axis.legend()
-    axis.yaxis.set_major_formatter(PercentFormatter(xmax=1))
+    axis.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
     figure.savefig(path, dpi=150)

@@ -30,7 +30,7 @@ def run(main: Callable[[ConfigDict], None], default_config: str | None = None) -
             if not {"--help", "--helpshort", "--helpfull"} & set(others):
                 config = _load(known.config)
                 _check_keys(config, others)
-                config_flags.DEFINE_config_dict("config", config)
+                config_flags.DEFINE_config_dict("config", config, sys_argv=others)
             return flags.FLAGS(others)
         except (InputError, flags.Error, argparse.ArgumentError, TypeError, ValueError) as error:
             _refuse(error)

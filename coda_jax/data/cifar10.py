@@ -150,9 +150,7 @@ def _fetch_archive(downloads: Path) -> Path:
             progressbar=sys.stderr.isatty(),
         )
     except requests.RequestException as error:
-        raise InputError(
-            f"cannot download {ARCHIVE_URL} ({_one_line(error)}): try again, {by_hand}"
-        ) from error
+        raise InputError(f"cannot download {ARCHIVE_URL} ({_one_line(error)}): try again, {by_hand}") from error
     except ValueError as error:
         raise InputError(f"{ARCHIVE_URL}: {_one_line(error)} Try again, {by_hand}") from error
     return archive
@@ -177,8 +175,7 @@ def _read_archive(archive: Path) -> dict[str, np.ndarray]:
         size = batches[name].size
         if not size or size % _RECORD_BYTES:
             raise InputError(
-                f"{name} in {archive} has {size} bytes, not a positive multiple of "
-                f"{_RECORD_BYTES}: {remedy}"
+                f"{name} in {archive} has {size} bytes, not a positive multiple of {_RECORD_BYTES}: {remedy}"
             )
         batches[name] = batches[name].reshape(-1, _RECORD_BYTES)
         label = batches[name][:, 0].max()

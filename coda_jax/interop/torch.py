@@ -29,13 +29,14 @@ def load_checkpoint(
         path_or_mapping: a `.pkl` file, which needs PyTorch and is read with `weights_only=True`; or a mapping from the
             checkpoint's names (`0.weight_mod.weighting_f.0.weight`, ..., with or without the prefix `module.`) to
             arrays, which does not.
-        strides, paddings: of each layer, in pixels.
+        strides: of each layer, in pixels.
+        paddings: of each layer, in pixels.
         norm: "sq" or "l2".
         temperature: T of the trained network.
         logit_bias: b₀ of the trained network.
 
     Returns:
-        (the network, its variables in float32).
+        (the network, its variables in the dtype of the checkpoint, float32 for the published ones).
 
     Raises:
         InputError: a missing or unreadable file, names or shapes that are not those of a CoDA-Net, or numbers of
@@ -54,7 +55,7 @@ def load_checkpoint(
                 f"the checkpoint holds {name!r}, which is no parameter of a CoDA-Net: "
                 "names are like 0.weight_mod.weighting_f.0.weight"
             )
-        layers.setdefault(int(match[1]), {})[match[2]] = np.asarray(array, np.float32)
+        layers.setdefault(int(match[1]), {})[match[2]] = np.asarray(array)
     if not layers or sorted(layers) != list(range(len(layers))):
         raise InputError(f"the checkpoint's layers must be numbered from 0 without gaps, but are {sorted(layers)}")
 
@@ -102,7 +103,7 @@ def _layer(index: int, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray
     if rest or units == 0 or bias.ndim != 1 or second.shape != (bias.size, rank, 1, 1):
         raise InputError(
             f"layer {index}'s 1.weight {list(second.shape)} and 1.bias {list(bias.shape)} must be "
-            f"[n, {rank}, 1, 1] and [n] with n a multiple of {patch_values}, as its 0.weight {list(first.shape)} implies"
+            f"[n, {rank}, 1, 1] and [n], n a multiple of {patch_values}, for a 0.weight {list(first.shape)}"
         )
     # There the patch's values run channel first, and the second convolution's outputs over (patch value, unit).
     window = (channels, kernel_size, kernel_size)

@@ -46,7 +46,9 @@ def train(
         batch_size: examples a step, over all devices.
         num_steps: steps in all, those of earlier runs included.
         seed: of the parameters, the order of the examples, and the augmentation.
-        flip, crop_padding, num_workers: as for `coda_jax.data.train_batches`.
+        flip: whether to mirror half of the images.
+        crop_padding: pixels by which images are padded before they are cropped to their size.
+        num_workers: processes that prepare batches; 0 for threads of this one.
         log_every: steps between two records.
         checkpoint_every: steps between two checkpoints; one is also saved at the end.
 

@@ -26,7 +26,8 @@ def train_step(
     Args:
         state: the same on every device.
         batch: this device's {"image": float32 [n, H, W, 3], "label": int32 [n]}.
-        model, optimizer: static.
+        model: the network.
+        optimizer: the one that made the state's `opt_state`.
 
     Returns:
         (the next state, {"loss": [] in nats, "accuracy": [] in [0, 1]}), the same on every device.
@@ -50,7 +51,7 @@ def eval_step(params: dict, batch: Batch, *, model: CoDANet) -> Metrics:
     Args:
         params: the same on every device.
         batch: this device's {"image": float32 [n, H, W, 3], "label": int32 [n], "weight": float32 [n]}.
-        model: static.
+        model: the network.
 
     Returns:
         {"loss", "accuracy", "weight"}: [] each, sums over the examples, times their weights.

@@ -10,7 +10,7 @@
     5L-XS-CoDA-SQ-100           ours, for a CPU: 310,528 parameters, T = 100
 
 Cost: S-CoDA takes the paper's 200 epochs of 50,000 images at 2.1 GFLOP forward and three times that a training step:
-on two CPU cores over half an hour an epoch. XS-CoDA takes 20 epochs, about 40 minutes on two CPU cores.
+on two CPU cores over half an hour an epoch. XS-CoDA takes 18 epochs, about 40 minutes on two CPU cores.
 Expected result: docs/results.md says what has been run, and what it reached.
 """
 
@@ -60,9 +60,11 @@ def get_config(name: str = "") -> ConfigDict:
         config.model.update(S_VARIANTS[name])
     elif name == XS:
         config.model.update({**XS_CODA, "temperature": 100.0})
-        config.update({"batch_size": 64, "num_epochs": 20, "learning_rate": 1e-3, "decay_epochs": 3})
+        config.update({"batch_size": 64, "num_epochs": 18, "learning_rate": 2.5e-3, "decay_epochs": 3})
     elif name in WITH_PENALTY:
-        raise InputError(f"{name} needs the penalty on W(x), which is not implemented yet: choose another configuration")
+        raise InputError(
+            f"{name} needs the penalty on W(x), which is not implemented yet: choose another configuration"
+        )
     elif not name:
         raise InputError(f"cifar10.py holds several configurations: name one, as in cifar10.py:{XS}")
     else:

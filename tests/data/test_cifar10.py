@@ -52,9 +52,7 @@ def make_archive(files):
     """Returns the bytes of a tar.gz of `files`, in an order that is not the batches' own."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
-        for name, content in [("cifar-10-batches-bin/readme.html", b"CIFAR")] + sorted(
-            files.items(), reverse=True
-        ):
+        for name, content in [("cifar-10-batches-bin/readme.html", b"CIFAR")] + sorted(files.items(), reverse=True):
             member = tarfile.TarInfo(name)
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))

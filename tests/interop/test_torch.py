@@ -1,0 +1,113 @@
+import jax
+import numpy as np
+import pytest
+
+from coda_jax import InputError
+from coda_jax.interop.torch import load_checkpoint
+from tests.conftest import SHARED
+
+FILES = ("model_epoch_200", "last_model_epoch_7")  # The formats that the authors' code has written, old and new.
+
+
+def checkpoint(**changes):
+    """The mapping of a network of one layer: 2 units, rank 3, kernel 2, 1 channel; and the changes."""
+    arrays = {
+        "0.weight_mod.weighting_f.0.weight": np.arange(12.0).reshape(3, 1, 2, 2),
+        "0.weight_mod.weighting_f.1.weight": np.arange(24.0).reshape(8, 3, 1, 1),
+        "0.weight_mod.weighting_f.1.bias": np.arange(8.0),
+    }
+    return {name: array for name, array in (arrays | changes).items() if array is not None}
+
+
+def test_layout_by_hand():
+    model, variables = load_checkpoint(checkpoint(), [2], [1], temperature=7.0, logit_bias=-1.0)
+    assert (model.channels, model.ranks, model.kernel_sizes, model.strides, model.paddings) == (
+        (2,),
+        (3,),
+        (2,),
+        (2,),
+        (1,),
+    )
+    assert (model.norm, model.temperature, model.logit_bias) == ("sq", 7.0, -1.0)
+    layer = variables["params"]["layers_0"]
+    # Row 1, column 0 of the patch is value 2 of 4; its weights for unit 1 are output 2·2 + 1 of the second convolution.
+    np.testing.assert_array_equal(layer["B"][1, 0, 0], [2, 6, 10])
+    np.testing.assert_array_equal(layer["A"][1, 0, 0, 1], [15, 16, 17])
+    assert layer["b"][1, 0, 0, 1] == 5
+
+
+def test_prefix_is_dropped():
+    _, plain = load_checkpoint(checkpoint(), [1], [0])
+    _, prefixed = load_checkpoint({f"module.{name}": array for name, array in checkpoint().items()}, [1], [0])
+    jax.tree.map(np.testing.assert_array_equal, plain, prefixed)
+
+
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("name", ["sq_3layer", "l2_3layer"])
+def test_files_hold_the_same_as_the_mapping(golden, name, file):
+    pytest.importorskip("torch", reason="reading a .pkl needs PyTorch: pip install 'coda_jax[torch]'")
+    arrays = golden(name)
+    mapping = {key.removeprefix("state_dict/"): value for key, value in arrays.items() if "state_dict" in key}
+    geometry = arrays["config"]["strides"], arrays["config"]["paddings"]
+    _, from_file = load_checkpoint(SHARED / "golden" / f"{name}.{file}.pkl", *geometry)
+    _, from_mapping = load_checkpoint(mapping, *geometry)
+    jax.tree.map(np.testing.assert_array_equal, from_file, from_mapping)
+
+
+def test_bad_files(tmp_path):
+    torch = pytest.importorskip("torch", reason="reading a .pkl needs PyTorch: pip install 'coda_jax[torch]'")
+    with pytest.raises(InputError, match="there is no checkpoint at .*missing.pkl"):
+        load_checkpoint(tmp_path / "missing.pkl", [1], [0])
+    (tmp_path / "text.pkl").write_text("hello")
+    with pytest.raises(InputError, match="text.pkl is not a readable PyTorch checkpoint"):
+        load_checkpoint(tmp_path / "text.pkl", [1], [0])
+    torch.save([1], tmp_path / "list.pkl")
+    with pytest.raises(InputError, match="holds a list, not a mapping"):
+        load_checkpoint(tmp_path / "list.pkl", [1], [0])
+
+
+class Harmful:
+    """Its pickle would make a file when it is loaded."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def test_code_in_a_file_is_not_run(tmp_path):
+    torch = pytest.importorskip("torch", reason="reading a .pkl needs PyTorch: pip install 'coda_jax[torch]'")
+    torch.save({"weights": Harmful(tmp_path / "made")}, tmp_path / "harmful.pkl")
+    with pytest.raises(InputError, match="not a readable PyTorch checkpoint"):
+        load_checkpoint(tmp_path / "harmful.pkl", [1], [0])
+    assert not (tmp_path / "made").exists()
+
+
+FIRST, SECOND, BIAS = checkpoint()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"fc.weight": np.zeros(3)}, "holds 'fc.weight', which is no parameter of a CoDA-Net"),
+        ({BIAS: None}, "layer 0 of the checkpoint lacks 1.bias"),
+        (
+            {name.replace("0.", "2.", 1): array for name, array in checkpoint().items()},
+            r"without gaps, but are \[0, 2\]",
+        ),
+        ({FIRST: np.zeros((3, 1, 2, 3))}, r"0.weight must be \[rank, channels, k, k\], not \[3, 1, 2, 3\]"),
+        ({FIRST: np.zeros((3, 5, 2, 2))}, "n a multiple of 20"),
+        ({SECOND: np.zeros((8, 2, 1, 1))}, r"1.weight \[8, 2, 1, 1\] and 1.bias \[8\] must be \[n, 3, 1, 1\]"),
+    ],
+)
+def test_bad_mappings(changes, message):
+    with pytest.raises(InputError, match=message):
+        load_checkpoint(checkpoint(**changes), [1], [0])
+
+
+def test_empty_mapping_and_wrong_geometry():
+    with pytest.raises(InputError, match="without gaps"):
+        load_checkpoint({}, [], [])
+    with pytest.raises(InputError, match="channels 1, ranks 1, kernel_sizes 1, strides 2, paddings 1"):
+        load_checkpoint(checkpoint(), [1, 1], [0])

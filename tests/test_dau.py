@@ -1,0 +1,188 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coda_jax import InputError
+from coda_jax.dau import DynamicLinear, cheapest_form, dynamic_alignment, rescaling
+
+FORMS = ("factored", "dense")
+NORMS = ("sq", "l2")
+
+
+def random_layer(kernel_size=3, channels=4, rank=5, units=3, size=(5, 6), batch=2, seed=0):
+    """(inputs, B, A, b), all float32."""
+    rng = np.random.default_rng(seed)
+    window = (kernel_size, kernel_size, channels)
+    shapes = ((batch, *size, channels), (*window, rank), (*window, units, rank), (*window, units))
+    return tuple(rng.normal(size=shape).astype(np.float32) for shape in shapes)
+
+
+def by_definition(inputs, B, A, b, norm, stride, padding):
+    """The layer in float64, position by position, unit by unit, as the paper writes it."""
+    inputs, B, A, b = (np.asarray(array, np.float64) for array in (inputs, B, A, b))
+    k, _, _, units, rank = A.shape
+    padded = np.pad(inputs, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    rows = (padded.shape[1] - k) // stride + 1
+    columns = (padded.shape[2] - k) // stride + 1
+    outputs = np.zeros((len(inputs), rows, columns, units))
+    for n, x, y, j in np.ndindex(outputs.shape):
+        p = padded[n, x * stride : x * stride + k, y * stride : y * stride + k].ravel()
+        v = A[:, :, :, j].reshape(-1, rank) @ (B.reshape(-1, rank).T @ p) + b[..., j].ravel()
+        length = np.linalg.norm(v)
+        if length:
+            w = v / length if norm == "l2" else v * length / (1 + length**2)
+            outputs[n, x, y, j] = w @ p
+    return outputs
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("norm", "expected"), [("sq", 25 / 26 * 11 / 5), ("l2", 11 / 5)])
+def test_one_unit_by_hand(form, norm, expected):
+    # h = 1·1 + 0·2 = 1; v = (3, 0)·1 + (0, 4) = (3, 4); ‖v‖ = 5; vᵀp = 3·1 + 4·2 = 11.
+    p = jnp.array([[[[1.0, 2.0]]]])
+    B = jnp.array([1.0, 0.0]).reshape(1, 1, 2, 1)
+    A = jnp.array([3.0, 0.0]).reshape(1, 1, 2, 1, 1)
+    b = jnp.array([0.0, 4.0]).reshape(1, 1, 2, 1)
+    outputs, linear = dynamic_alignment(p, B, A, b, norm=norm, form=form)
+    np.testing.assert_allclose(outputs, [[[[expected]]]], rtol=1e-6)
+    np.testing.assert_allclose(linear.dense().ravel(), np.array([3, 4]) * expected / 11, rtol=1e-6)
+
+
+def test_rescaling_by_hand():
+    np.testing.assert_allclose(rescaling(jnp.array([0.0, 1.0, 9.0]), "sq"), [0, 0.5, 0.3], rtol=1e-6)
+    np.testing.assert_allclose(rescaling(jnp.array([0.0, 1.0, 9.0]), "l2"), [0, 1, 1 / 3], rtol=1e-6)
+    assert rescaling(jnp.array(-1e-9), "l2") == 0  # Rounding may leave such a number where the norm is zero.
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    kernel_size=st.integers(1, 4),
+    channels=st.integers(1, 3),
+    rank=st.integers(1, 40),  # Above the patch's values, too.
+    units=st.integers(1, 4),
+    size=st.tuples(st.integers(4, 7), st.integers(4, 7)),
+    stride=st.integers(1, 3),
+    padding=st.integers(0, 2),
+    norm=st.sampled_from(NORMS),
+    seed=st.integers(0, 1000),
+)
+def test_both_forms_are_the_definition(kernel_size, channels, rank, units, size, stride, padding, norm, seed):
+    layer = random_layer(kernel_size, channels, rank, units, size, seed=seed)
+    expected = by_definition(*layer, norm, stride, padding)
+    with jax.default_matmul_precision("highest"):
+        for form in FORMS:
+            outputs, _ = dynamic_alignment(*layer, norm=norm, stride=stride, padding=padding, form=form)
+            # The factored norm is a sum of up to 36·40² products of float32, some of which cancel.
+            np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_forms_have_the_same_gradients(norm):
+    layer = random_layer()
+    rng = np.random.default_rng(1)
+
+    def gradients(form):
+        def loss(*layer):
+            outputs, _ = dynamic_alignment(*layer, norm=norm, stride=2, padding=1, form=form)
+            return jnp.sum(outputs * weights)
+
+        weights = rng.normal(size=(2, 3, 3, 3)).astype(np.float32)
+        return jax.grad(loss, argnums=(0, 1, 2, 3))(*layer)
+
+    rng = np.random.default_rng(1)
+    factored = gradients("factored")
+    rng = np.random.default_rng(1)
+    for one, other in zip(factored, gradients("dense"), strict=True):
+        # Two orders of summing some hundred float32 products.
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5 * np.abs(other).max())
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("bias", [0.0, 1.0])
+def test_patches_of_zeros_give_zero_in_value_and_gradient(form, norm, bias):
+    _, B, A, b = random_layer()
+    zeros, b = jnp.zeros((1, 5, 6, 4)), b * bias
+
+    def total(inputs, B, A, b):
+        return jnp.sum(dynamic_alignment(inputs, B, A, b, norm=norm, padding=1, form=form)[0])
+
+    value, gradients = jax.value_and_grad(total, argnums=(0, 1, 2, 3))(zeros, B, A, b)
+    assert value == 0
+    assert all(np.isfinite(gradient).all() for gradient in gradients)
+    if not bias:
+        assert all((np.asarray(gradient) == 0).all() for gradient in gradients)
+
+
+def test_form_by_cost_and_by_choice():
+    assert cheapest_form(patch_values=54, rank=32) == "factored"
+    assert cheapest_form(patch_values=54, rank=36) == "dense"
+    layer = random_layer()
+    by_cost = jax.make_jaxpr(lambda: dynamic_alignment(*layer)[0])()
+    chosen = {form: jax.make_jaxpr(lambda form=form: dynamic_alignment(*layer, form=form)[0])() for form in FORMS}
+    assert str(by_cost) == str(chosen["factored"]) != str(chosen["dense"])
+
+
+def test_unknown_norm_and_form():
+    layer = random_layer()
+    with pytest.raises(InputError, match="norm is 'l1', but must be one of sq, l2"):
+        dynamic_alignment(*layer, norm="l1")
+    with pytest.raises(InputError, match="form is 'fast', but must be one of factored, dense"):
+        dynamic_alignment(*layer, form="fast")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_bfloat16_sums_in_float32(form):
+    # 4096 ones: summed in bfloat16, whose ones stop counting at 256, h and the dot products would be far off.
+    p = jnp.ones((1, 1, 1, 4096), jnp.bfloat16)
+    B = jnp.full((1, 1, 4096, 1), 2.0**-6, jnp.bfloat16)
+    A = jnp.full((1, 1, 4096, 1, 1), 2.0**-8, jnp.bfloat16)
+    b = jnp.zeros((1, 1, 4096, 1), jnp.bfloat16)
+    outputs, linear = dynamic_alignment(p, B, A, b, form=form)
+    assert (outputs.dtype, linear.h.dtype, linear.s.dtype) == (jnp.bfloat16, jnp.bfloat16, jnp.float32)
+    assert linear.h.item() == 64.0
+    # v = 2⁻⁸·64 = 1/4 everywhere: ‖v‖² = 4096/16 = 256, s = 16/257, y = 4096/4·16/257.
+    np.testing.assert_allclose(linear.s.item(), 16 / 257, rtol=1e-6)
+    np.testing.assert_allclose(float(outputs.item()), 1024 * 16 / 257, rtol=2**-8)  # One rounding to bfloat16.
+
+
+@pytest.fixture(params=[("sq", 1, 1), ("l2", 2, 0), ("sq", 2, 2)], ids=str)
+def linear(request):
+    """(inputs, outputs, DynamicLinear) of a random layer."""
+    norm, stride, padding = request.param
+    layer = random_layer(seed=3)
+    return layer[0], *dynamic_alignment(*layer, norm=norm, stride=stride, padding=padding)
+
+
+def test_apply_and_dense_give_the_outputs(linear):
+    inputs, outputs, map_ = linear
+    np.testing.assert_allclose(map_.apply(inputs), outputs, rtol=1e-5, atol=1e-5)
+    product = np.einsum("nxykhwc,nhwc->nxyk", map_.dense(), inputs)
+    np.testing.assert_allclose(product, outputs, rtol=1e-5, atol=1e-5)
+
+
+def test_apply_holds_the_weights_fixed(linear):
+    inputs, outputs, map_ = linear
+    np.testing.assert_allclose(map_.apply(3 * inputs), 3 * outputs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("targets", [1, 40])  # Forty make `transpose` build the weights.
+def test_transpose_is_the_transposed_matrix(linear, targets):
+    inputs, outputs, map_ = linear
+    rng = np.random.default_rng(0)
+    cotangents = rng.normal(size=(2, targets, *outputs.shape[1:])).astype(np.float32)
+    pulled = map_.transpose(cotangents)
+    assert pulled.shape == (2, targets, *inputs.shape[1:])
+    np.testing.assert_allclose(
+        pulled, np.einsum("nxykhwc,ntxyk->nthwc", map_.dense(), cotangents), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_map_is_a_pytree():
+    layer = random_layer()
+    outputs, linear = jax.jit(dynamic_alignment)(*layer)
+    assert isinstance(linear, DynamicLinear)
+    np.testing.assert_allclose(jax.jit(DynamicLinear.apply)(linear, layer[0]), outputs, rtol=1e-5, atol=1e-5)

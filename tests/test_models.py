@@ -1,0 +1,166 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from coda_jax import CoDANet, InputError, add_inverse
+from coda_jax.interop.torch import load_checkpoint
+from coda_jax.losses import binary_cross_entropy
+from coda_jax.models import L_CODA, S_CODA, XS_CODA
+
+GOLDEN = ("sq_3layer", "l2_3layer", "sq_9layer_rank4", "sq_imagenet_stem")
+TRAINED = ("sq_3layer", "l2_3layer")
+
+# float32: the goal for agreement with the authors' code; float64: rounding of sums of some thousand products.
+TOLERANCE = {jnp.float32: 1e-5, jnp.float64: 1e-10}
+
+
+def golden_network(arrays, prefix, dtype):
+    """The network in a golden file and its variables, from the arrays whose names start with `prefix`."""
+    config = arrays["config"]
+    model, variables = load_checkpoint(
+        {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)},
+        config["strides"],
+        config["paddings"],
+        config["norm"].lower(),
+        config["temperature"],
+        config["logit_bias"],
+    )
+    variables = jax.tree.map(lambda array: jnp.asarray(array, dtype), variables)
+    return model.clone(dtype=dtype, param_dtype=dtype), variables
+
+
+def golden_inputs(arrays, dtype):
+    return add_inverse(jnp.asarray(arrays["images"].transpose(0, 2, 3, 1), dtype))
+
+
+def assert_close(ours, golden, tolerance):
+    """Equal up to `tolerance` times the largest value."""
+    np.testing.assert_allclose(ours, golden, rtol=0, atol=tolerance * np.abs(golden).max())
+
+
+@pytest.mark.parametrize(("size", "parameters"), [(XS_CODA, 310_528), (S_CODA, 7_782_816), (L_CODA, 47_517_408)])
+def test_number_of_parameters(size, parameters):
+    model = CoDANet(**size, temperature=1.0)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 6)))
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == parameters
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@pytest.mark.parametrize("name", GOLDEN)
+def test_logits_and_activations_are_the_authors(golden, name, dtype):
+    arrays = golden(name)
+    with jax.enable_x64(dtype == jnp.float64):
+        model, variables = golden_network(arrays, "state_dict/", dtype)
+        logits, sown = jax.jit(lambda *args: model.apply(*args, mutable=["intermediates"]))(
+            variables, golden_inputs(arrays, dtype)
+        )
+        assert logits.dtype == dtype
+        assert_close(logits, arrays["logits"], TOLERANCE[dtype])
+        _, *activations = sown["intermediates"]["layer_inputs"]
+        for layer, ours in enumerate(activations):
+            golden_activation = arrays[f"activations/{layer}"].transpose(0, 2, 3, 1)
+            assert_close(ours, golden_activation, max(TOLERANCE[dtype], 1e-7))  # They are stored in float32.
+
+
+@pytest.mark.parametrize("form", ["factored", "dense"])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@pytest.mark.parametrize("name", TRAINED)
+def test_gradients_and_five_adam_steps_are_the_authors(golden, name, dtype, form):
+    arrays = golden(name)
+    with jax.enable_x64(dtype == jnp.float64):
+        model, variables = golden_network(arrays, "state_dict/", dtype)
+        model = model.clone(forms=(form,) * 3)
+        inputs = golden_inputs(arrays, dtype)
+
+        @jax.jit
+        def loss_and_gradients(variables):
+            return jax.value_and_grad(
+                lambda variables: jnp.mean(binary_cross_entropy(model.apply(variables, inputs), arrays["labels"]))
+            )(variables)
+
+        _, gradients = loss_and_gradients(variables)
+        _, expected = golden_network(arrays, "grads/", jnp.float32)
+        # load_checkpoint gives float32, so the comparison in float64 is to that precision.
+        jax.tree.map(
+            lambda ours, theirs: assert_close(ours, theirs, 1e-5 if dtype == jnp.float32 else 1e-7), gradients, expected
+        )
+
+        optimizer = optax.adam(2.5e-4)
+        state = optimizer.init(variables)
+        for golden_loss in arrays["adam_losses"]:
+            loss, gradients = loss_and_gradients(variables)
+            np.testing.assert_allclose(loss, golden_loss, rtol=TOLERANCE[dtype])
+            updates, state = optimizer.update(gradients, state)
+            variables = optax.apply_updates(variables, updates)
+        _, expected = golden_network(arrays, "params_after_5_adam_steps/", jnp.float32)
+        jax.tree.map(
+            lambda ours, theirs: assert_close(ours, theirs, 1e-5 if dtype == jnp.float32 else 1e-7), variables, expected
+        )
+
+
+SMALL = {"channels": (4, 3), "ranks": (5, 2), "kernel_sizes": (3, 2), "strides": (2, 1), "paddings": (1, 0)}
+
+
+def test_forms_can_be_chosen():
+    inputs = jax.random.uniform(jax.random.key(1), (2, 6, 6, 6))
+    model = CoDANet(**SMALL)
+    variables = model.init(jax.random.key(0), inputs)
+    dense = model.clone(forms=("dense", None)).apply(variables, inputs)
+    np.testing.assert_allclose(dense, model.apply(variables, inputs), rtol=1e-5)
+
+
+def test_bfloat16_gives_float32_logits_close_to_float32():
+    inputs = jax.random.uniform(jax.random.key(1), (2, 6, 6, 6))
+    model = CoDANet(**SMALL, logit_bias=0.0)
+    variables = model.init(jax.random.key(0), inputs)
+    logits = model.clone(dtype=jnp.bfloat16).apply(variables, inputs)
+    assert logits.dtype == jnp.float32
+    exact = model.apply(variables, inputs)
+    # bfloat16 keeps 8 bits: 2⁻⁹ relative at each of about five roundings a layer.
+    np.testing.assert_allclose(logits, exact, atol=2e-2 * np.abs(exact).max())
+
+
+def test_under_vmap_and_eval_shape():
+    inputs = jax.random.uniform(jax.random.key(1), (4, 6, 6, 6))
+    model = CoDANet(**SMALL)
+    variables = model.init(jax.random.key(0), inputs)
+    one_by_one = jax.vmap(lambda one: model.apply(variables, one[None])[0])(inputs)
+    np.testing.assert_allclose(one_by_one, model.apply(variables, inputs), rtol=1e-5)
+    assert jax.eval_shape(model.apply, variables, inputs).shape == (4, 3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"ranks": (5,)}, "lengths are: channels 2, ranks 1, kernel_sizes 2"),
+        ({name: () for name in SMALL}, "one value a layer"),
+        ({"forms": ("dense",)}, "paddings 2, forms 1"),
+        ({"forms": ("dense", "fast")}, "forms must be of factored, dense or None"),
+        ({"strides": (0, 1)}, "strides must be whole numbers of at least 1"),
+        ({"paddings": (-1, 0)}, "paddings must be whole numbers of at least 0"),
+        ({"ranks": (5, 2.5)}, "ranks must be whole numbers"),
+        ({"norm": "SQ"}, "norm is 'SQ', but must be one of sq, l2"),
+        ({"temperature": 0.0}, "temperature must be above 0, not 0.0"),
+    ],
+)
+def test_bad_attributes(changes, message):
+    with pytest.raises(InputError, match=message):
+        CoDANet(**(SMALL | changes))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (jnp.zeros((6, 6, 6)), r"inputs must be floating-point \[N, H, W, C\], not float32 \[6, 6, 6\]"),
+        (jnp.zeros((1, 6, 6, 6), jnp.uint8), "not uint8"),
+        (jnp.zeros((1, 6, 6, 3)), "takes 6 channels, but its input has 3"),
+        (jnp.zeros((1, 1, 1, 6)), "kernel of 2 does not fit into 1 pixels"),
+    ],
+)
+def test_bad_inputs(inputs, message):
+    model = CoDANet(**SMALL)
+    variables = model.init(jax.random.key(0), jnp.zeros((1, 6, 6, 6)))
+    with pytest.raises(InputError, match=message):
+        model.apply(variables, inputs)
