@@ -12,10 +12,10 @@ from ml_collections import ConfigDict
 from coda_jax import CoDANet, InputError, add_inverse, data
 from coda_jax.contributions import contribution_map, contributions
 from coda_jax.plotting import contribution_sheet, learning_curves
-from coda_jax.training import loop, state
-from coda_jax.training.checkpoints import Checkpoints
+from coda_jax.training import loop
 from coda_jax.training.metrics_log import read_metrics
 from coda_jax.training.optimizer import adam_with_step_decay
+from coda_jax.training.run_directory import check_same_run, load_run, save_config
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run; a run that is found there goes on.")
 MODE = flags.DEFINE_enum(
@@ -25,13 +25,21 @@ flags.mark_flag_as_required("workdir")
 
 # They say where and how long, not what: a run may go on with others.
 _FREE_KEYS = ("data_dir", "num_steps", "num_workers")
+_LEAST = {
+    **dict.fromkeys(("num_epochs", "num_steps", "decay_epochs", "log_every", "checkpoint_every"), 1),
+    **dict.fromkeys(("crop_padding", "num_workers", "learning_rate"), 0),
+}
 _EXPLAINED = 12
 
 
 def main(config: ConfigDict) -> None:
     """Run the configuration in `--workdir`."""
     workdir = Path(WORKDIR.value).expanduser()
-    _check_same_run(config, workdir)
+    for key, least in _LEAST.items():
+        if config[key] is not None and config[key] < least:
+            raise InputError(f"{key} is {config[key]}, but must be at least {least}")
+    resolved = json.loads(config.to_json())
+    check_same_run(workdir, resolved, _FREE_KEYS)
     model = CoDANet(**config.model)
     dataset = data.load(config.dataset, config.data_dir)
     optimizer = adam_with_step_decay(
@@ -42,8 +50,9 @@ def main(config: ConfigDict) -> None:
         num_examples=len(dataset.train),
     )
     if MODE.value == "train":
-        _save_config(config, workdir)
-        trained = loop.train(
+        loop.check(model, dataset, config.batch_size)
+        save_config(workdir, resolved)
+        state = loop.train(
             model,
             optimizer,
             dataset,
@@ -57,13 +66,13 @@ def main(config: ConfigDict) -> None:
             log_every=config.log_every,
             checkpoint_every=config.checkpoint_every,
         )
+        variables = {"params": state.params}
         records = read_metrics(workdir / "metrics.jsonl")
         learning_curves(workdir / "curves.png", records)
-        print(f"test accuracy after step {int(trained.step)}: {records[-1]['test_accuracy']:.2%}")
+        print(f"test accuracy after step {int(state.step)}: {records[-1]['test_accuracy']:.2%}")
     else:
-        fresh = state.create(model, optimizer, dataset.train[0]["image"].shape[:2], config.seed)
-        trained = Checkpoints(workdir / "checkpoints").restore(fresh)
-    _explain(model, {"params": trained.params}, dataset, workdir / "contributions.png")
+        model, variables = load_run(workdir)
+    _explain(model, variables, dataset, workdir / "contributions.png")
     print(f"contribution maps: {workdir / 'contributions.png'}; metrics and curves are beside them")
 
 
@@ -82,34 +91,3 @@ def _explain(model: CoDANet, variables: dict, dataset: data.Dataset, path: Path)
         labels=batch["label"],
         class_names=dataset.class_names,
     )
-
-
-def _check_same_run(config: ConfigDict, workdir: Path) -> None:
-    """Raise InputError, which names the keys that differ, if `workdir` holds a run of another configuration."""
-    path = workdir / "config.json"
-    if not path.exists():
-        return
-    ours, theirs = _flat(json.loads(config.to_json())), _flat(json.loads(path.read_text()))
-    differing = [
-        f"{key} is {ours.get(key)} (there {theirs.get(key)})"
-        for key in sorted(ours.keys() | theirs.keys())
-        if ours.get(key) != theirs.get(key) and key not in _FREE_KEYS
-    ]
-    if differing:
-        raise InputError(
-            f"{workdir} holds a run of another configuration: {', '.join(differing)}; "
-            "use the same values, or another --workdir"
-        )
-
-
-def _save_config(config: ConfigDict, workdir: Path) -> None:
-    """Write the resolved configuration to `config.json`."""
-    workdir.mkdir(parents=True, exist_ok=True)
-    (workdir / "config.json").write_text(config.to_json(indent=2) + "\n")
-
-
-def _flat(tree: dict, prefix: str = "") -> dict[str, object]:
-    flat = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat

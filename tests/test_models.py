@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -81,11 +83,8 @@ def test_gradients_and_five_adam_steps_are_the_authors(golden, name, dtype, form
             )(variables)
 
         _, gradients = loss_and_gradients(variables)
-        _, expected = golden_network(arrays, "grads/", jnp.float32)
-        # load_checkpoint gives float32, so the comparison in float64 is to that precision.
-        jax.tree.map(
-            lambda ours, theirs: assert_close(ours, theirs, 1e-5 if dtype == jnp.float32 else 1e-7), gradients, expected
-        )
+        _, expected = golden_network(arrays, "grads/", dtype)
+        jax.tree.map(partial(assert_close, tolerance=TOLERANCE[dtype]), gradients, expected)
 
         optimizer = optax.adam(2.5e-4)
         state = optimizer.init(variables)
@@ -94,10 +93,8 @@ def test_gradients_and_five_adam_steps_are_the_authors(golden, name, dtype, form
             np.testing.assert_allclose(loss, golden_loss, rtol=TOLERANCE[dtype])
             updates, state = optimizer.update(gradients, state)
             variables = optax.apply_updates(variables, updates)
-        _, expected = golden_network(arrays, "params_after_5_adam_steps/", jnp.float32)
-        jax.tree.map(
-            lambda ours, theirs: assert_close(ours, theirs, 1e-5 if dtype == jnp.float32 else 1e-7), variables, expected
-        )
+        _, expected = golden_network(arrays, "params_after_5_adam_steps/", dtype)
+        jax.tree.map(partial(assert_close, tolerance=TOLERANCE[dtype]), variables, expected)
 
 
 SMALL = {"channels": (4, 3), "ranks": (5, 2), "kernel_sizes": (3, 2), "strides": (2, 1), "paddings": (1, 0)}

@@ -1,11 +1,15 @@
 """Checkpoints of a run, by Orbax."""
 
 from pathlib import Path
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
+from jax.sharding import SingleDeviceSharding
 
 from coda_jax.errors import InputError
+from coda_jax.models import CoDANet
 from coda_jax.training.state import TrainState
 
 
@@ -13,9 +17,9 @@ class Checkpoints:
     """The checkpoints in one directory; the newest two are kept, and one that was not finished is never seen."""
 
     def __init__(self, directory: Path):
-        """Open the directory, which is made if it does not exist."""
+        """Open the directory, which need not exist before something is saved."""
         # Saving in the background would read arrays whose memory the next step reuses.
-        options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
+        options = ocp.CheckpointManagerOptions(max_to_keep=2, create=False, enable_async_checkpointing=False)
         self._directory = directory.absolute()
         self._manager = ocp.CheckpointManager(self._directory, options=options)
 
@@ -27,6 +31,7 @@ class Checkpoints:
         """Save the state under its step, unless that step is there already."""
         step = int(state.step)
         if step != self.latest_step():
+            self._directory.mkdir(parents=True, exist_ok=True)
             self._manager.save(step, args=ocp.args.StandardSave(state))
 
     def restore(self, target: TrainState) -> TrainState:
@@ -35,19 +40,41 @@ class Checkpoints:
         Raises:
             InputError: there is none, or it is of another architecture than the target.
         """
+        step = self._matching_step(target.params)
+        abstract = jax.tree.map(ocp.tree.to_shape_dtype_struct, target)
+        return self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+
+    def restore_params(self, model: CoDANet) -> dict[str, Any]:
+        """The parameters in the newest checkpoint, on the default device.
+
+        Raises:
+            InputError: there is none, or it is of another architecture than the model.
+        """
+        # The image size does not matter for the shapes, as long as every kernel fits.
+        shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 256, 256, 6)))["params"]
+        step = self._matching_step(shapes)
+        sharding = SingleDeviceSharding(jax.local_devices()[0])
+        abstract = {
+            "params": jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes)
+        }
+        arguments = ocp.args.PyTreeRestore(
+            abstract, restore_args=ocp.checkpoint_utils.construct_restore_args(abstract), partial_restore=True
+        )
+        return self._manager.restore(step, args=arguments)["params"]
+
+    def _matching_step(self, params: Any) -> int:
+        """The newest checkpoint's step; raises InputError if its parameters' shapes are not those of `params`."""
         step = self.latest_step()
         if step is None:
             raise InputError(f"there is no checkpoint in {self._directory}: train first")
-        saved = _shapes(self._manager.item_metadata(step))
-        wanted = _shapes(target)
-        for name in sorted(saved.keys() | wanted.keys(), key=lambda name: (not name.startswith("params/"), name)):
+        saved, wanted = _shapes(self._manager.item_metadata(step)["params"]), _shapes(params)
+        for name in sorted(saved.keys() | wanted.keys()):
             if saved.get(name) != wanted.get(name):
                 raise InputError(
                     f"the checkpoint {self._directory / str(step)} is of another architecture: its {name} has shape "
                     f"{saved.get(name)}, but this network's has {wanted.get(name)}"
                 )
-        abstract = jax.tree.map(ocp.tree.to_shape_dtype_struct, target)
-        return self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+        return step
 
 
 def _shapes(tree: object) -> dict[str, tuple[int, ...]]:

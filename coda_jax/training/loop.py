@@ -59,10 +59,7 @@ def train(
         InputError: a batch size that the devices cannot share, a model with another number of classes than the data,
             or a checkpoint of another architecture.
     """
-    check_batch_size(batch_size)
-    classes = len(dataset.class_names)
-    if model.channels[-1] != classes:
-        raise InputError(f"the last of channels is {model.channels[-1]}, but the data has {classes} classes")
+    check(model, dataset, batch_size)
     state = training_state.create(model, optimizer, dataset.train[0]["image"].shape[:2], seed)
     checkpoints = Checkpoints(workdir / "checkpoints")
     if checkpoints.latest_step() is not None:
@@ -104,6 +101,15 @@ def train(
     progress.close()
     log.close()
     return state
+
+
+def check(model: CoDANet, dataset: Dataset, batch_size: int) -> None:
+    """Raise InputError unless the network fits the data's classes, and the batches the devices."""
+    check_batch_size(batch_size)
+    if model.channels[-1] != len(dataset.class_names):
+        raise InputError(
+            f"the last of channels is {model.channels[-1]}, but the data has {len(dataset.class_names)} classes"
+        )
 
 
 def _line(step: int, num_steps: int, epoch: float, metrics: dict[str, float]) -> str:

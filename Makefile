@@ -1,0 +1,21 @@
+PYTHON ?= python3
+VENV ?= .venv
+INSTALLED = $(VENV)/installed
+
+.PHONY: demo test
+
+# Train, evaluate and explain a small network on handwritten digits.
+demo: $(INSTALLED)
+	$(VENV)/bin/python -m experiments.digits --workdir=runs/digits
+
+test: $(INSTALLED)
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	XLA_FLAGS=--xla_force_host_platform_device_count=8 $(VENV)/bin/python -m pytest -q tests/training
+	$(VENV)/bin/python -m pytest -q
+
+$(INSTALLED): requirements.txt setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"Python 3.11 or newer is needed, but {sys.executable} is {sys.version.split()[0]}: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --editable '.[test]'
+	touch $@

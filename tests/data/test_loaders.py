@@ -1,0 +1,63 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from coda_jax.data import test_batches as evaluation_batches  # Under its own name pytest would take it for a test.
+from coda_jax.data import train_batches
+
+# Image i is filled with the value i.
+SOURCE = [{"image": np.full((2, 2, 3), i, np.uint8), "label": i} for i in range(10)]
+SETTINGS = {"batch_size": 4, "seed": 5, "flip": True, "crop_padding": 1}
+
+
+def take(count, **changes):
+    return list(itertools.islice(train_batches(SOURCE, **(SETTINGS | changes)), count))
+
+
+def labels(batches):
+    return [int(label) for batch in batches for label in batch["label"]]
+
+
+def assert_same(batches, others):
+    for one, other in zip(batches, others, strict=True):
+        assert one.keys() == other.keys()
+        for key in one:
+            np.testing.assert_array_equal(one[key], other[key])
+
+
+def test_every_epoch_is_a_new_permutation():
+    seen = labels(take(5))  # 20 examples are two epochs, whose border is within the third batch.
+    assert sorted(seen[:10]) == sorted(seen[10:]) == list(range(10))
+    assert seen[:10] != seen[10:] != list(range(10))
+
+
+def test_images_are_floats_that_belong_to_their_labels():
+    for batch in take(3, flip=False, crop_padding=0):
+        assert (batch["image"].dtype, batch["label"].dtype) == (np.float32, np.int32)
+        expected = np.broadcast_to(batch["label"][:, None, None, None] / np.float32(255), (4, 2, 2, 3))
+        np.testing.assert_allclose(batch["image"], expected, rtol=1e-6)
+
+
+def test_seed_determines_the_batches():
+    assert_same(take(6), take(6))
+    assert labels(take(6)) != labels(take(6, seed=6))
+
+
+def test_start_skips_batches():
+    assert_same(take(3, start=4), take(7)[4:])
+
+
+@pytest.mark.parametrize("num_workers", [1, 3])
+def test_workers_change_nothing(num_workers):
+    assert_same(take(6, num_workers=num_workers), take(6))
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 5, 16])
+def test_evaluation_sees_every_example_once(batch_size):
+    batches = list(evaluation_batches(SOURCE, batch_size=batch_size))
+    assert all(batch["image"].shape == (batch_size, 2, 2, 3) for batch in batches)
+    counted = [label for batch in batches for label in batch["label"][batch["weight"] == 1]]
+    assert counted == list(range(10))
+    assert all((batch["image"][batch["weight"] == 0] == 0).all() for batch in batches)
+    assert sum(batch["weight"].sum() for batch in batches) == 10

@@ -1,0 +1,48 @@
+import pytest
+
+from coda_jax import CoDANet, InputError
+from experiments.configs import cifar10, digits
+
+
+def test_the_authors_names():
+    expected = [f"9L-S-CoDA-SQ-{temperature}" for temperature in (10, 50, 100, 500, 1000, 5000, 10000)]
+    expected += [f"9L-S-CoDA-SQ-rank-{rank}" for rank in (4, 8, 16, 144)] + ["9L-S-CoDA-L2-1000"]
+    assert sorted(cifar10.S_VARIANTS) == sorted(expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "norm", "temperature", "ranks"),
+    [
+        ("9L-S-CoDA-SQ-10", "sq", 10.0, (32, 32, *(64,) * 7)),
+        ("9L-S-CoDA-SQ-1000", "sq", 1000.0, (32, 32, *(64,) * 7)),
+        ("9L-S-CoDA-L2-1000", "l2", 1000.0, (32, 32, *(64,) * 7)),
+        ("9L-S-CoDA-SQ-rank-4", "sq", 1000.0, (4, 4, *(8,) * 7)),
+        ("9L-S-CoDA-SQ-rank-144", "sq", 1000.0, (144, 144, *(288,) * 7)),
+    ],
+)
+def test_s_coda(name, norm, temperature, ranks):
+    config = cifar10.get_config(name)
+    model = CoDANet(**config.model)
+    assert (model.norm, model.temperature, model.ranks) == (norm, temperature, ranks)
+    assert model.channels == (16, 16, 32, 32, 32, 64, 64, 64, 10)
+    assert (config.batch_size, config.num_epochs, config.learning_rate) == (16, 200, 2.5e-4)
+    assert (config.decay, config.decay_epochs, config.flip, config.crop_padding) == (1.5, 30, True, 4)
+
+
+def test_small_ones():
+    assert CoDANet(**cifar10.get_config("5L-XS-CoDA-SQ-100").model).temperature == 100.0
+    assert CoDANet(**digits.get_config().model).channels[-1] == 10
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("9L-S-CoDA-SQ-100O", "no configuration '9L-S-CoDA-SQ-100O': the nearest are 9L-S-CoDA-SQ-100"),
+        ("xs", "the nearest are "),
+        ("", "name one, as in cifar10.py:5L-XS-CoDA-SQ-100"),
+        ("9L-S-CoDA-SQ-lambda-0.25", "needs the penalty on W.x., which is not implemented yet"),
+    ],
+)
+def test_names_without_a_configuration(name, message):
+    with pytest.raises(InputError, match=message):
+        cifar10.get_config(name)

@@ -1,0 +1,70 @@
+import jax
+import numpy as np
+import pytest
+
+from coda_jax import InputError
+from coda_jax.training import state
+from coda_jax.training.checkpoints import Checkpoints
+from tests.training.problem import MODEL, OPTIMIZER
+
+
+def at_step(step, seed=0, model=MODEL):
+    first = state.create(model, OPTIMIZER, (4, 4), seed)
+    return first.replace(step=first.step + step)
+
+
+def test_the_newest_state_comes_back_where_it_was(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.latest_step() is None
+    for step in (3, 7, 12):
+        checkpoints.save(at_step(step, seed=step))
+    reopened = Checkpoints(tmp_path)
+    restored, expected = reopened.restore(at_step(0)), at_step(12, seed=12)
+    jax.tree.map(np.testing.assert_array_equal, restored, expected)
+    assert jax.tree.map(lambda leaf: leaf.sharding, restored) == jax.tree.map(lambda leaf: leaf.sharding, expected)
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.isdigit()) == ["12", "7"]
+
+
+def test_parameters_alone_come_back_on_one_device(tmp_path):
+    Checkpoints(tmp_path).save(at_step(3, seed=2))
+    params = Checkpoints(tmp_path).restore_params(MODEL)
+    jax.tree.map(np.testing.assert_array_equal, params, at_step(3, seed=2).params)
+    assert all(len(leaf.sharding.device_set) == 1 for leaf in jax.tree.leaves(params))
+
+
+def test_saving_a_step_twice_keeps_the_first(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(at_step(3, seed=1))
+    checkpoints.save(at_step(3, seed=2))
+    jax.tree.map(np.testing.assert_array_equal, checkpoints.restore(at_step(0)), at_step(3, seed=1))
+
+
+def test_an_unfinished_checkpoint_is_not_seen(tmp_path):
+    Checkpoints(tmp_path).save(at_step(3))
+    (tmp_path / "5.orbax-checkpoint-tmp").mkdir()
+    assert Checkpoints(tmp_path).latest_step() == 3
+
+
+def test_no_checkpoint(tmp_path):
+    with pytest.raises(InputError, match=f"there is no checkpoint in {tmp_path}: train first"):
+        Checkpoints(tmp_path).restore(at_step(0))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"ranks": (4, 5)},
+            r"its layers_1/A has shape \(1, 1, 6, 2, 4\), but this network's has \(1, 1, 6, 2, 5\)",
+        ),
+        (
+            {"channels": (2,), "ranks": (4,), "kernel_sizes": (3,), "strides": (1,), "paddings": (1,)},
+            r"its layers_0/A has shape \(3, 3, 6, 6, 4\), but this network's has \(3, 3, 6, 2, 4\)",
+        ),
+    ],
+)
+def test_another_architecture(tmp_path, changes, message):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(at_step(3))
+    with pytest.raises(InputError, match="is of another architecture: " + message):
+        checkpoints.restore(at_step(0, model=MODEL.clone(**changes)))
