@@ -21,7 +21,9 @@ class Checkpoints:
         # Saving in the background would read arrays whose memory the next step reuses.
         options = ocp.CheckpointManagerOptions(max_to_keep=2, create=False, enable_async_checkpointing=False)
         self._directory = directory.absolute()
-        self._manager = ocp.CheckpointManager(self._directory, options=options)
+        self._manager = ocp.CheckpointManager(
+            self._directory, options=options, item_handlers=ocp.PyTreeCheckpointHandler()
+        )
 
     def latest_step(self) -> int | None:
         """The number of steps after which the newest checkpoint was saved, or None if there is none."""
@@ -32,7 +34,7 @@ class Checkpoints:
         step = int(state.step)
         if step != self.latest_step():
             self._directory.mkdir(parents=True, exist_ok=True)
-            self._manager.save(step, args=ocp.args.StandardSave(state))
+            self._manager.save(step, args=ocp.args.PyTreeSave(state))
 
     def restore(self, target: TrainState) -> TrainState:
         """The newest checkpoint, placed on the devices as `target` is.
@@ -40,9 +42,8 @@ class Checkpoints:
         Raises:
             InputError: there is none, or it is of another architecture than the target.
         """
-        step = self._matching_step(target.params)
         abstract = jax.tree.map(ocp.tree.to_shape_dtype_struct, target)
-        return self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+        return self._restore(self._matching_step(target.params), abstract)
 
     def restore_params(self, model: CoDANet) -> dict[str, Any]:
         """The parameters in the newest checkpoint, on the default device.
@@ -57,10 +58,13 @@ class Checkpoints:
         abstract = {
             "params": jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes)
         }
-        arguments = ocp.args.PyTreeRestore(
-            abstract, restore_args=ocp.checkpoint_utils.construct_restore_args(abstract), partial_restore=True
-        )
-        return self._manager.restore(step, args=arguments)["params"]
+        return self._restore(step, abstract)["params"]
+
+    def _restore(self, step: int, abstract: Any) -> Any:
+        """What `abstract`, a tree of shapes and shardings, names of a checkpoint."""
+        placements = ocp.checkpoint_utils.construct_restore_args(abstract)
+        arguments = ocp.args.PyTreeRestore(abstract, restore_args=placements, partial_restore=True)
+        return self._manager.restore(step, args=arguments)
 
     def _matching_step(self, params: Any) -> int:
         """The newest checkpoint's step; raises InputError if its parameters' shapes are not those of `params`."""

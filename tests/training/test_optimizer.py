@@ -13,4 +13,6 @@ def test_rate_is_divided_after_every_decay_epochs():
         # With the same gradient at every step Adam's step is the learning rate.
         update, state = optimizer.update(jnp.ones(()), state)
         rates.append(-float(update))
-    np.testing.assert_allclose(rates, [0.8] * 5 + [0.4] * 5 + [0.2] * 2, rtol=1e-5)
+    np.testing.assert_allclose(
+        rates, [0.8] * 5 + [0.4] * 5 + [0.2] * 2, rtol=1e-4
+    )  # Adam corrects its means' bias in float32.
