@@ -23,7 +23,7 @@ def network():
     """(variables, inputs, logits) of a small random network and seven random images."""
     images = jax.random.uniform(jax.random.key(1), (7, 6, 6, 3))
     inputs = jnp.concatenate([images, 1 - images], axis=-1)
-    variables = MODEL.init(jax.random.key(0), inputs)
+    variables = jax.jit(MODEL.init)(jax.random.key(0), inputs)
     return variables, inputs, MODEL.apply(variables, inputs)
 
 
@@ -46,7 +46,7 @@ def test_maps_are_not_input_times_gradient(golden, name):
     arrays = golden(name)
     model, variables = golden_network(arrays, "state_dict/", jnp.float32)
     inputs = golden_inputs(arrays, jnp.float32)
-    gradient = jax.grad(lambda inputs: jnp.sum(model.apply(variables, inputs)[:, 0]))(inputs)
+    gradient = jax.jit(jax.grad(lambda inputs: jnp.sum(model.apply(variables, inputs)[:, 0])))(inputs)
     ours = contributions(model, variables, inputs, np.zeros(len(inputs), int))[:, 0]
     distance = jnp.linalg.norm(ours - gradient * inputs) / jnp.linalg.norm(ours)
     assert distance > 0.1  # A gradient differentiates the weights as well; rounding would give 1e-6.

@@ -8,6 +8,9 @@ from hypothesis import strategies as st
 from coda_jax import InputError
 from coda_jax.dau import DynamicLinear, cheapest_form, dynamic_alignment, rescaling
 
+# Compiled as a whole, which is faster than operation by operation.
+layer_and_map = jax.jit(dynamic_alignment, static_argnames=("norm", "stride", "padding", "form"))
+
 FORMS = ("factored", "dense")
 NORMS = ("sq", "l2")
 
@@ -74,7 +77,7 @@ def test_both_forms_are_the_definition(kernel_size, channels, rank, units, size,
     expected = by_definition(*layer, norm, stride, padding)
     with jax.default_matmul_precision("highest"):
         for form in FORMS:
-            outputs, _ = dynamic_alignment(*layer, norm=norm, stride=stride, padding=padding, form=form)
+            outputs, _ = layer_and_map(*layer, norm=norm, stride=stride, padding=padding, form=form)
             # The factored norm is a sum of up to 36·40² products of float32, some of which cancel.
             np.testing.assert_allclose(outputs, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
 
@@ -90,7 +93,7 @@ def test_forms_have_the_same_gradients(norm):
             return jnp.sum(outputs * weights)
 
         weights = rng.normal(size=(2, 3, 3, 3)).astype(np.float32)
-        return jax.grad(loss, argnums=(0, 1, 2, 3))(*layer)
+        return jax.jit(jax.grad(loss, argnums=(0, 1, 2, 3)))(*layer)
 
     rng = np.random.default_rng(1)
     factored = gradients("factored")
@@ -110,7 +113,7 @@ def test_patches_of_zeros_give_zero_in_value_and_gradient(form, norm, bias):
     def total(inputs, B, A, b):
         return jnp.sum(dynamic_alignment(inputs, B, A, b, norm=norm, padding=1, form=form)[0])
 
-    value, gradients = jax.value_and_grad(total, argnums=(0, 1, 2, 3))(zeros, B, A, b)
+    value, gradients = jax.jit(jax.value_and_grad(total, argnums=(0, 1, 2, 3)))(zeros, B, A, b)
     assert value == 0
     assert all(np.isfinite(gradient).all() for gradient in gradients)
     if not bias:
@@ -154,7 +157,7 @@ def linear(request):
     """(inputs, outputs, DynamicLinear) of a random layer."""
     norm, stride, padding = request.param
     layer = random_layer(seed=3)
-    return layer[0], *dynamic_alignment(*layer, norm=norm, stride=stride, padding=padding)
+    return layer[0], *layer_and_map(*layer, norm=norm, stride=stride, padding=padding)
 
 
 def test_apply_and_dense_give_the_outputs(linear):
@@ -183,6 +186,6 @@ def test_transpose_is_the_transposed_matrix(linear, targets):
 
 def test_map_is_a_pytree():
     layer = random_layer()
-    outputs, linear = jax.jit(dynamic_alignment)(*layer)
+    outputs, linear = layer_and_map(*layer)
     assert isinstance(linear, DynamicLinear)
     np.testing.assert_allclose(jax.jit(DynamicLinear.apply)(linear, layer[0]), outputs, rtol=1e-5, atol=1e-5)

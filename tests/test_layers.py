@@ -10,7 +10,7 @@ INPUTS = jax.random.uniform(jax.random.key(1), (2, 8, 7, 6))
 
 
 def test_parameters_have_pytorchs_initial_distribution():
-    params = DAUConv(features=20, rank=16, kernel_size=3).init(jax.random.key(0), INPUTS)["params"]
+    params = jax.jit(DAUConv(features=20, rank=16, kernel_size=3).init)(jax.random.key(0), INPUTS)["params"]
     assert {name: array.shape for name, array in params.items()} == {
         "B": (3, 3, 6, 16),
         "A": (3, 3, 6, 20, 16),
@@ -27,7 +27,7 @@ def test_parameters_have_pytorchs_initial_distribution():
 @pytest.mark.parametrize(("dtype", "map_dtype"), [(jnp.float32, jnp.float32), (jnp.bfloat16, jnp.float32)])
 def test_shapes_and_dtypes(dtype, map_dtype):
     layer = DAUConv(features=5, rank=4, kernel_size=3, stride=2, padding=1, dtype=dtype)
-    variables = layer.init(jax.random.key(0), INPUTS)
+    variables = jax.jit(layer.init)(jax.random.key(0), INPUTS)
     outputs, linear = layer.apply(variables, INPUTS)
     assert all(array.dtype == jnp.float32 for array in jax.tree.leaves(variables))
     assert (outputs.shape, outputs.dtype, linear.s.dtype) == ((2, 4, 4, 5), dtype, map_dtype)
@@ -35,7 +35,7 @@ def test_shapes_and_dtypes(dtype, map_dtype):
 
 def test_bfloat16_is_close_to_float32():
     layer = DAUConv(features=5, rank=32, kernel_size=3)
-    variables = layer.init(jax.random.key(0), INPUTS)
+    variables = jax.jit(layer.init)(jax.random.key(0), INPUTS)
     exact, _ = layer.apply(variables, INPUTS)
     rounded, _ = layer.clone(dtype=jnp.bfloat16).apply(variables, INPUTS)
     # bfloat16 keeps 8 bits: relative errors of 2⁻⁹ in each of inputs, parameters and h, averaged over the sums.
@@ -44,7 +44,7 @@ def test_bfloat16_is_close_to_float32():
 
 def test_inputs_of_other_channels():
     layer = DAUConv(features=5, rank=4, kernel_size=3)
-    variables = layer.init(jax.random.key(0), INPUTS)
+    variables = jax.jit(layer.init)(jax.random.key(0), INPUTS)
     with pytest.raises(InputError, match="takes 6 channels, but its input has 3: encode images with"):
         layer.apply(variables, INPUTS[..., :3])
 

@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,8 +23,8 @@ MODEL = CoDANet(
 def decomposed():
     """(inputs, logits, linear map) of a small random network."""
     inputs = jax.random.uniform(jax.random.key(1), (2, 6, 5, 6))
-    variables = MODEL.init(jax.random.key(0), inputs)
-    return inputs, *MODEL.apply(variables, inputs, method="decompose")
+    variables = jax.jit(MODEL.init)(jax.random.key(0), inputs)
+    return inputs, *jax.jit(partial(MODEL.apply, method="decompose"))(variables, inputs)
 
 
 def test_sum_pool_by_hand():

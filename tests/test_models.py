@@ -103,7 +103,7 @@ SMALL = {"channels": (4, 3), "ranks": (5, 2), "kernel_sizes": (3, 2), "strides":
 def test_forms_can_be_chosen():
     inputs = jax.random.uniform(jax.random.key(1), (2, 6, 6, 6))
     model = CoDANet(**SMALL)
-    variables = model.init(jax.random.key(0), inputs)
+    variables = jax.jit(model.init)(jax.random.key(0), inputs)
     dense = model.clone(forms=("dense", None)).apply(variables, inputs)
     np.testing.assert_allclose(dense, model.apply(variables, inputs), rtol=1e-5)
 
@@ -111,7 +111,7 @@ def test_forms_can_be_chosen():
 def test_bfloat16_gives_float32_logits_close_to_float32():
     inputs = jax.random.uniform(jax.random.key(1), (2, 6, 6, 6))
     model = CoDANet(**SMALL, logit_bias=0.0)
-    variables = model.init(jax.random.key(0), inputs)
+    variables = jax.jit(model.init)(jax.random.key(0), inputs)
     logits = model.clone(dtype=jnp.bfloat16).apply(variables, inputs)
     assert logits.dtype == jnp.float32
     exact = model.apply(variables, inputs)
@@ -122,7 +122,7 @@ def test_bfloat16_gives_float32_logits_close_to_float32():
 def test_under_vmap_and_eval_shape():
     inputs = jax.random.uniform(jax.random.key(1), (4, 6, 6, 6))
     model = CoDANet(**SMALL)
-    variables = model.init(jax.random.key(0), inputs)
+    variables = jax.jit(model.init)(jax.random.key(0), inputs)
     one_by_one = jax.vmap(lambda one: model.apply(variables, one[None])[0])(inputs)
     np.testing.assert_allclose(one_by_one, model.apply(variables, inputs), rtol=1e-5)
     assert jax.eval_shape(model.apply, variables, inputs).shape == (4, 3)
@@ -158,6 +158,6 @@ def test_bad_attributes(changes, message):
 )
 def test_bad_inputs(inputs, message):
     model = CoDANet(**SMALL)
-    variables = model.init(jax.random.key(0), jnp.zeros((1, 6, 6, 6)))
+    variables = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 6, 6, 6)))
     with pytest.raises(InputError, match=message):
         model.apply(variables, inputs)

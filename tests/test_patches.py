@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -6,6 +7,9 @@ from hypothesis import strategies as st
 
 from coda_jax import InputError
 from coda_jax.patches import extract_patches, fold_patches, output_size
+
+extract = jax.jit(extract_patches, static_argnums=(1, 2, 3))
+fold = jax.jit(fold_patches, static_argnums=(1, 2, 3))
 
 IMAGE = jnp.arange(1.0, 10.0).reshape(1, 3, 3, 1)  # 1 2 3 / 4 5 6 / 7 8 9
 
@@ -40,9 +44,9 @@ def test_fold_is_the_adjoint_of_extract(size, kernel_size, stride, padding):
         return
     rng = np.random.default_rng(0)
     image = rng.integers(-9, 10, (2, *size, 2)).astype(np.float32)
-    patches = extract_patches(image, kernel_size, stride, padding)
+    patches = extract(image, kernel_size, stride, padding)
     other = rng.integers(-9, 10, patches.shape).astype(np.float32)
-    folded = fold_patches(jnp.asarray(other), size, stride, padding)
+    folded = fold(other, size, stride, padding)
     assert folded.shape == image.shape
     # Whole numbers: the two sums are exact.
     assert np.sum(np.asarray(patches) * other) == np.sum(image * np.asarray(folded))

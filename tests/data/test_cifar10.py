@@ -21,20 +21,8 @@ import tensorflow_datasets as tfds
 from coda_jax.data import cifar10
 from coda_jax.errors import InputError
 
-SHARED = Path(__file__).parents[3] / "shared" / "data" / "tfds"
 RECORDS = 4
-CLASS_NAMES = (
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
-)
+CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
 def official_files(seed=0):
@@ -405,9 +393,8 @@ def test_damaged_data_set(prepared, tmp_path, damage):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason=f"no prepared CIFAR-10 in {SHARED}")
-def test_all_of_cifar10():
-    train, test, class_names = cifar10.data_sources(str(SHARED))
+def test_all_of_cifar10(cifar10_dir):
+    train, test, class_names = cifar10.data_sources(str(cifar10_dir))
     assert (len(train), len(test)) == (50_000, 10_000)
     assert class_names == CLASS_NAMES
     for source in (train, test):
