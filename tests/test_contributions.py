@@ -5,7 +5,7 @@ import pytest
 
 from coda_jax import CoDANet, InputError
 from coda_jax.contributions import contribution_map, contributions, layer_contributions, linear_weights
-from tests.test_models import GOLDEN, TOLERANCE, assert_close, golden_inputs, golden_network
+from tests.golden import GOLDEN, TOLERANCE, assert_close, golden_inputs, golden_network
 
 MODEL = CoDANet(
     channels=(4, 5, 3),

@@ -6,40 +6,10 @@ import numpy as np
 import optax
 import pytest
 
-from coda_jax import CoDANet, InputError, add_inverse
-from coda_jax.interop.torch import load_checkpoint
+from coda_jax import CoDANet, InputError
 from coda_jax.losses import binary_cross_entropy
 from coda_jax.models import L_CODA, S_CODA, XS_CODA
-
-GOLDEN = ("sq_3layer", "l2_3layer", "sq_9layer_rank4", "sq_imagenet_stem")
-TRAINED = ("sq_3layer", "l2_3layer")
-
-# float32: the goal for agreement with the authors' code; float64: rounding of sums of some thousand products.
-TOLERANCE = {jnp.float32: 1e-5, jnp.float64: 1e-10}
-
-
-def golden_network(arrays, prefix, dtype):
-    """The network in a golden file and its variables, from the arrays whose names start with `prefix`."""
-    config = arrays["config"]
-    model, variables = load_checkpoint(
-        {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)},
-        config["strides"],
-        config["paddings"],
-        config["norm"].lower(),
-        config["temperature"],
-        config["logit_bias"],
-    )
-    variables = jax.tree.map(lambda array: jnp.asarray(array, dtype), variables)
-    return model.clone(dtype=dtype, param_dtype=dtype), variables
-
-
-def golden_inputs(arrays, dtype):
-    return add_inverse(jnp.asarray(arrays["images"].transpose(0, 2, 3, 1), dtype))
-
-
-def assert_close(ours, golden, tolerance):
-    """Equal up to `tolerance` times the largest value."""
-    np.testing.assert_allclose(ours, golden, rtol=0, atol=tolerance * np.abs(golden).max())
+from tests.golden import GOLDEN, TOLERANCE, TRAINED, assert_close, golden_inputs, golden_network
 
 
 @pytest.mark.parametrize(("size", "parameters"), [(XS_CODA, 310_528), (S_CODA, 7_782_816), (L_CODA, 47_517_408)])

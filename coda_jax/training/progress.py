@@ -10,26 +10,24 @@ class Progress:
     """Counts the images of a run, from `done` to `total`, and tells the rate and the time left on standard error."""
 
     def __init__(self, total: int, done: int):
-        """Start counting; `done` images were seen before."""
+        """Start the clock; `done` images were seen before."""
         self._bar = tqdm(total=total, initial=done, unit="img", unit_scale=True, disable=not sys.stderr.isatty())
-        self._total, self._done = total, done
-        self._told_at, self._told = time.monotonic(), done
+        self._started = time.monotonic()
+        self._left, self._seen = total - done, 0
 
     def advance(self, images: int) -> None:
         """Count images that have been seen."""
-        self._done += images
+        self._left -= images
+        self._seen += images
         self._bar.update(images)
 
     def tell(self, message: str) -> None:
-        """Print a line; where there is no bar, with the rate since the last one and the time left."""
-        now = time.monotonic()
-        rate = (self._done - self._told) / max(now - self._told_at, 1e-9)
-        if self._bar.disable:
-            left = tqdm.format_interval((self._total - self._done) / rate) if rate else "?"
-            print(f"{message}  {rate:.0f} images/s  {left} left", file=sys.stderr, flush=True)
-        else:
-            self._bar.write(message, file=sys.stderr)
-        self._told_at, self._told = now, self._done
+        """Print a line; where there is no bar, with the mean rate since the start and the time left at that rate."""
+        if self._bar.disable and self._seen:
+            rate = self._seen / (time.monotonic() - self._started)
+            message += f"  {rate:.0f} images/s  {tqdm.format_interval(self._left / rate)} left"
+        self._bar.write(message, file=sys.stderr)
+        sys.stderr.flush()
 
     def close(self) -> None:
         """Leave the bar as it is."""

@@ -4,7 +4,7 @@ import pytest
 
 from coda_jax import InputError
 from coda_jax.interop.torch import load_checkpoint
-from tests.conftest import SHARED
+from tests.golden import SHARED
 
 FILES = ("model_epoch_200", "last_model_epoch_7")  # The formats that the authors' code has written, old and new.
 

@@ -4,15 +4,17 @@ from coda_jax.training import progress
 
 
 def test_plain_lines_with_rate_and_time_left(capsys, monkeypatch):
-    times = iter([0.0, 2.0, 3.0])
+    times = iter([0.0, 2.0, 4.0])
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(times))
     counter = progress.Progress(total=1000, done=100)
+    counter.tell("begin")
     counter.advance(400)
     counter.tell("half")  # 400 images in 2 s; 500 are left.
     counter.advance(100)
-    counter.tell("more")  # 100 in 1 s; 400 are left.
+    counter.tell("more")  # 500 in 4 s; 400 are left.
     counter.close()
-    assert capsys.readouterr().err == "half  200 images/s  00:02 left\nmore  100 images/s  00:04 left\n"
+    expected = "begin\nhalf  200 images/s  00:02 left\nmore  125 images/s  00:03 left\n"
+    assert capsys.readouterr().err == expected
 
 
 def test_bar_on_a_terminal(capsys, monkeypatch):
