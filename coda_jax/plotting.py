@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 COLOUR_MAP = "RdBu_r"
 """Diverging and safe for the colour-blind: red speaks for the class, blue against it, white is zero."""
@@ -80,6 +80,7 @@ def learning_curves(path: Path, records: Sequence[dict[str, float]]) -> None:
             points = [(record["epoch"], record[name]) for record in records if name in record]
             axis.plot(*zip(*points, strict=True), label=label, marker="o" if label == "test" else None, markersize=4)
         axis.set_xlabel("epoch")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         axis.set_ylabel(quantity if quantity == "accuracy" else "binary cross-entropy, nats")
         axis.grid(alpha=0.3)
         axis.legend()
