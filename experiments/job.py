@@ -1,6 +1,5 @@
 """The main job: train a CoDA-Net, evaluate it, and draw its contribution maps."""
 
-import json
 import math
 from pathlib import Path
 
@@ -38,7 +37,7 @@ def main(config: ConfigDict) -> None:
     for key, least in _LEAST.items():
         if config[key] is not None and config[key] < least:
             raise InputError(f"{key} is {config[key]}, but must be at least {least}")
-    resolved = json.loads(config.to_json())
+    resolved = config.to_dict()
     check_same_run(workdir, resolved, _FREE_KEYS)
     model = CoDANet(**config.model)
     dataset = data.load(config.dataset, config.data_dir)

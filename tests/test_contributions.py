@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,7 +26,7 @@ def network():
     images = jax.random.uniform(jax.random.key(1), (7, 6, 6, 3))
     inputs = jnp.concatenate([images, 1 - images], axis=-1)
     variables = jax.jit(MODEL.init)(jax.random.key(0), inputs)
-    return variables, inputs, MODEL.apply(variables, inputs)
+    return variables, inputs, jax.jit(MODEL.apply)(variables, inputs)
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
@@ -72,7 +74,7 @@ def test_contributions_are_weights_times_inputs(network):
     weights = linear_weights(MODEL, variables, inputs, "all")
     maps = contributions(MODEL, variables, inputs, "all")
     np.testing.assert_allclose(weights * inputs[:, None], maps, rtol=1e-6)
-    _, linear_map = MODEL.apply(variables, inputs, method="decompose")
+    _, linear_map = jax.jit(partial(MODEL.apply, method="decompose"))(variables, inputs)
     np.testing.assert_allclose(weights, linear_map.dense(), rtol=1e-4, atol=1e-6)  # Sums of some hundred products.
 
 

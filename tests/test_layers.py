@@ -28,7 +28,7 @@ def test_parameters_have_pytorchs_initial_distribution():
 def test_shapes_and_dtypes(dtype, map_dtype):
     layer = DAUConv(features=5, rank=4, kernel_size=3, stride=2, padding=1, dtype=dtype)
     variables = jax.jit(layer.init)(jax.random.key(0), INPUTS)
-    outputs, linear = layer.apply(variables, INPUTS)
+    outputs, linear = jax.jit(layer.apply)(variables, INPUTS)
     assert all(array.dtype == jnp.float32 for array in jax.tree.leaves(variables))
     assert (outputs.shape, outputs.dtype, linear.s.dtype) == ((2, 4, 4, 5), dtype, map_dtype)
 
@@ -36,8 +36,8 @@ def test_shapes_and_dtypes(dtype, map_dtype):
 def test_bfloat16_is_close_to_float32():
     layer = DAUConv(features=5, rank=32, kernel_size=3)
     variables = jax.jit(layer.init)(jax.random.key(0), INPUTS)
-    exact, _ = layer.apply(variables, INPUTS)
-    rounded, _ = layer.clone(dtype=jnp.bfloat16).apply(variables, INPUTS)
+    exact, _ = jax.jit(layer.apply)(variables, INPUTS)
+    rounded, _ = jax.jit(layer.clone(dtype=jnp.bfloat16).apply)(variables, INPUTS)
     # bfloat16 keeps 8 bits: relative errors of 2⁻⁹ in each of inputs, parameters and h, averaged over the sums.
     np.testing.assert_allclose(np.float32(rounded), exact, atol=2e-2 * np.abs(exact).max())
 

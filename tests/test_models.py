@@ -74,17 +74,17 @@ def test_forms_can_be_chosen():
     inputs = jax.random.uniform(jax.random.key(1), (2, 6, 6, 6))
     model = CoDANet(**SMALL)
     variables = jax.jit(model.init)(jax.random.key(0), inputs)
-    dense = model.clone(forms=("dense", None)).apply(variables, inputs)
-    np.testing.assert_allclose(dense, model.apply(variables, inputs), rtol=1e-5)
+    dense = jax.jit(model.clone(forms=("dense", None)).apply)(variables, inputs)
+    np.testing.assert_allclose(dense, jax.jit(model.apply)(variables, inputs), rtol=1e-5)
 
 
 def test_bfloat16_gives_float32_logits_close_to_float32():
     inputs = jax.random.uniform(jax.random.key(1), (2, 6, 6, 6))
     model = CoDANet(**SMALL, logit_bias=0.0)
     variables = jax.jit(model.init)(jax.random.key(0), inputs)
-    logits = model.clone(dtype=jnp.bfloat16).apply(variables, inputs)
+    logits = jax.jit(model.clone(dtype=jnp.bfloat16).apply)(variables, inputs)
     assert logits.dtype == jnp.float32
-    exact = model.apply(variables, inputs)
+    exact = jax.jit(model.apply)(variables, inputs)
     # bfloat16 keeps 8 bits: 2⁻⁹ relative at each of about five roundings a layer.
     np.testing.assert_allclose(logits, exact, atol=2e-2 * np.abs(exact).max())
 
@@ -93,8 +93,8 @@ def test_under_vmap_and_eval_shape():
     inputs = jax.random.uniform(jax.random.key(1), (4, 6, 6, 6))
     model = CoDANet(**SMALL)
     variables = jax.jit(model.init)(jax.random.key(0), inputs)
-    one_by_one = jax.vmap(lambda one: model.apply(variables, one[None])[0])(inputs)
-    np.testing.assert_allclose(one_by_one, model.apply(variables, inputs), rtol=1e-5)
+    one_by_one = jax.jit(jax.vmap(lambda one: model.apply(variables, one[None])[0]))(inputs)
+    np.testing.assert_allclose(one_by_one, jax.jit(model.apply)(variables, inputs), rtol=1e-5)
     assert jax.eval_shape(model.apply, variables, inputs).shape == (4, 3)
 
 

@@ -28,7 +28,8 @@ def check_same_run(workdir: Path, config: Config, free_keys: tuple[str, ...]) ->
     """
     if not (workdir / "config.json").exists():
         return
-    ours, theirs = _flat(config), _flat(json.loads((workdir / "config.json").read_text()))
+    # Through JSON, which makes lists of tuples.
+    ours, theirs = (_flat(json.loads(text)) for text in (json.dumps(config), (workdir / "config.json").read_text()))
     differing = [
         f"{key} is {ours.get(key)} (there {theirs.get(key)})"
         for key in sorted(ours.keys() | theirs.keys())

@@ -28,11 +28,11 @@ def get_config() -> ConfigDict:
             },
             "seed": 0,
             "batch_size": 32,
-            "num_epochs": 60,
+            "num_epochs": 30,
             "num_steps": config_dict.placeholder(int),  # None: all epochs.
             "learning_rate": 2e-3,
             "decay": 1.5,  # The learning rate is divided by it every decay_epochs.
-            "decay_epochs": 9,
+            "decay_epochs": 5,
             "flip": False,
             "crop_padding": 1,
             "num_workers": 0,

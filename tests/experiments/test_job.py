@@ -87,12 +87,13 @@ def test_eight_devices_give_the_parameters_of_one(tmp_path):
 def test_explain_redraws_a_finished_run(finished):
     workdir, _ = finished
     picture = workdir / "contributions.png"
-    before = picture.read_bytes()
+    before = imread(picture)
     picture.unlink()
     status, out, err = run(f"--workdir={workdir}", "--mode=explain")
     assert status == 0, err
     assert str(picture) in out
-    assert picture.read_bytes() == before
+    # The parameters' placement on devices may change the rounding, and a colour by a shade.
+    np.testing.assert_allclose(imread(picture), before, atol=0.02)
 
 
 def test_real_cifar10(cifar10_dir, tmp_path):
@@ -109,7 +110,7 @@ def test_real_cifar10(cifar10_dir, tmp_path):
 def test_refuses_another_configuration(finished):
     workdir, _ = finished
     before = (workdir / "config.json").read_bytes()
-    status, out, err = run(f"--workdir={workdir}", "--config.batch_size=64", "--config.model.temperature=5.0")
+    status, out, err = run(f"--workdir={workdir}", *SHORT, "--config.batch_size=64", "--config.model.temperature=5.0")
     assert (status, out) == (1, "")
     assert err.count("\n") == 1
     assert "batch_size is 64 (there 32), model.temperature is 5.0 (there 10.0)" in err

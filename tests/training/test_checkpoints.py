@@ -1,3 +1,5 @@
+from functools import cache
+
 import jax
 import numpy as np
 import pytest
@@ -8,35 +10,42 @@ from coda_jax.training.checkpoints import Checkpoints
 from tests.training.problem import MODEL, OPTIMIZER
 
 
-def at_step(step, seed=0, model=MODEL):
-    first = state.create(model, OPTIMIZER, (4, 4), seed)
-    return first.replace(step=first.step + step)
+@cache
+def first_state(model):
+    return state.create(model, OPTIMIZER, (4, 4), seed=0)
+
+
+def at_step(step, offset=0, model=MODEL):
+    """A state with the given step, all of whose parameters are moved by the offset."""
+    first = first_state(model)
+    params = jax.tree.map(lambda leaf: leaf + offset, first.params)
+    return first.replace(step=first.step + step, params=params)
 
 
 def test_the_newest_state_comes_back_where_it_was(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     assert checkpoints.latest_step() is None
     for step in (3, 7, 12):
-        checkpoints.save(at_step(step, seed=step))
+        checkpoints.save(at_step(step, offset=step))
     reopened = Checkpoints(tmp_path)
-    restored, expected = reopened.restore(at_step(0)), at_step(12, seed=12)
+    restored, expected = reopened.restore(at_step(0)), at_step(12, offset=12)
     jax.tree.map(np.testing.assert_array_equal, restored, expected)
     assert jax.tree.map(lambda leaf: leaf.sharding, restored) == jax.tree.map(lambda leaf: leaf.sharding, expected)
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.isdigit()) == ["12", "7"]
 
 
 def test_parameters_alone_come_back_on_one_device(tmp_path):
-    Checkpoints(tmp_path).save(at_step(3, seed=2))
+    Checkpoints(tmp_path).save(at_step(3, offset=2))
     params = Checkpoints(tmp_path).restore_params(MODEL)
-    jax.tree.map(np.testing.assert_array_equal, params, at_step(3, seed=2).params)
+    jax.tree.map(np.testing.assert_array_equal, params, at_step(3, offset=2).params)
     assert all(len(leaf.sharding.device_set) == 1 for leaf in jax.tree.leaves(params))
 
 
 def test_saving_a_step_twice_keeps_the_first(tmp_path):
     checkpoints = Checkpoints(tmp_path)
-    checkpoints.save(at_step(3, seed=1))
-    checkpoints.save(at_step(3, seed=2))
-    jax.tree.map(np.testing.assert_array_equal, checkpoints.restore(at_step(0)), at_step(3, seed=1))
+    checkpoints.save(at_step(3, offset=1))
+    checkpoints.save(at_step(3, offset=2))
+    jax.tree.map(np.testing.assert_array_equal, checkpoints.restore(at_step(0)), at_step(3, offset=1))
 
 
 def test_an_unfinished_checkpoint_is_not_seen(tmp_path):

@@ -30,7 +30,7 @@ def test_a_step_over_all_devices_is_a_step_on_the_whole_batch():
     params, opt_state = jax.tree.map(np.asarray, (state.params, state.opt_state))
     step = mapped_train_step(MODEL, OPTIMIZER)
     for count in range(1, 4):
-        (expected_loss, logits), gradients = jax.value_and_grad(loss, has_aux=True)(params)
+        (expected_loss, logits), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
         updates, opt_state = OPTIMIZER.update(gradients, opt_state)
         params = optax.apply_updates(params, updates)
         state, metrics = step(state, split_over_devices(BATCH))
@@ -52,7 +52,7 @@ def test_eval_step_sums_with_weights():
     state = first_state()
     weights = np.arange(16, dtype=np.float32) % 2
     sums = mapped_eval_step(MODEL)(state.params, split_over_devices(BATCH | {"weight": weights}))
-    logits = MODEL.apply({"params": state.params}, add_inverse(BATCH["image"]))
+    logits = jax.jit(MODEL.apply)({"params": state.params}, add_inverse(BATCH["image"]))
     np.testing.assert_allclose(sums["loss"], weights @ binary_cross_entropy(logits, BATCH["label"]), rtol=1e-5)
     assert sums["accuracy"] == weights @ (np.argmax(logits, -1) == BATCH["label"])
     assert sums["weight"] == 8
