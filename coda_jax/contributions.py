@@ -1,8 +1,8 @@
 """What each input value contributes to a logit, exactly, from the weights that the forward pass computed.
 
-A CoDA-Net is a matrix `W(x)` for each input `x` (paper, equation 7): `logit_c - b₀ = Σ_i W(x)[c, i]·x_i`. The terms
-of the sum are the contributions. They follow from one forward pass and the transposes of its layers' maps, without
-differentiation; a gradient would differentiate the weights as well, and give other maps.
+A CoDA-Net is a matrix `W(x)` for each input `x` (Böhle et al., CVPR 2021): `logit_c - b₀ = Σ_i W(x)[c, i]·x_i`. The
+terms of the sum are the contributions. They follow from one forward pass and the transposes of its layers' maps,
+without differentiation; a gradient would differentiate the weights as well, and give other maps.
 
 All functions take a `CoDANet`, its variables and encoded inputs [N, H, W, C], and agree on:
 

@@ -1,7 +1,7 @@
 """Dynamic alignment units (DAUs) as pure array functions, and the linear map that a layer of them is.
 
 For one position with the zero-padded patch `p` (`d = k·k·C` values) a layer of `K` units of rank `r` computes
-(Böhle, Fritz, Schiele, CVPR 2021, arXiv 2104.00032, equations 1 to 5; the units share `B`)
+(Böhle, Fritz, Schiele, CVPR 2021, arXiv 2104.00032; the units share `B`)
 
     h   = B p                     [r]
     v_j = A_j h + b_j             [d]    the dynamic weight before rescaling
@@ -39,7 +39,7 @@ def rescaling(squared_norm: jax.Array, norm: str) -> jax.Array:
 
     Args:
         squared_norm: `‖v‖²`, any shape, floating.
-        norm: "sq" for ‖v‖/(1+‖v‖²) or "l2" for 1/‖v‖ (paper, equations 4 and 5).
+        norm: "sq" for ‖v‖/(1+‖v‖²) or "l2" for 1/‖v‖.
     """
     nonzero = squared_norm > 0
     # The inner where keeps the square root's infinite slope at 0 out of the gradient.

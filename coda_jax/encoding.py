@@ -8,7 +8,7 @@ from coda_jax.errors import InputError
 
 
 def add_inverse(images: jax.Array) -> jax.Array:
-    """Append the inverse of an image to it: `[x, 1-x]` (paper, section 4).
+    """Append the inverse of an image to it: `[x, 1-x]`, as the paper does.
 
     With it every colour, black too, has a direction of its own that a unit can align with.
 

@@ -16,7 +16,7 @@ def _uniform(fan_in: int) -> nn.initializers.Initializer:
 
 
 class DAUConv(nn.Module):
-    """A convolutional layer of dynamic alignment units (paper, section 3.2).
+    """A convolutional layer of dynamic alignment units (Böhle et al., CVPR 2021).
 
     Attributes:
         features: K, the number of units.
@@ -71,7 +71,7 @@ class DAUConv(nn.Module):
 
 
 class Head(nn.Module):
-    """From the last layer's units to logits: global sum, division by the temperature, bias (paper, equation 9).
+    """From the last layer's units to logits: global sum, division by the temperature, bias (likewise).
 
     Attributes:
         temperature: T; a larger one forces the units to align better.

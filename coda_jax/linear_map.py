@@ -13,7 +13,7 @@ class SumPool:
 
     Attributes:
         input_shape: (H, W, K) of the head's input.
-        temperature: T (paper, section 3.3).
+        temperature: T, by which the sum is divided.
     """
 
     input_shape: tuple[int, int, int] = struct.field(pytree_node=False)

@@ -6,7 +6,7 @@ import optax
 
 
 def binary_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Binary cross-entropy with logits of every class against all others (paper, section 4).
+    """Binary cross-entropy with logits of every class against all others, the paper's loss.
 
     Args:
         logits: [N, K], floating.

@@ -44,7 +44,7 @@ L_CODA = {
 
 
 class CoDANet(nn.Module):
-    """A stack of DAU layers with nothing between them, a global sum, a temperature and a bias (paper, section 3.3).
+    """A stack of DAU layers with nothing between them, a global sum, a temperature and a bias.
 
     There is no other non-linearity: for each input the network is one matrix, which `decompose` returns with
     the logits. Layer `l` is named `layers_l` in the parameters.

@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class RandomFlipAndCrop(grain.transforms.RandomMap):
-    """Mirror half of the images, and shift each by cropping it at random from its zero-padded self (paper, section 4).
+    """Mirror half of the images, and crop each at random from its zero-padded self: the paper's augmentation.
 
     Attributes:
         flip: whether to mirror left and right.

@@ -6,7 +6,7 @@ import optax
 def adam_with_step_decay(
     learning_rate: float, *, decay: float, decay_epochs: int, batch_size: int, num_examples: int
 ) -> optax.GradientTransformation:
-    """Adam whose learning rate is divided by `decay` every `decay_epochs` epochs (paper, supplement: 1.5 and 30).
+    """Adam whose learning rate is divided by `decay` every `decay_epochs` epochs (the paper: by 1.5 every 30).
 
     Args:
         learning_rate: of the first epochs.
