@@ -14,7 +14,7 @@ from coda_jax.plotting import contribution_sheet, learning_curves
 from coda_jax.training import loop
 from coda_jax.training.metrics_log import read_metrics
 from coda_jax.training.optimizer import adam_with_step_decay
-from coda_jax.training.run_directory import check_same_run, load_run, save_config
+from coda_jax.training.run_directory import check_same_run, load_config, load_run, save_config
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run; a run that is found there goes on.")
 MODE = flags.DEFINE_enum(
@@ -32,15 +32,27 @@ _EXPLAINED = 12
 
 
 def main(config: ConfigDict) -> None:
-    """Run the configuration in `--workdir`."""
+    """Train and explain the configuration in `--workdir`, or only explain the run that is there."""
     workdir = Path(WORKDIR.value).expanduser()
+    if MODE.value == "train":
+        model, variables, dataset = _train(config, workdir)
+    else:
+        model, variables = load_run(workdir)
+        dataset = data.load(load_config(workdir)["dataset"], config.data_dir)
+    _explain(model, variables, dataset, workdir / "contributions.png")
+    print(f"contribution maps: {workdir / 'contributions.png'}; metrics and curves are beside them")
+
+
+def _train(config: ConfigDict, workdir: Path) -> tuple[CoDANet, dict, data.Dataset]:
+    """Train, or go on, until the end; the network, its variables and its data."""
     for key, least in _LEAST.items():
         if config[key] is not None and config[key] < least:
             raise InputError(f"{key} is {config[key]}, but must be at least {least}")
-    resolved = config.to_dict()
-    check_same_run(workdir, resolved, _FREE_KEYS)
+    check_same_run(workdir, config.to_dict(), _FREE_KEYS)
     model = CoDANet(**config.model)
     dataset = data.load(config.dataset, config.data_dir)
+    loop.check(model, dataset, config.batch_size)
+    save_config(workdir, config.to_dict())
     optimizer = adam_with_step_decay(
         config.learning_rate,
         decay=config.decay,
@@ -48,31 +60,24 @@ def main(config: ConfigDict) -> None:
         batch_size=config.batch_size,
         num_examples=len(dataset.train),
     )
-    if MODE.value == "train":
-        loop.check(model, dataset, config.batch_size)
-        save_config(workdir, resolved)
-        state = loop.train(
-            model,
-            optimizer,
-            dataset,
-            workdir=workdir,
-            batch_size=config.batch_size,
-            num_steps=config.num_steps or math.ceil(config.num_epochs * len(dataset.train) / config.batch_size),
-            seed=config.seed,
-            flip=config.flip,
-            crop_padding=config.crop_padding,
-            num_workers=config.num_workers,
-            log_every=config.log_every,
-            checkpoint_every=config.checkpoint_every,
-        )
-        variables = {"params": state.params}
-        records = read_metrics(workdir / "metrics.jsonl")
-        learning_curves(workdir / "curves.png", records)
-        print(f"test accuracy after step {int(state.step)}: {records[-1]['test_accuracy']:.2%}")
-    else:
-        model, variables = load_run(workdir)
-    _explain(model, variables, dataset, workdir / "contributions.png")
-    print(f"contribution maps: {workdir / 'contributions.png'}; metrics and curves are beside them")
+    state = loop.train(
+        model,
+        optimizer,
+        dataset,
+        workdir=workdir,
+        batch_size=config.batch_size,
+        num_steps=config.num_steps or math.ceil(config.num_epochs * len(dataset.train) / config.batch_size),
+        seed=config.seed,
+        flip=config.flip,
+        crop_padding=config.crop_padding,
+        num_workers=config.num_workers,
+        log_every=config.log_every,
+        checkpoint_every=config.checkpoint_every,
+    )
+    records = read_metrics(workdir / "metrics.jsonl")
+    learning_curves(workdir / "curves.png", records)
+    print(f"test accuracy after step {int(state.step)}: {records[-1]['test_accuracy']:.2%}")
+    return model, {"params": state.params}, dataset
 
 
 def _explain(model: CoDANet, variables: dict, dataset: data.Dataset, path: Path) -> None:

@@ -42,16 +42,21 @@ def check_same_run(workdir: Path, config: Config, free_keys: tuple[str, ...]) ->
         )
 
 
+def load_config(workdir: str | os.PathLike) -> Config:
+    """The configuration of a run; raises InputError if there is no run."""
+    path = Path(workdir) / "config.json"
+    if not path.exists():
+        raise InputError(f"there is no run in {os.fspath(workdir)}: it has no config.json")
+    return json.loads(path.read_text())
+
+
 def load_run(workdir: str | os.PathLike) -> tuple[CoDANet, dict[str, Any]]:
     """A trained network: the model and the variables of a run's newest checkpoint.
 
     Raises:
         InputError: there is no run, or no checkpoint yet.
     """
-    path = Path(workdir) / "config.json"
-    if not path.exists():
-        raise InputError(f"there is no run in {workdir}: it has no config.json")
-    model = CoDANet(**json.loads(path.read_text())["model"])
+    model = CoDANet(**load_config(workdir)["model"])
     return model, {"params": Checkpoints(Path(workdir) / "checkpoints").restore_params(model)}
 
 

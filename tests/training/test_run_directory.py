@@ -7,7 +7,7 @@ import pytest
 from coda_jax import InputError
 from coda_jax.training import state
 from coda_jax.training.checkpoints import Checkpoints
-from coda_jax.training.run_directory import check_same_run, load_run, save_config
+from coda_jax.training.run_directory import check_same_run, load_config, load_run, save_config
 from tests.training.problem import MODEL, OPTIMIZER
 
 CONFIG = {"seed": 0, "data_dir": "a", "model": {"channels": (1, 2), "norm": "sq"}}
@@ -28,6 +28,11 @@ def test_differing_keys_are_named(tmp_path):
         check_same_run(
             tmp_path, {**CONFIG, "data_dir": "b", "extra": 1, "model": {**CONFIG["model"], "norm": "l2"}}, ()
         )
+
+
+def test_load_config(tmp_path):
+    save_config(tmp_path, CONFIG)
+    assert load_config(tmp_path) == {**CONFIG, "model": {"channels": [1, 2], "norm": "sq"}}
 
 
 def test_load_run(tmp_path):
