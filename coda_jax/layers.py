@@ -71,7 +71,7 @@ class DAUConv(nn.Module):
 
 
 class Head(nn.Module):
-    """From the last layer's units to logits: global sum, division by the temperature, bias (likewise).
+    """From the last layer's units to logits: global sum, division by the temperature, bias.
 
     Attributes:
         temperature: T; a larger one forces the units to align better.

@@ -85,10 +85,10 @@ class CoDANet(nn.Module):
         """Check the attributes, and make lists into tuples so that the module can be hashed."""
         lengths = {}
         for name, least in (("channels", 1), ("ranks", 1), ("kernel_sizes", 1), ("strides", 1), ("paddings", 0)):
-            values = tuple(getattr(self, name))
-            if not all(isinstance(value, int) and value >= least for value in values):
-                raise InputError(f"{name} must be whole numbers of at least {least}, not {values}")
-            object.__setattr__(self, name, values)
+            values = getattr(self, name)
+            if not isinstance(values, Sequence) or not all(isinstance(n, int) and n >= least for n in values):
+                raise InputError(f"{name} must be whole numbers of at least {least}, one a layer, not {values}")
+            object.__setattr__(self, name, tuple(values))
             lengths[name] = len(values)
         if self.forms is not None:
             object.__setattr__(self, "forms", tuple(self.forms))

@@ -108,6 +108,7 @@ def test_under_vmap_and_eval_shape():
         ({"strides": (0, 1)}, "strides must be whole numbers of at least 1"),
         ({"paddings": (-1, 0)}, "paddings must be whole numbers of at least 0"),
         ({"ranks": (5, 2.5)}, "ranks must be whole numbers"),
+        ({"ranks": 5}, "ranks must be whole numbers of at least 1, one a layer, not 5"),
         ({"norm": "SQ"}, "norm is 'SQ', but must be one of sq, l2"),
         ({"temperature": 0.0}, "temperature must be above 0, not 0.0"),
     ],

@@ -75,8 +75,12 @@ def load_checkpoint(
 
 
 def _read(path: str | os.PathLike) -> Mapping[str, Any]:
-    import torch
-
+    try:
+        import torch
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError(
+            f"reading {os.fspath(path)} needs PyTorch: install torch, or give a mapping of names to arrays"
+        ) from None
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:

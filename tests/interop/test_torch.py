@@ -1,3 +1,5 @@
+import sys
+
 import jax
 import numpy as np
 import pytest
@@ -45,7 +47,7 @@ def test_prefix_is_dropped():
 @pytest.mark.parametrize("file", FILES)
 @pytest.mark.parametrize("name", ["sq_3layer", "l2_3layer"])
 def test_files_hold_the_same_as_the_mapping(golden, name, file):
-    pytest.importorskip("torch", reason="reading a .pkl needs PyTorch: pip install 'coda_jax[torch]'")
+    pytest.importorskip("torch", reason="reading a .pkl needs PyTorch")
     arrays = golden(name)
     mapping = {key.removeprefix("state_dict/"): value for key, value in arrays.items() if "state_dict" in key}
     geometry = arrays["config"]["strides"], arrays["config"]["paddings"]
@@ -55,7 +57,7 @@ def test_files_hold_the_same_as_the_mapping(golden, name, file):
 
 
 def test_bad_files(tmp_path):
-    torch = pytest.importorskip("torch", reason="reading a .pkl needs PyTorch: pip install 'coda_jax[torch]'")
+    torch = pytest.importorskip("torch", reason="reading a .pkl needs PyTorch")
     with pytest.raises(InputError, match="there is no checkpoint at .*missing.pkl"):
         load_checkpoint(tmp_path / "missing.pkl", [1], [0])
     (tmp_path / "text.pkl").write_text("hello")
@@ -77,7 +79,7 @@ class Harmful:
 
 
 def test_code_in_a_file_is_not_run(tmp_path):
-    torch = pytest.importorskip("torch", reason="reading a .pkl needs PyTorch: pip install 'coda_jax[torch]'")
+    torch = pytest.importorskip("torch", reason="reading a .pkl needs PyTorch")
     torch.save({"weights": Harmful(tmp_path / "made")}, tmp_path / "harmful.pkl")
     with pytest.raises(InputError, match="not a readable PyTorch checkpoint"):
         load_checkpoint(tmp_path / "harmful.pkl", [1], [0])
@@ -111,3 +113,9 @@ def test_empty_mapping_and_wrong_geometry():
         load_checkpoint({}, [], [])
     with pytest.raises(InputError, match="channels 1, ranks 1, kernel_sizes 1, strides 2, paddings 1"):
         load_checkpoint(checkpoint(), [1, 1], [0])
+
+
+def test_without_pytorch(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(ModuleNotFoundError, match="reading some.pkl needs PyTorch: install torch, or give a mapping"):
+        load_checkpoint("some.pkl", [1], [0])
