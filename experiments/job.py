@@ -60,7 +60,7 @@ def _train(config: ConfigDict, workdir: Path) -> tuple[CoDANet, dict, data.Datas
         batch_size=config.batch_size,
         num_examples=len(dataset.train),
     )
-    state = loop.train(
+    trained = loop.train(
         model,
         optimizer,
         dataset,
@@ -76,8 +76,11 @@ def _train(config: ConfigDict, workdir: Path) -> tuple[CoDANet, dict, data.Datas
     )
     records = read_metrics(workdir / "metrics.jsonl")
     learning_curves(workdir / "curves.png", records)
-    print(f"test accuracy after step {int(state.step)}: {records[-1]['test_accuracy']:.2%}")
-    return model, {"params": state.params}, dataset
+    # A run that is asked for no further step may end with a record of training.
+    tested = [record for record in records if "test_accuracy" in record]
+    if tested:
+        print(f"test accuracy after step {tested[-1]['step']}: {tested[-1]['test_accuracy']:.2%}")
+    return model, {"params": trained.params}, dataset
 
 
 def _explain(model: CoDANet, variables: dict, dataset: data.Dataset, path: Path) -> None:

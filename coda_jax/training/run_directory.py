@@ -28,8 +28,8 @@ def check_same_run(workdir: Path, config: Config, free_keys: tuple[str, ...]) ->
     """
     if not (workdir / "config.json").exists():
         return
-    # Through JSON, which makes lists of tuples.
-    ours, theirs = (_flat(json.loads(text)) for text in (json.dumps(config), (workdir / "config.json").read_text()))
+    # JSON makes lists of tuples.
+    ours, theirs = _flat(json.loads(json.dumps(config))), _flat(load_config(workdir))
     differing = [
         f"{key} is {ours.get(key)} (there {theirs.get(key)})"
         for key in sorted(ours.keys() | theirs.keys())

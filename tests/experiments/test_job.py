@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -56,6 +57,16 @@ def test_a_run_leaves_what_it_promises(finished):
     assert f"test accuracy after step 60: {last['test_accuracy']:.2%}" in out
     assert str(workdir / "contributions.png") in out
     assert imread(workdir / "contributions.png").ndim == 3
+
+
+def test_no_further_step_where_the_last_record_is_of_training(finished, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished[0], workdir)
+    lines = (workdir / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (workdir / "metrics.jsonl").write_text("".join(lines[:-1]))  # Without the evaluation after step 60.
+    status, out, err = run(f"--workdir={workdir}", *SHORT)
+    assert status == 0, err
+    assert "test accuracy after step 45: " in out  # The first epoch's end.
 
 
 def test_killed_run_goes_on_and_ends_with_the_same_bits(finished, tmp_path):
