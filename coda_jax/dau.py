@@ -9,22 +9,30 @@ For one position with the zero-padded patch `p` (`d = k·k·C` values) a layer o
     y_j = w_jᵀ p
 
 `dense_units` computes exactly that. `factored_units` never builds `v`: `v_jᵀp = hᵀ(A_jᵀp) + b_jᵀp`, and
-`‖v_j‖² = hᵀ(A_jᵀA_j)h + 2(A_jᵀb_j)ᵀh + ‖b_j‖²`. In both, `(h, s)` together with the parameters are the
-input-dependent weights in factored form: `DynamicLinear` holds them and applies them in either direction.
+`‖v_j‖² = hᵀG_jh + 2(A_jᵀb_j)ᵀh + ‖b_j‖²` with `G_j = A_jᵀA_j`. `fused_units` does the same in a kernel. In all of
+them `(h, s)` together with the parameters are the input-dependent weights in factored form: `DynamicLinear` holds
+them and applies them in either direction.
 
-Axes in the einsums below: n batch, t target, x and y position, i and j and c place and channel in the patch,
-k unit, r and q rank.
+Layers work on a few examples at a time (`coda_jax.chunks`) and compute their maps of `r·K` values a position again in
+the backward pass. docs/performance.md says what that brings.
+
+Axes in the einsums below: n batch, t target, x and y position, i and j and c place and channel in the patch, d all
+values of a patch, p all positions, k unit, r and q rank.
 """
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
+from coda_jax.chunks import map_in_chunks
 from coda_jax.errors import InputError
-from coda_jax.patches import extract_patches, fold_patches
+from coda_jax.patches import extract_patches, fold_patches, output_size
 
 NORMS = ("sq", "l2")
-FORMS = ("factored", "dense")
+FORMS = ("factored", "dense", "fused")
 
 
 def accumulation_dtype(dtype: jnp.dtype) -> jnp.dtype:
@@ -48,66 +56,148 @@ def rescaling(squared_norm: jax.Array, norm: str) -> jax.Array:
     return jnp.where(nonzero, scale, 0)
 
 
-def dense_units(
-    patches: jax.Array, B: jax.Array, A: jax.Array, b: jax.Array, norm: str
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """A layer's outputs, building the dynamic weight `v` at every position.
+Units = Callable[[jax.Array], tuple[jax.Array, jax.Array, jax.Array]]
+
+
+def dense_units(B: jax.Array, A: jax.Array, b: jax.Array, norm: str) -> Units:
+    """A layer's units as a function of patches that builds the dynamic weight `v` at every position.
 
     Args:
-        patches: [N, Ho, Wo, k, k, C], float32, bfloat16 or float64.
-        B: [k, k, C, r], the patches' dtype.
+        B: [k, k, C, r], float32, bfloat16 or float64.
         A: [k, k, C, K, r], likewise.
         b: [k, k, C, K], likewise.
         norm: "sq" or "l2".
 
     Returns:
+        The function from patches [N, Ho, Wo, k, k, C] of the parameters' dtype to
         (y [N, Ho, Wo, K], h [N, Ho, Wo, r], s [N, Ho, Wo, K]); `h` in the patches' dtype, `y` and `s` in the
         dtype that `accumulation_dtype` gives for it.
     """
-    dtype = accumulation_dtype(patches.dtype)
-    h = jnp.einsum("nxyijc,ijcr->nxyr", patches, B, preferred_element_type=dtype).astype(patches.dtype)
-    v = jnp.einsum("nxyr,ijckr->nxyijck", h, A, preferred_element_type=dtype) + b
-    s = rescaling(jnp.sum(v * v, axis=(3, 4, 5)), norm)
-    return jnp.sum(v * patches[..., None], axis=(3, 4, 5)) * s, h, s
+    dtype = accumulation_dtype(A.dtype)
+    B, A, b = (array.reshape(-1, *array.shape[3:]) for array in (B, A, b))
+
+    def units(patches: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        p = patches.reshape(-1, B.shape[0])
+        h = jnp.matmul(p, B, preferred_element_type=dtype).astype(p.dtype)
+        v = jnp.matmul(h, A.reshape(-1, A.shape[-1]).T, preferred_element_type=dtype).reshape(-1, *b.shape) + b
+        s = rescaling(jnp.sum(v * v, axis=1), norm)
+        alignment = jnp.sum(v * p[..., None], axis=1)
+        return tuple(array.reshape(*patches.shape[:3], -1) for array in (alignment * s, h, s))
+
+    return units
 
 
-def factored_units(
-    patches: jax.Array, B: jax.Array, A: jax.Array, b: jax.Array, norm: str
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """A layer's outputs without ever building a dynamic weight; arguments and result as `dense_units`."""
-    dtype = accumulation_dtype(patches.dtype)
+class Gram(NamedTuple):
+    """What the factored form needs of the parameters alone to find `‖v‖²`.
 
-    def matmul(left: jax.Array, right: jax.Array) -> jax.Array:
-        return jnp.matmul(left, right, preferred_element_type=dtype)
+    Attributes:
+        ATA: `A_jᵀA_j`, [r, K, r], in the parameters' dtype.
+        ATb: `A_jᵀb_j`, [r, K], float32 at least.
+        bTb: `‖b_j‖²`, [K], float32 at least.
+    """
 
-    # Matrices all through: XLA differentiates and compiles these products faster than those of 6 and 5 axes.
-    positions = patches.shape[:3]
-    units, rank = A.shape[3:]
-    p = patches.reshape(-1, b[..., 0].size)
-    B, A, b = B.reshape(-1, rank), A.reshape(-1, units * rank), b.reshape(-1, units)
+    ATA: jax.Array
+    ATb: jax.Array
+    bTb: jax.Array  # noqa: N815
 
-    h = matmul(p, B).astype(patches.dtype)
-    per_unit = h[:, None]
-    ATp = matmul(p, A).reshape(-1, units, rank)
-    alignment = jnp.sum(ATp * per_unit, axis=-1) + matmul(p, b)
 
-    A = A.reshape(-1, units, rank)
-    ATA = jnp.einsum("dkr,dkq->rkq", A, A, preferred_element_type=dtype).astype(patches.dtype)
-    ATb = jnp.einsum("dkr,dk->kr", A, b, preferred_element_type=dtype)
-    bTb = jnp.einsum("dk,dk->k", b, b, preferred_element_type=dtype)
-    ATAh = matmul(h, ATA.reshape(rank, -1)).reshape(-1, units, rank)
-    # Rounding can leave a tiny negative number where the norm is zero; `rescaling` takes it for zero.
-    s = rescaling(jnp.sum((ATAh + 2 * ATb) * per_unit, axis=-1) + bTb, norm)
-    return tuple(array.reshape(*positions, -1) for array in (alignment * s, h, s))
+def gram(A: jax.Array, b: jax.Array) -> Gram:
+    """The `Gram` of parameters A [k, k, C, K, r] and b [k, k, C, K]."""
+    dtype = accumulation_dtype(A.dtype)
+    A, b = A.reshape(-1, *A.shape[3:]), b.reshape(-1, b.shape[3])
+    return Gram(
+        _products_within_units(A),
+        jnp.einsum("dkr,dk->rk", A, b, preferred_element_type=dtype),
+        jnp.einsum("dk,dk->k", b, b, preferred_element_type=dtype),
+    )
+
+
+# AᵀA and hᵀGh are symmetric, which differentiation by JAX's own rules does not see: it would make every product twice.
+@jax.custom_jvp
+def _products_within_units(A: jax.Array) -> jax.Array:
+    """`A_jᵀA_j`: [d, K, r] -> [r, K, r]."""
+    dtype = accumulation_dtype(A.dtype)
+    return jnp.einsum("dkr,dkq->krq", A, A, preferred_element_type=dtype).astype(A.dtype).swapaxes(0, 1)
+
+
+@_products_within_units.defjvp
+def _(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    (A,), (dA,) = primals, tangents
+    dtype = accumulation_dtype(A.dtype)
+    half = jnp.einsum("dkr,dkq->krq", dA, A, preferred_element_type=dtype).astype(A.dtype)
+    return _products_within_units(A), (half + half.swapaxes(1, 2)).swapaxes(0, 1)
+
+
+def _per_unit(p: jax.Array, A: jax.Array) -> jax.Array:
+    """`A_jᵀp` for all units: [P, d], [d, K, r] -> [P, K, r]."""
+    dtype = accumulation_dtype(p.dtype)
+    # As matrices, which XLA compiles to faster code than products of more axes.
+    return jnp.matmul(p, A.reshape(A.shape[0], -1), preferred_element_type=dtype).reshape(-1, *A.shape[1:])
+
+
+def _dot_per_unit(u: jax.Array, h: jax.Array) -> jax.Array:
+    """`u_jᵀh` for all units: [P, K, r], [P, r] -> [P, K]."""
+    return jnp.einsum("pkr,pr->pk", u, h.astype(u.dtype))
+
+
+@jax.custom_jvp
+def _quadratic_form(h: jax.Array, G: jax.Array) -> jax.Array:
+    """`hᵀG_jh` for symmetric `G_j`: [P, r], [r, K, r] -> [P, K]."""
+    return _dot_per_unit(_per_unit(h, G), h)
+
+
+@_quadratic_form.defjvp
+def _(primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    (h, G), (dh, dG) = primals, tangents
+    Gh = _per_unit(h, G)
+    return _dot_per_unit(Gh, h), 2 * _dot_per_unit(Gh, dh) + _dot_per_unit(_per_unit(h, dG), h)
+
+
+def factored_units(B: jax.Array, A: jax.Array, b: jax.Array, norm: str, products: Gram | None = None) -> Units:
+    """The same function without ever building a dynamic weight; arguments and result as for `dense_units`.
+
+    `products` is `gram(A, b)`, where it is already known.
+    """
+    ATA, ATb, bTb = gram(A, b) if products is None else products
+    dtype = accumulation_dtype(A.dtype)
+    B, A, b = (array.reshape(-1, *array.shape[3:]) for array in (B, A, b))
+
+    def units(patches: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        p = patches.reshape(-1, B.shape[0])
+        h = jnp.matmul(p, B, preferred_element_type=dtype).astype(p.dtype)
+        alignment = _dot_per_unit(_per_unit(p, A), h) + jnp.matmul(p, b, preferred_element_type=dtype)
+        # Rounding can leave a tiny negative number where the norm is zero; `rescaling` takes it for zero.
+        s = rescaling(_quadratic_form(h, ATA) + 2 * jnp.matmul(h.astype(dtype), ATb) + bTb, norm)
+        return tuple(array.reshape(*patches.shape[:3], -1) for array in (alignment * s, h, s))
+
+    return units
+
+
+def fused_units(B: jax.Array, A: jax.Array, b: jax.Array, norm: str) -> Units:
+    """The same function with the kernel in `coda_jax.kernels`; arguments and result as for `dense_units`."""
+    # Pallas takes longer to import than the rest of the package, and few need it.
+    from coda_jax.kernels.fused_alignment import fused_alignment_and_norm
+
+    dtype = accumulation_dtype(A.dtype)
+    B, A, b = (array.reshape(-1, *array.shape[3:]) for array in (B, A, b))
+
+    def units(patches: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        p = patches.reshape(-1, B.shape[0])
+        h = jnp.matmul(p, B, preferred_element_type=dtype).astype(p.dtype)
+        alignment, squared_norm = fused_alignment_and_norm(p, h, A, b)
+        s = rescaling(squared_norm, norm)
+        return tuple(array.reshape(*patches.shape[:3], -1) for array in (alignment * s, h, s))
+
+    return units
 
 
 def cheapest_form(patch_values: int, rank: int) -> str:
-    """The faster of the two forms for a patch of `d` values: "dense" where `d ≤ 1.5 r`, else "factored".
+    """The faster form of two for a patch of `d` values: "dense" where `d ≤ 1.25 r`, else "factored".
 
-    Both are bound by the maps that they write at each position: `d·K` values, or `2·r·K` that are cheaper to
-    make. Measured on two CPU cores, forward and backward cost the same at d = 1.7 r.
+    The dense form spares the products with `G` but passes over `d·K` values a position rather than `2·r·K`. Measured
+    on two CPU cores, forward and backward cost the same between d = 1.1 r and 1.5 r.
     """
-    return "dense" if 2 * patch_values <= 3 * rank else "factored"
+    return "dense" if 4 * patch_values <= 5 * rank else "factored"
 
 
 @struct.dataclass
@@ -138,25 +228,22 @@ class DynamicLinear:
         return (jnp.sum(ATp * self.h[..., None, :], axis=-1) + bTp) * self.s
 
     def transpose(self, cotangents: jax.Array) -> jax.Array:
-        """`Wᵀ ȳ` for T cotangents an example: [N, T, Ho, Wo, K] -> [N, T, H, W, C].
-
-        `v` is built where that is cheaper: once for all targets, against a product of `r·K` values for each.
-        """
+        """`Wᵀ ȳ` for T cotangents an example: [N, T, Ho, Wo, K] -> [N, T, H, W, C]."""
+        targets, rank, positions = cotangents.shape[1], self.h.shape[-1], self.h[0, :, :, 0].size
+        pull_back = self._pull_back_weights if targets > 2 and rank > 16 else self._pull_back_factors
+        values = positions * (self.b.size if pull_back == self._pull_back_weights else targets * self.A[0, 0, 0].size)
         scaled = (cotangents * self.s[:, None]).astype(self.h.dtype)
-        targets, rank, patch_values = cotangents.shape[1], self.h.shape[-1], self.b[..., 0].size
-        if targets > 1 and targets * rank > patch_values:
-            v = self._unscaled_weights().astype(self.h.dtype)
-            patches = jnp.einsum("nxyijck,ntxyk->ntxyijc", v, scaled, preferred_element_type=self.s.dtype)
-        else:
-            outer = scaled[..., None] * self.h[:, None, :, :, None, :]
-            patches = jnp.einsum("ntxykr,ijckr->ntxyijc", outer, self.A, preferred_element_type=self.s.dtype)
-            patches += jnp.einsum("ntxyk,ijck->ntxyijc", scaled, self.b, preferred_element_type=self.s.dtype)
-        folded = fold_patches(patches.reshape(-1, *patches.shape[2:]), self.input_size, self.stride, self.padding)
-        return folded.reshape(*cotangents.shape[:2], *folded.shape[1:])
+
+        def to_inputs(batch: tuple[jax.Array, jax.Array]) -> jax.Array:
+            patches = pull_back(*batch).reshape(-1, *self.s.shape[1:3], *self.A.shape[:3])
+            folded = fold_patches(patches, self.input_size, self.stride, self.padding)
+            return folded.reshape(-1, targets, *folded.shape[1:])
+
+        return map_in_chunks(to_inputs, (scaled, self.h), values)
 
     def dense(self) -> jax.Array:
         """The whole matrix, mostly zeros: [N, Ho, Wo, K, H, W, C]. For tests and for looking at small layers."""
-        weights = self._unscaled_weights() * self.s[:, :, :, None, None, None, :]
+        weights = self._unscaled_weights(self.h) * self.s[:, :, :, None, None, None, :]
 
         def reached(size: int, positions: int) -> jax.Array:
             pixel = jnp.arange(positions)[:, None] * self.stride + jnp.arange(self.A.shape[0]) - self.padding
@@ -166,9 +253,21 @@ class DynamicLinear:
         rows, columns = reached(height, self.s.shape[1]), reached(width, self.s.shape[2])
         return jnp.einsum("nxyijck,xih,yjw->nxykhwc", weights, rows, columns)
 
-    def _unscaled_weights(self) -> jax.Array:
-        """The dynamic weights before rescaling, `v`: [N, Ho, Wo, k, k, C, K]."""
-        return jnp.einsum("nxyr,ijckr->nxyijck", self.h, self.A, preferred_element_type=self.s.dtype) + self.b
+    def _pull_back_factors(self, scaled: jax.Array, h: jax.Array) -> jax.Array:
+        """`Σ_j A_j(ȳ_j s_j h) + b_j ȳ_j s_j`: scaled [n, T, Ho, Wo, K], h [n, Ho, Wo, r] -> [n·T·Ho·Wo, d]."""
+        outer = scaled[..., None] * h[:, None, :, :, None]
+        A, b = self.A.reshape(self.b[..., 0].size, -1), self.b.reshape(-1, self.b.shape[-1])
+        patches = jnp.matmul(outer.reshape(-1, A.shape[1]), A.T, preferred_element_type=self.s.dtype)
+        return patches + jnp.matmul(scaled.reshape(-1, b.shape[1]), b.T, preferred_element_type=self.s.dtype)
+
+    def _pull_back_weights(self, scaled: jax.Array, h: jax.Array) -> jax.Array:
+        """The same, building `v`: one product of `d·K·r` values a position for all targets."""
+        v = self._unscaled_weights(h).astype(h.dtype)
+        return jnp.einsum("nxyijck,ntxyk->ntxyijc", v, scaled, preferred_element_type=self.s.dtype)
+
+    def _unscaled_weights(self, h: jax.Array) -> jax.Array:
+        """The dynamic weights before rescaling, `v`: [n, Ho, Wo, r] -> [n, Ho, Wo, k, k, C, K]."""
+        return jnp.einsum("nxyr,ijckr->nxyijck", h, self.A, preferred_element_type=self.s.dtype) + self.b
 
 
 def dynamic_alignment(
@@ -181,6 +280,7 @@ def dynamic_alignment(
     stride: int = 1,
     padding: int = 0,
     form: str | None = None,
+    products: Gram | None = None,
 ) -> tuple[jax.Array, DynamicLinear]:
     """A convolutional layer of dynamic alignment units: its outputs, and the linear map that made them.
 
@@ -192,7 +292,9 @@ def dynamic_alignment(
         norm: "sq" or "l2".
         stride: distance between neighbouring patches, in pixels.
         padding: zeros added on each side, in pixels.
-        form: "factored", "dense", or None for the cheaper of the two.
+        form: "factored", "dense", "fused" (a kernel for GPUs; CPUs interpret it, slowly), or None for the cheaper of
+            the first two.
+        products: `gram(A, b)`, which spares the factored form its computation.
 
     Returns:
         (outputs [N, Ho, Wo, K] in the inputs' dtype, the `DynamicLinear` with `outputs = map.apply(inputs)`).
@@ -202,11 +304,21 @@ def dynamic_alignment(
     """
     if norm not in NORMS:
         raise InputError(f"norm is {norm!r}, but must be one of {', '.join(NORMS)}")
+    kernel_size, patch_values, (features, rank) = B.shape[0], b[..., 0].size, A.shape[3:]
     if form is None:
-        form = cheapest_form(b[..., 0].size, B.shape[-1])
-    if form not in FORMS:
+        form = cheapest_form(patch_values, rank)
+    if form == "factored":
+        units, values = factored_units(B, A, b, norm, products), features * rank
+    elif form == "dense":
+        units, values = dense_units(B, A, b, norm), features * patch_values
+    elif form == "fused":
+        units, values = fused_units(B, A, b, norm), patch_values
+    else:
         raise InputError(f"form is {form!r}, but must be one of {', '.join(FORMS)}, or None to choose by cost")
-    patches = extract_patches(inputs, B.shape[0], stride, padding)
-    units = dense_units if form == "dense" else factored_units
-    outputs, h, s = units(patches, B, A, b, norm)
+    rows, columns = (output_size(size, kernel_size, stride, padding) for size in inputs.shape[1:3])
+
+    def layer(inputs: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        return units(extract_patches(inputs, kernel_size, stride, padding))
+
+    outputs, h, s = map_in_chunks(layer, inputs, rows * columns * values)
     return outputs.astype(inputs.dtype), DynamicLinear(A, b, h, s, inputs.shape[1:3], stride, padding)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from coda_jax.dau import DynamicLinear, accumulation_dtype, dynamic_alignment
+from coda_jax.dau import DynamicLinear, Gram, accumulation_dtype, dynamic_alignment
 from coda_jax.errors import InputError
 from coda_jax.linear_map import SumPool
 
@@ -23,7 +23,7 @@ class DAUConv(nn.Module):
         rank: r, of the matrices `A_j B` that make the dynamic weights.
         kernel_size, stride, padding: in pixels.
         norm: "sq" or "l2".
-        form: "factored", "dense", or None for the cheaper of the two.
+        form: "factored", "dense", "fused", or None, as for `dynamic_alignment`.
         dtype: of the computation; dot products and norms are summed in float32 at least.
         param_dtype: of the parameters `B` [k, k, C, r], `A` [k, k, C, K, r] and `b` [k, k, C, K].
     """
@@ -41,6 +41,8 @@ class DAUConv(nn.Module):
     @nn.compact
     def __call__(self, inputs: jax.Array) -> tuple[jax.Array, DynamicLinear]:
         """Inputs [N, H, W, C] -> (outputs [N, Ho, Wo, K] of `dtype`, the map that was applied).
+
+        Where the variables have the collection "gram" (see `CoDANet.with_gram`), it is used.
 
         Raises:
             InputError: inputs of another number of channels than the parameters were made for, an unknown norm
@@ -67,6 +69,7 @@ class DAUConv(nn.Module):
             stride=self.stride,
             padding=self.padding,
             form=self.form,
+            products=Gram(**self.variables["gram"]) if "gram" in self.variables else None,
         )
 
 

@@ -1,13 +1,14 @@
 """Convolutional Dynamic Alignment Networks."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from coda_jax.dau import FORMS, NORMS
+from coda_jax.dau import FORMS, NORMS, gram
 from coda_jax.errors import InputError
 from coda_jax.layers import DAUConv, Head
 from coda_jax.linear_map import LinearMap
@@ -61,7 +62,8 @@ class CoDANet(nn.Module):
         norm: "sq" or "l2", of all layers.
         temperature: T, by which the sum over positions is divided.
         logit_bias: b₀, added to every logit.
-        forms: for each layer "factored", "dense", or None for the cheaper; None chooses for all.
+        forms: for each layer "factored", "dense", "fused" (a kernel for GPUs), or None for the cheaper of the first
+            two; None chooses for all.
         dtype: of the computation, float32 or bfloat16; dot products and norms are summed in float32 at least.
         param_dtype: of the parameters.
 
@@ -114,6 +116,24 @@ class CoDANet(nn.Module):
             )
         ]
         self.head = Head(self.temperature, self.logit_bias)
+
+    def with_gram(self, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """The variables, and the products of parameters that the factored form makes anew at every call otherwise.
+
+        For small batches these cost more than all the rest. Use the result wherever the parameters stay as they
+        are, to classify and to explain; after a change of the parameters it would give wrong answers.
+
+        Args:
+            variables: with the collection "params", as from `init`.
+
+        Returns:
+            The same with the collection "gram" besides, of `coda_jax.dau.Gram`s by layer.
+        """
+
+        def of_layer(layer: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+            return gram(layer["A"].astype(self.dtype), layer["b"].astype(self.dtype))._asdict()
+
+        return {**variables, "gram": {name: of_layer(layer) for name, layer in variables["params"].items()}}
 
     def __call__(self, inputs: jax.Array) -> jax.Array:
         """Inputs [N, H, W, C] -> logits [N, K], float32 at least; raises as `decompose`."""

@@ -41,13 +41,16 @@ def extract_patches(inputs: jax.Array, kernel_size: int, stride: int, padding: i
     rows = output_size(height, kernel_size, stride, padding)
     columns = output_size(width, kernel_size, stride, padding)
     padded = jnp.pad(inputs, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-    shifted = [
-        padded[:, i : i + stride * (rows - 1) + 1 : stride, j : j + stride * (columns - 1) + 1 : stride]
-        for i in range(kernel_size)
-        for j in range(kernel_size)
-    ]
-    patches = jnp.stack(shifted, axis=3)
-    return patches.reshape(*patches.shape[:3], kernel_size, kernel_size, patches.shape[-1])
+
+    def shifted(array: jax.Array, axis: int, positions: int) -> list[jax.Array]:
+        return [
+            lax.slice_in_dim(array, offset, offset + stride * (positions - 1) + 1, stride, axis)
+            for offset in range(kernel_size)
+        ]
+
+    # One axis after the other: 2k slices rather than k², which also makes the gradient cheaper.
+    in_columns = jnp.stack(shifted(padded, 2, columns), axis=3)
+    return jnp.stack(shifted(in_columns, 1, rows), axis=3)
 
 
 def fold_patches(patches: jax.Array, input_size: tuple[int, int], stride: int, padding: int) -> jax.Array:
@@ -64,23 +67,18 @@ def fold_patches(patches: jax.Array, input_size: tuple[int, int], stride: int, p
     """
     kernel_size = patches.shape[3]
 
-    def place(offset: int, positions: int, size: int) -> tuple[int, int, int]:
-        # lax.pad crops where the padding is negative, and spreads by the stride with its third value.
-        covered = stride * (positions - 1) + 1
-        return offset - padding, size + padding - offset - covered, stride - 1
+    def add(shifted: list[jax.Array], axis: int, size: int) -> jax.Array:
+        covered = stride * (shifted[0].shape[axis] - 1) + 1
 
-    zero = jnp.zeros((), patches.dtype)
-    return sum(
-        lax.pad(
-            patches[:, :, :, i, j],
-            zero,
-            (
-                (0, 0, 0),
-                place(i, patches.shape[1], input_size[0]),
-                place(j, patches.shape[2], input_size[1]),
-                (0, 0, 0),
-            ),
+        def place(offset: int) -> tuple[int, int, int]:
+            # lax.pad crops where the padding is negative, and spreads by the stride with its third value.
+            return offset - padding, size + padding - offset - covered, stride - 1
+
+        zero, kept = jnp.zeros((), patches.dtype), ((0, 0, 0),)
+        return sum(
+            lax.pad(array, zero, kept * axis + (place(offset),) + kept * (array.ndim - axis - 1))
+            for offset, array in enumerate(shifted)
         )
-        for i in range(kernel_size)
-        for j in range(kernel_size)
-    )
+
+    in_rows = add([patches[:, :, :, i] for i in range(kernel_size)], 1, input_size[0])
+    return add([in_rows[:, :, :, j] for j in range(kernel_size)], 2, input_size[1])

@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -6,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coda_jax import InputError
-from coda_jax.dau import DynamicLinear, cheapest_form, dynamic_alignment, rescaling
+from coda_jax.dau import DynamicLinear, cheapest_form, dynamic_alignment, gram, rescaling
 
 # Compiled as a whole, which is faster than operation by operation.
 layer_and_map = jax.jit(dynamic_alignment, static_argnames=("norm", "stride", "padding", "form"))
@@ -103,6 +105,54 @@ def test_forms_have_the_same_gradients(norm):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5 * np.abs(other).max())
 
 
+def test_the_kernel_is_the_factored_form():
+    layer = random_layer()
+
+    def loss(*layer, form):
+        outputs, linear = dynamic_alignment(*layer, padding=1, form=form)
+        return jnp.sum(outputs**2), linear
+
+    with jax.default_matmul_precision("highest"):
+        results = [
+            jax.jit(partial(jax.value_and_grad(loss, argnums=(0, 1, 2, 3), has_aux=True), form=form))(*layer)
+            for form in ("fused", "factored")
+        ]
+    for fused, factored in zip(*map(jax.tree.leaves, results), strict=True):
+        # Two orders of summing some hundred float32 products.
+        np.testing.assert_allclose(fused, factored, rtol=1e-4, atol=1e-5 * np.abs(factored).max())
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_symmetric_products_have_all_their_derivatives(norm):
+    # Along a direction, and twice: the factored form's own rules against JAX's for the dense form, in float64.
+    with jax.enable_x64(True):
+        layer, direction = (
+            [jnp.asarray(array, jnp.float64) for array in random_layer(size=(3, 3), seed=seed)] for seed in (0, 1)
+        )
+
+        def slope(*layer, form):
+            def total(*layer):
+                return jnp.sum(jnp.sin(dynamic_alignment(*layer, norm=norm, form=form)[0]))
+
+            return jax.jvp(total, layer, tuple(direction))[1]
+
+        factored, dense = (
+            jax.jit(jax.value_and_grad(partial(slope, form=form), argnums=(0, 1, 2, 3)))(*layer) for form in FORMS
+        )
+        for one, other in zip(jax.tree.leaves(factored), jax.tree.leaves(dense), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9 * np.abs(other).max())
+
+
+def test_known_products_are_used():
+    layer = random_layer()
+    products = gram(*layer[2:])
+    expected, _ = dynamic_alignment(*layer)
+    outputs, _ = dynamic_alignment(*layer, products=products)
+    np.testing.assert_array_equal(outputs, expected)
+    others, _ = dynamic_alignment(*layer, products=products._replace(ATA=2 * products.ATA))
+    assert not np.allclose(others, expected)
+
+
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("bias", [0.0, 1.0])
@@ -122,7 +172,7 @@ def test_patches_of_zeros_give_zero_in_value_and_gradient(form, norm, bias):
 
 def test_form_by_cost_and_by_choice():
     assert cheapest_form(patch_values=54, rank=32) == "factored"
-    assert cheapest_form(patch_values=54, rank=36) == "dense"
+    assert cheapest_form(patch_values=54, rank=44) == "dense"
     layer = random_layer()
     by_cost = jax.make_jaxpr(lambda: dynamic_alignment(*layer)[0])()
     chosen = {form: jax.make_jaxpr(lambda form=form: dynamic_alignment(*layer, form=form)[0])() for form in FORMS}
@@ -133,7 +183,7 @@ def test_unknown_norm_and_form():
     layer = random_layer()
     with pytest.raises(InputError, match="norm is 'l1', but must be one of sq, l2"):
         dynamic_alignment(*layer, norm="l1")
-    with pytest.raises(InputError, match="form is 'fast', but must be one of factored, dense"):
+    with pytest.raises(InputError, match="form is 'fast', but must be one of factored, dense, fused"):
         dynamic_alignment(*layer, form="fast")
 
 
@@ -152,11 +202,11 @@ def test_bfloat16_sums_in_float32(form):
     np.testing.assert_allclose(float(outputs.item()), 1024 * 16 / 257, rtol=2**-8)  # One rounding to bfloat16.
 
 
-@pytest.fixture(params=[("sq", 1, 1), ("l2", 2, 0), ("sq", 2, 2)], ids=str)
+@pytest.fixture(params=[("sq", 1, 1, 5), ("l2", 2, 0, 5), ("sq", 2, 2, 20)], ids=str)
 def linear(request):
     """(inputs, outputs, DynamicLinear) of a random layer."""
-    norm, stride, padding = request.param
-    layer = random_layer(seed=3)
+    norm, stride, padding, rank = request.param
+    layer = random_layer(rank=rank, seed=3)
     return layer[0], *layer_and_map(*layer, norm=norm, stride=stride, padding=padding)
 
 
@@ -172,7 +222,7 @@ def test_apply_holds_the_weights_fixed(linear):
     np.testing.assert_allclose(map_.apply(3 * inputs), 3 * outputs, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("targets", [1, 40])  # Forty make `transpose` build the weights.
+@pytest.mark.parametrize("targets", [1, 3])  # Three make `transpose` build the weights where the rank is 20.
 def test_transpose_is_the_transposed_matrix(linear, targets):
     inputs, outputs, map_ = linear
     rng = np.random.default_rng(0)

@@ -1,0 +1,42 @@
+"""Evaluate a function of a batch a few examples at a time."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax import lax
+
+# On CPUs a map of 4 MB stays in the cache, and its pages are mapped once and not anew for every chunk. Accelerators
+# want large kernels; there the limit only keeps a large batch from filling the memory.
+_MOST_VALUES = {"cpu": 2**20}
+_MOST_VALUES_ELSEWHERE = 2**26
+
+
+def examples_at_once(examples: int, values: int) -> int:
+    """The largest number of examples that divides `examples` and whose maps, of `values` each, are not too large."""
+    most = _MOST_VALUES.get(jax.default_backend(), _MOST_VALUES_ELSEWHERE)
+    return max(
+        count for count in range(1, examples + 1) if examples % count == 0 and (count == 1 or count * values <= most)
+    )
+
+
+def map_in_chunks(function: Callable[[Any], Any], batch: Any, values: int) -> Any:
+    """`function(batch)`, a few examples at a time, which bounds the memory of what it makes on the way.
+
+    The backward pass computes each chunk anew rather than keeping its intermediate results.
+
+    Args:
+        function: from a PyTree of arrays [n, ...] to another, example by example.
+        batch: a PyTree of arrays [N, ...].
+        values: the number of values in the largest array that `function` makes for one example.
+
+    Returns:
+        What `function(batch)` returns.
+    """
+    examples = jax.tree.leaves(batch)[0].shape[0]
+    count = examples_at_once(examples, values)
+    if count == examples:
+        return jax.checkpoint(function)(batch)
+    chunks = jax.tree.map(lambda array: array.reshape(-1, count, *array.shape[1:]), batch)
+    results = lax.map(jax.checkpoint(function, prevent_cse=False), chunks)
+    return jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:]), results)

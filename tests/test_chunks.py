@@ -1,0 +1,51 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from coda_jax import chunks
+from coda_jax.chunks import examples_at_once, map_in_chunks
+
+
+@pytest.fixture(autouse=True)
+def twelve_values(monkeypatch):
+    monkeypatch.setattr(chunks, "_MOST_VALUES", {jax.default_backend(): 12})
+
+
+@pytest.mark.parametrize(
+    ("examples", "values", "expected"),
+    [(8, 1, 8), (8, 2, 4), (8, 3, 4), (8, 4, 2), (8, 100, 1), (7, 1, 7), (7, 2, 1), (1, 100, 1)],
+)
+def test_largest_divisor_that_fits(examples, values, expected):
+    assert examples_at_once(examples, values) == expected
+
+
+@pytest.mark.parametrize("values", [1, 4, 100])  # All six at once, three at a time, one by one.
+def test_chunks_change_neither_values_nor_gradients(values):
+    batch = {"x": jnp.arange(12.0).reshape(6, 2), "y": jnp.arange(6.0)}
+    seen = []
+
+    def function(batch):
+        seen.append(batch["y"].shape)
+        return {"sum": weight * batch["x"].sum(1) + batch["y"] ** 2}
+
+    weight = 3.0
+    result = map_in_chunks(function, batch, values)["sum"]
+    np.testing.assert_array_equal(result, 3 * batch["x"].sum(1) + batch["y"] ** 2)
+    assert seen[0] == ({1: 6, 4: 3, 100: 1}[values],)
+
+    def total(weight, batch):
+        return map_in_chunks(lambda batch: weight * batch["x"].sum(1) + batch["y"] ** 2, batch, values).sum()
+
+    by_weight, by_batch = jax.grad(total, argnums=(0, 1))(3.0, batch)
+    assert by_weight == 66  # 0 + 1 + ... + 11
+    np.testing.assert_array_equal(by_batch["x"], np.full((6, 2), 3))
+    np.testing.assert_array_equal(by_batch["y"], 2 * np.arange(6))
+
+
+def test_intermediate_results_are_not_kept_for_the_gradient():
+    def wide(batch):
+        return jnp.sin(batch[:, None] * jnp.arange(1000.0)).sum(1)
+
+    _, pull_back = jax.vjp(lambda batch: map_in_chunks(wide, batch, 1000), jnp.arange(4.0))
+    assert max(array.size for array in jax.tree.leaves(pull_back)) < 4000
