@@ -2,11 +2,13 @@
 
 import argparse
 import difflib
+import os
 import runpy
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
@@ -39,12 +41,30 @@ def run(main: Callable[[ConfigDict], None], default_config: str | None = None) -
         try:
             if len(arguments) > 1:
                 raise InputError(f"unexpected argument {arguments[1]!r}: settings are given as --name=value")
+            keep_compiled_programs()
             main(flags.FLAGS.config)
         except InputError as error:
             _refuse(error)
 
     logging.set_verbosity(logging.WARNING)  # JAX and Orbax tell much that a user need not read.
     app.run(guarded, flags_parser=parse)
+
+
+def keep_compiled_programs() -> None:
+    """Have JAX keep what it compiles for later runs, in the user's cache directory unless another is configured.
+
+    Where that directory cannot be written, every run compiles anew.
+    """
+    if jax.config.jax_compilation_cache_dir is not None:
+        return
+    try:
+        directory = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "coda_jax" / "compiled"
+        directory.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # The latter where there is no home directory.
+        return
+    if os.access(directory, os.W_OK):
+        jax.config.update("jax_compilation_cache_dir", str(directory))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 def _load(config: str | None) -> ConfigDict:

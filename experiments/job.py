@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from coda_jax import CoDANet, InputError, add_inverse, data
 from coda_jax.contributions import contribution_map, contributions
+from coda_jax.data import on_device
 from coda_jax.plotting import contribution_sheet, learning_curves
 from coda_jax.training import loop
 from coda_jax.training.metrics_log import read_metrics
@@ -52,6 +53,7 @@ def _train(config: ConfigDict, workdir: Path) -> tuple[CoDANet, dict, data.Datas
     model = CoDANet(**config.model)
     dataset = data.load(config.dataset, config.data_dir)
     loop.check(model, dataset, config.batch_size)
+    resident = on_device.read(dataset.train) if config.on_device else None
     save_config(workdir, config.to_dict())
     optimizer = adam_with_step_decay(
         config.learning_rate,
@@ -73,6 +75,7 @@ def _train(config: ConfigDict, workdir: Path) -> tuple[CoDANet, dict, data.Datas
         num_workers=config.num_workers,
         log_every=config.log_every,
         checkpoint_every=config.checkpoint_every,
+        resident=resident,
     )
     records = read_metrics(workdir / "metrics.jsonl")
     learning_curves(workdir / "curves.png", records)

@@ -1,12 +1,16 @@
 """The training loop."""
 
+import math
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import jax
 import numpy as np
 import optax
 
-from coda_jax.data import Dataset, train_batches
+from coda_jax.data import Dataset, on_device, test_batches, train_batches
 from coda_jax.errors import InputError
 from coda_jax.models import CoDANet
 from coda_jax.training import state as training_state
@@ -14,7 +18,19 @@ from coda_jax.training.checkpoints import Checkpoints
 from coda_jax.training.evaluation import evaluate
 from coda_jax.training.metrics_log import MetricsLog
 from coda_jax.training.progress import Progress
-from coda_jax.training.step import check_batch_size, mapped_eval_step, mapped_train_step, split_over_devices
+from coda_jax.training.step import (
+    Batch,
+    Metrics,
+    check_batch_size,
+    mapped_eval_step,
+    mapped_train_step,
+    mapped_train_steps,
+    split_over_devices,
+    total,
+)
+
+# Does at least one step and at most so many; the next state, the sums of the steps' metrics, and how many it did.
+Advance = Callable[[training_state.TrainState, int], tuple[training_state.TrainState, Metrics, int]]
 
 
 def train(
@@ -31,6 +47,7 @@ def train(
     num_workers: int,
     log_every: int,
     checkpoint_every: int,
+    resident: on_device.Examples | None = None,
 ) -> training_state.TrainState:
     """Train on all devices until `num_steps` steps are done, from the newest checkpoint in `workdir` if there is one.
 
@@ -51,6 +68,8 @@ def train(
         num_workers: processes that prepare batches; 0 for threads of this one.
         log_every: steps between two records.
         checkpoint_every: steps between two checkpoints; one is also saved at the end.
+        resident: the training examples as arrays, from `on_device.read(dataset.train)`: they are kept on the devices,
+            and shuffled and augmented there. None to read and augment them on the host, in another order.
 
     Returns:
         The state after the last step.
@@ -66,37 +85,54 @@ def train(
         state = checkpoints.restore(state)
     start = int(state.step)
 
+    read_test = partial(test_batches, dataset.test, batch_size=batch_size)
+    if resident is None:
+        batches = train_batches(
+            dataset.train,
+            batch_size=batch_size,
+            seed=seed,
+            flip=flip,
+            crop_padding=crop_padding,
+            start=start,
+            num_workers=num_workers,
+        )
+        advance = _by_host_batches(mapped_train_step(model, optimizer), batches)
+        kept = None
+    else:
+        train_steps = mapped_train_steps(model, optimizer, batch_size=batch_size, flip=flip, crop_padding=crop_padding)
+        advance = _by_resident_examples(train_steps, resident, seed)
+        # To read them for every evaluation would take longer than the epochs of a fast device.
+        kept = list(read_test())
+    eval_step = mapped_eval_step(model)
+
     log = MetricsLog(workdir, start)
     progress = Progress(num_steps * batch_size, start * batch_size)
     if start:
         progress.tell(f"resumed after step {start}")
-    batches = train_batches(
-        dataset.train,
-        batch_size=batch_size,
-        seed=seed,
-        flip=flip,
-        crop_padding=crop_padding,
-        start=start,
-        num_workers=num_workers,
-    )
-    train_step, eval_step = mapped_train_step(model, optimizer), mapped_eval_step(model)
-    recent = []
-    for step in range(start + 1, num_steps + 1):
-        state, metrics = train_step(state, split_over_devices(next(batches)))
+    step, recorded, recent = start, start, []
+    while step < num_steps:
+        record_at, checkpoint_at = (
+            min((step // every + 1) * every, num_steps) for every in (log_every, checkpoint_every)
+        )
+        evaluate_at = min(_end_of_epoch(step, batch_size, len(dataset.train)), num_steps)
+        called = time.monotonic()
+        state, metrics, count = advance(state, min(record_at, evaluate_at, checkpoint_at) - step)
+        if step == start:  # Only the first call waits, for the compiler.
+            progress.tell(f"compiled the training step and began in {time.monotonic() - called:.1f} s")
+        step += count
         recent.append(metrics)
-        progress.advance(batch_size)
+        progress.advance(count * batch_size)
         epoch = step * batch_size / len(dataset.train)
-        last = step == num_steps
-        if step % log_every == 0 or last:
-            means = {key: float(np.mean([m[key] for m in jax.device_get(recent)])) for key in metrics}
-            recent = []
+        if step == record_at:
+            means = {key: value / (step - recorded) for key, value in total(recent).items()}
+            recorded, recent = step, []
             log.write(step, {"epoch": epoch, **means})
             progress.tell(_line(step, num_steps, epoch, means))
-        if int(epoch) > int((step - 1) * batch_size / len(dataset.train)) or last:
-            results = evaluate(eval_step, state.params, dataset.test, batch_size)
+        if step == evaluate_at:
+            results = evaluate(eval_step, state.params, kept or read_test())
             log.write(step, {"epoch": epoch, **results})
             progress.tell(_line(step, num_steps, epoch, results))
-        if step % checkpoint_every == 0 or last:
+        if step == checkpoint_at:
             checkpoints.save(state)
     progress.close()
     log.close()
@@ -110,6 +146,37 @@ def check(model: CoDANet, dataset: Dataset, batch_size: int) -> None:
         raise InputError(
             f"the last of channels is {model.channels[-1]}, but the data has {len(dataset.class_names)} classes"
         )
+
+
+def _by_host_batches(
+    train_step: Callable[[training_state.TrainState, Batch], tuple[training_state.TrainState, Metrics]],
+    batches: Iterator[Batch],
+) -> Advance:
+    """One step at a time, each on the next batch from the host."""
+
+    def advance(state: training_state.TrainState, limit: int) -> tuple[training_state.TrainState, Metrics, int]:
+        state, metrics = train_step(state, split_over_devices(next(batches)))
+        return state, metrics, 1
+
+    return advance
+
+
+def _by_resident_examples(train_steps: Callable, resident: on_device.Examples, seed: int) -> Advance:
+    """All the steps at once, on batches that the devices draw."""
+    examples = jax.device_put(resident, training_state.replicated())
+    key, devices = jax.random.key(seed), np.arange(jax.local_device_count())
+
+    def advance(state: training_state.TrainState, limit: int) -> tuple[training_state.TrainState, Metrics, int]:
+        state, sums = train_steps(state, examples, key, limit, devices)
+        return state, sums, limit
+
+    return advance
+
+
+def _end_of_epoch(step: int, batch_size: int, num_examples: int) -> int:
+    """The first step after `step` with which an epoch ends."""
+    epochs = step * batch_size // num_examples + 1
+    return math.ceil(epochs * num_examples / batch_size)
 
 
 def _line(step: int, num_steps: int, epoch: float, metrics: dict[str, float]) -> str:

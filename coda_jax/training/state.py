@@ -43,10 +43,15 @@ def create(
         seed: of the initial parameters.
     """
 
-    def init() -> TrainState:
-        params = model.init(jax.random.key(seed), jnp.zeros((1, *image_size, 6)))["params"]
+    # The seed is no part of the compiled program, which is kept for other runs.
+    def init(key: jax.Array) -> TrainState:
+        params = model.init(key, jnp.zeros((1, *image_size, 6)))["params"]
         return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
 
     # Placed as the mapped step leaves it; from anywhere else the second step would be compiled again.
-    mesh = Mesh(np.array(jax.devices()), (AXIS,))
-    return jax.jit(init, out_shardings=NamedSharding(mesh, PartitionSpec()))()
+    return jax.jit(init, out_shardings=replicated())(jax.random.key(seed))
+
+
+def replicated() -> NamedSharding:
+    """The placement of what every device holds whole."""
+    return NamedSharding(Mesh(np.array(jax.devices()), (AXIS,)), PartitionSpec())

@@ -1,13 +1,17 @@
 """One step of training or evaluation as a function of one device's share of a batch."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 
+from coda_jax.data import on_device
 from coda_jax.encoding import add_inverse
 from coda_jax.errors import InputError
 from coda_jax.losses import binary_cross_entropy
@@ -45,6 +49,66 @@ def train_step(
     return TrainState(state.step + 1, params, opt_state), metrics
 
 
+def train_steps(
+    state: TrainState,
+    examples: on_device.Examples,
+    key: jax.Array,
+    count: jax.Array,
+    device: jax.Array,
+    *,
+    model: CoDANet,
+    optimizer: optax.GradientTransformation,
+    batch_size: int,
+    flip: bool,
+    crop_padding: int,
+) -> tuple[TrainState, Metrics]:
+    """`train_step` many times, on batches that are drawn on the device.
+
+    Batch `i` is a function of the key and `i` alone: the next `batch_size` examples of a stream in which every epoch is
+    a new permutation of all examples.
+
+    Args:
+        state: the same on every device. Up to 2³¹ - 1 examples can be seen in a run.
+        examples: all n training examples, the same on every device.
+        key: of the order and the augmentation, the same on every device.
+        count: int32 [], the number of steps, at most up to the one with which the epoch of the first example ends. Not
+            part of the compiled program, which serves every count.
+        device: int32 [], this device's index on the axis `AXIS`, which says what part of each batch is its own.
+        model: the network.
+        optimizer: the one that made the state's `opt_state`.
+        batch_size: over all devices.
+        flip: whether to mirror half of the images.
+        crop_padding: pixels by which images are padded before they are cropped to their size.
+
+    Returns:
+        (the next state, {"loss": [], "accuracy": []}: sums over the steps), the same on every device.
+    """
+    num_examples = len(examples["label"])
+    order_key, augmentation_key = jax.random.split(key)
+    epoch, offset = jnp.divmod(state.step * batch_size, num_examples)
+    # Sorting takes too long to be done at every step. The last batch reaches into as many epochs as it has room for.
+    num_epochs = 1 + math.ceil(batch_size / num_examples)
+    orders = on_device.epoch_orders(order_key, epoch, num_epochs=num_epochs, num_examples=num_examples)
+    share = batch_size // lax.axis_size(AXIS)
+    own = offset + device * share + jnp.arange(share)
+
+    def step(i: jax.Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
+        state, sums = carry
+        since_epoch = own + i * batch_size
+        batch = on_device.augmented_batch(
+            examples,
+            orders.reshape(-1)[since_epoch],
+            augmentation_key,
+            epoch * num_examples + since_epoch,
+            flip=flip,
+            crop_padding=crop_padding,
+        )
+        state, metrics = train_step(state, batch, model=model, optimizer=optimizer)
+        return state, jax.tree.map(jnp.add, sums, metrics)
+
+    return lax.fori_loop(0, count, step, (state, {"loss": jnp.zeros(()), "accuracy": jnp.zeros(())}))
+
+
 def eval_step(params: dict, batch: Batch, *, model: CoDANet) -> Metrics:
     """Sums of the metrics over a batch, over all devices of the axis `AXIS`.
 
@@ -73,6 +137,14 @@ def mapped_train_step(
     return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=0)
 
 
+def mapped_train_steps(
+    model: CoDANet, optimizer: optax.GradientTransformation, **settings: Any
+) -> Callable[[TrainState, on_device.Examples, jax.Array, int, jax.Array], tuple[TrainState, Metrics]]:
+    """`train_steps` with its settings over all devices, for device [devices]; the given state's memory is reused."""
+    steps = partial(train_steps, model=model, optimizer=optimizer, **settings)
+    return jax.pmap(steps, axis_name=AXIS, in_axes=(None, None, None, None, 0), out_axes=None, donate_argnums=0)
+
+
 def mapped_eval_step(model: CoDANet) -> Callable[[dict, Batch], Metrics]:
     """`eval_step` over all devices, for batches [devices, n, ...]."""
     return jax.pmap(partial(eval_step, model=model), axis_name=AXIS, in_axes=(None, 0), out_axes=None)
@@ -82,6 +154,11 @@ def split_over_devices(batch: Batch) -> Batch:
     """[N, ...] -> [devices, N / devices, ...] for every array of a batch whose size `check_batch_size` accepts."""
     devices = jax.local_device_count()
     return {key: array.reshape(devices, -1, *array.shape[1:]) for key, array in batch.items()}
+
+
+def total(metrics: Sequence[Metrics]) -> dict[str, float]:
+    """The sums of several steps' metrics, which are fetched together: to fetch is to wait for the device."""
+    return jax.tree.map(lambda *values: float(np.sum(values, dtype=np.float64)), *jax.device_get(metrics))
 
 
 def check_batch_size(batch_size: int) -> None:

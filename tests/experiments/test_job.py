@@ -85,9 +85,11 @@ def test_killed_run_goes_on_and_ends_with_the_same_bits(finished, tmp_path):
     assert steps == list(range(5, 65, 5))
 
 
-def test_eight_devices_give_the_parameters_of_one(tmp_path):
+@pytest.mark.parametrize("on_device", [False, True])
+def test_eight_devices_give_the_parameters_of_one(tmp_path, on_device):
+    arguments = ("--config.num_steps=20", f"--config.on_device={on_device}")
     for devices in (1, 8):
-        status, _, err = run(f"--workdir={tmp_path / str(devices)}", "--config.num_steps=20", devices=devices)
+        status, _, err = run(f"--workdir={tmp_path / str(devices)}", *arguments, devices=devices)
         assert status == 0, err
     (_, one), (_, eight) = load_run(tmp_path / "1"), load_run(tmp_path / "8")
     for ours, expected in zip(jax.tree.leaves(eight), jax.tree.leaves(one), strict=True):

@@ -2,7 +2,7 @@ import jax
 import numpy as np
 import pytest
 
-from coda_jax import add_inverse
+from coda_jax import add_inverse, data
 from coda_jax.losses import binary_cross_entropy
 from coda_jax.training import state
 from coda_jax.training.evaluation import evaluate
@@ -13,7 +13,8 @@ from tests.training.problem import DATASET, MODEL, OPTIMIZER
 @pytest.mark.parametrize("share", [1, 3, 50])
 def test_every_example_counts_once_whatever_the_batch(share):
     params = state.create(MODEL, OPTIMIZER, (4, 4), seed=0).params
-    results = evaluate(mapped_eval_step(MODEL), params, DATASET.test, share * jax.device_count())
+    batches = data.test_batches(DATASET.test, batch_size=share * jax.device_count())
+    results = evaluate(mapped_eval_step(MODEL), params, batches)
     images = np.stack([example["image"] for example in DATASET.test]).astype(np.float32) / 255
     labels = np.array([example["label"] for example in DATASET.test])
     logits = jax.jit(MODEL.apply)({"params": params}, add_inverse(images))

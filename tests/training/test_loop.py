@@ -1,10 +1,13 @@
+import re
+
 import jax
 import numpy as np
 import pytest
 
 from coda_jax import InputError
+from coda_jax.data import on_device
 from coda_jax.training.loop import train
-from coda_jax.training.metrics_log import read_metrics
+from coda_jax.training.metrics_log import MetricsLog, read_metrics
 from tests.training.problem import DATASET, MODEL, OPTIMIZER
 
 SETTINGS = {
@@ -19,26 +22,67 @@ SETTINGS = {
 }
 
 
+# What the loop takes its batches from: the host, or the examples on the devices.
+PIPELINES = {"host": None, "on_device": on_device.read(DATASET.train)}
+both = pytest.mark.parametrize("resident", PIPELINES.values(), ids=PIPELINES.keys())
+
+
 def run(workdir, model=MODEL, **changes):
     return train(model, OPTIMIZER, DATASET, workdir=workdir, **(SETTINGS | changes))
 
 
-def test_learns_and_records(tmp_path):
-    state = run(tmp_path, num_steps=60)
+@both
+def test_learns_and_records(tmp_path, capsys, resident):
+    state = run(tmp_path, num_steps=60, resident=resident)
     assert int(state.step) == 60
     records = read_metrics(tmp_path / "metrics.jsonl")
     assert [record["step"] for record in records if "loss" in record] == [10, 20, 30, 40, 50, 60]
     # 50 examples: epochs end with steps 7, 13, 19, 25, ...; the last evaluation is of the last step.
     tests = [record for record in records if "test_loss" in record]
     assert [record["step"] for record in tests] == [7, 13, 19, 25, 32, 38, 44, 50, 57, 60]
-    assert tests[-1]["test_accuracy"] > 0.9 > 0.7 > tests[0]["test_accuracy"] - 0.3
+    assert tests[-1]["test_accuracy"] > 0.9 and tests[-1]["test_loss"] < tests[0]["test_loss"] / 2
     assert records[-1]["epoch"] == 60 * 8 / 50
+    lines = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"compiled the training step and began in \d+\.\d s", lines[0])
+    assert [line.split()[1] for line in lines[1:]] == [f"{record['step']}/60" for record in records]
 
 
-def test_interrupted_and_resumed_run_ends_with_the_same_bits(tmp_path):
-    whole = run(tmp_path / "whole")
-    run(tmp_path / "parts", num_steps=17)  # In the middle of an epoch, and not where a checkpoint is due.
-    resumed = run(tmp_path / "parts")
+@both
+def test_records_are_means_since_the_last_one(tmp_path, resident):
+    settings = {"num_steps": 12, "checkpoint_every": 5, "resident": resident}
+    run(tmp_path / "every", log_every=1, **settings)
+    run(tmp_path / "some", log_every=4, **settings)
+    every, some = (
+        [record["loss"] for record in read_metrics(tmp_path / name / "metrics.jsonl") if "loss" in record]
+        for name in ("every", "some")
+    )
+    # Sums of at most four numbers in float32, in the one or the other order.
+    np.testing.assert_allclose(some, np.mean(np.reshape(every, (3, 4)), axis=1), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("pipeline", "log_every"), [("host", 1), ("on_device", 2)])
+def test_nothing_is_compiled_twice(tmp_path, caplog, monkeypatch, pipeline, log_every):
+    compiled = []  # How many programs, by the time of each record.
+
+    def write(log, step, metrics):
+        compiled.append(sum(record.message.startswith("Finished XLA compilation") for record in caplog.records))
+
+    monkeypatch.setattr(MetricsLog, "write", write)
+    with jax.log_compiles():
+        run(tmp_path, resident=PIPELINES[pipeline], log_every=log_every, checkpoint_every=5)
+    # 50 and 21 examples in batches of 8: no epoch and no evaluation ends with a whole batch. The first evaluation is
+    # that after step 7.
+    training, later = compiled[: 7 // log_every], compiled[7 // log_every :]
+    assert 0 < len(set(training)) == len(set(later)) == 1
+    assert 0 < training[0] < later[0]
+
+
+@both
+def test_interrupted_and_resumed_run_ends_with_the_same_bits(tmp_path, resident):
+    whole = run(tmp_path / "whole", resident=resident)
+    # In the middle of an epoch, and not where a checkpoint is due.
+    run(tmp_path / "parts", num_steps=17, resident=resident)
+    resumed = run(tmp_path / "parts", resident=resident)
     jax.tree.map(np.testing.assert_array_equal, whole, resumed)
     last = [read_metrics(tmp_path / name / "metrics.jsonl")[-1] for name in ("whole", "parts")]
     assert last[0] == last[1]

@@ -1,3 +1,5 @@
+from functools import cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,9 +7,18 @@ import optax
 import pytest
 
 from coda_jax import InputError, add_inverse
+from coda_jax.data import on_device
 from coda_jax.losses import binary_cross_entropy
 from coda_jax.training import state as training_state
-from coda_jax.training.step import check_batch_size, mapped_eval_step, mapped_train_step, split_over_devices
+from coda_jax.training import step as training_step
+from coda_jax.training.step import (
+    check_batch_size,
+    mapped_eval_step,
+    mapped_train_step,
+    mapped_train_steps,
+    split_over_devices,
+    total,
+)
 from tests.training.problem import DATASET, MODEL, OPTIMIZER
 
 BATCH = {
@@ -48,6 +59,81 @@ def test_the_given_state_is_donated():
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params))
 
 
+# 50 examples in batches of 16: epochs end with steps 4, 7, 10, 13 and 16.
+EPOCHS = (4, 3, 3, 3, 3)
+DEVICES = jax.device_count()
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """A function that returns the indices of the examples in the batches of each step of given segments."""
+
+    def record(state, batch, *, model, optimizer):
+        indices = jax.lax.all_gather(batch["label"], training_state.AXIS, tiled=True)
+        metrics = {"loss": jnp.float32(1), "accuracy": jnp.float32(state.step)}
+        return state.replace(step=state.step + 1, params=state.params.at[state.step].set(indices)), metrics
+
+    monkeypatch.setattr(training_step, "train_step", record)
+
+    @cache
+    def steps(batch_size):
+        return mapped_train_steps(None, None, batch_size=batch_size, flip=True, crop_padding=1)
+
+    def indices_of(segments, start=0, batch_size=16, seed=0, devices=DEVICES):
+        examples = {"image": np.zeros((50, 4, 4, 3), np.uint8), "label": np.arange(50)}
+        state = training_state.TrainState(np.int32(start), np.zeros((sum(EPOCHS), batch_size), np.int32), ())
+        for count in segments:
+            before = int(state.step)
+            state, sums = steps(batch_size)(state, examples, jax.random.key(seed), count, np.arange(devices))
+            assert total([sums]) == {"loss": count, "accuracy": sum(range(before, before + count))}
+        return np.asarray(state.params)[start : start + sum(segments)]
+
+    return indices_of
+
+
+@pytest.mark.parametrize(("segments", "batch_size"), [(EPOCHS, 16), ((1, 1, 1), 128)])
+def test_every_epoch_is_a_new_permutation(seen, segments, batch_size):
+    stream = seen(segments, batch_size=batch_size).reshape(-1)
+    epochs = stream[: len(stream) // 50 * 50].reshape(-1, 50)
+    assert len(epochs) >= 5
+    np.testing.assert_array_equal(np.sort(epochs, axis=1), np.broadcast_to(np.arange(50), epochs.shape))
+    assert len(np.unique(epochs, axis=0)) == len(epochs)
+
+
+def test_batches_depend_on_the_seed_and_their_number_alone(seen):
+    expected = seen(EPOCHS)
+    np.testing.assert_array_equal(seen((1, 2, 1, 1, 2, 3, 1, 1, 1, 3)), expected)
+    np.testing.assert_array_equal(seen((2, 3, 3, 3), start=5), expected[5:])
+    np.testing.assert_array_equal(seen(EPOCHS, devices=1), expected)
+    assert not np.array_equal(seen(EPOCHS, seed=1), expected)
+
+
+def test_positions_count_through_all_epochs(seen, monkeypatch):
+    def positions_alone(examples, indices, key, positions, **settings):
+        return {"label": positions}
+
+    monkeypatch.setattr(on_device, "augmented_batch", positions_alone)
+    np.testing.assert_array_equal(seen(EPOCHS).reshape(-1), np.arange(16 * sum(EPOCHS)))
+
+
+def test_steps_on_resident_examples():
+    examples = on_device.read(DATASET.train)
+    first = jax.device_get(first_state())
+    steps = mapped_train_steps(MODEL, OPTIMIZER, batch_size=16, flip=True, crop_padding=1)
+
+    def trained(*segments, devices=DEVICES):
+        state = first
+        for count in segments:
+            state, _ = steps(state, examples, jax.random.key(0), count, np.arange(devices))
+        return jax.device_get(state)
+
+    whole = trained(*EPOCHS)
+    assert whole.step == sum(EPOCHS)
+    jax.tree.map(np.testing.assert_array_equal, trained(1, 3, 2, 1, 3, 1, 1, 1, 3), whole)
+    # The devices' sums differ in their order only. `make test` runs this with eight of them.
+    jax.tree.map(lambda *pair: np.testing.assert_allclose(*pair, rtol=0, atol=1e-5), trained(*EPOCHS, devices=1), whole)
+
+
 def test_eval_step_sums_with_weights():
     state = first_state()
     weights = np.arange(16, dtype=np.float32) % 2
@@ -56,6 +142,10 @@ def test_eval_step_sums_with_weights():
     np.testing.assert_allclose(sums["loss"], weights @ binary_cross_entropy(logits, BATCH["label"]), rtol=1e-5)
     assert sums["accuracy"] == weights @ (np.argmax(logits, -1) == BATCH["label"])
     assert sums["weight"] == 8
+
+
+def test_total():
+    assert total([{"loss": jnp.float32(0.5)}, {"loss": jnp.float32(3)}]) == {"loss": 3.5}
 
 
 def test_batch_size_and_devices():

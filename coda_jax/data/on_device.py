@@ -1,0 +1,98 @@
+"""Shuffling and augmentation on the device, for training images that fit in its memory.
+
+The same distribution as `loaders.train_batches` with `augmentation.RandomFlipAndCrop`, in functions that JAX compiles
+into the training step, so that no step waits for the host. The examples form one endless stream, epoch after epoch;
+what comes at a position is a function of the random key and the position alone.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from coda_jax.errors import InputError
+
+Examples = dict[str, Any]
+"""{"image": uint8 [n, H, W, C], "label": int32 [n]}: all training examples, as NumPy's or JAX's arrays."""
+
+
+def read(source: Sequence[dict[str, Any]]) -> Examples:
+    """All examples of a source, as NumPy arrays.
+
+    Args:
+        source: random access to {"image": uint8 [H, W, C], "label": int}.
+
+    Raises:
+        InputError: the images have differing sizes.
+    """
+    images, labels = [], []
+    for i in range(len(source)):
+        example = source[i]
+        images.append(example["image"])
+        labels.append(example["label"])
+        if images[-1].shape != images[0].shape:
+            raise InputError(
+                f"on_device needs images of one size, but some are {_size(images[0])} and some {_size(images[-1])}: "
+                "use on_device=False"
+            )
+    return {"image": np.stack(images), "label": np.array(labels, np.int32)}
+
+
+def epoch_orders(key: jax.Array, first: jax.Array, *, num_epochs: int, num_examples: int) -> jax.Array:
+    """The order of the examples in consecutive epochs.
+
+    Args:
+        key: of the order.
+        first: int32 [], the first of the epochs.
+        num_epochs: how many epochs, e.
+        num_examples: how many examples, n.
+
+    Returns:
+        int32 [e, n]: each row is a permutation of all examples, a function of the key and the epoch.
+    """
+    keys = _keys_at(key, first + jnp.arange(num_epochs))
+    return jax.vmap(lambda epoch_key: jax.random.permutation(epoch_key, num_examples))(keys)
+
+
+def augmented_batch(
+    examples: Examples, indices: jax.Array, key: jax.Array, positions: jax.Array, *, flip: bool, crop_padding: int
+) -> dict[str, jax.Array]:
+    """A batch of augmented examples.
+
+    Args:
+        examples: all of them.
+        indices: int32 [N], which of them.
+        key: of the flips and the crops.
+        positions: int32 [N], where in the stream of examples; an example's flip and crop are a function of the key and
+            its position.
+        flip: whether to mirror half of the images.
+        crop_padding: pixels by which images are padded before they are cropped to their size.
+
+    Returns:
+        {"image": float32 [N, H, W, C] in [0, 1], "label": int32 [N]}.
+    """
+    change = jax.vmap(partial(random_flip_and_crop, flip=flip, padding=crop_padding))
+    images = change(_keys_at(key, positions), examples["image"][indices])
+    return {"image": images.astype(jnp.float32) / 255, "label": examples["label"][indices]}
+
+
+def random_flip_and_crop(key: jax.Array, image: jax.Array, *, flip: bool, padding: int) -> jax.Array:
+    """What `augmentation.RandomFlipAndCrop` does: [H, W, C] -> [H, W, C] of the same dtype."""
+    flip_key, crop_key = jax.random.split(key)
+    if flip:
+        image = jnp.where(jax.random.bernoulli(flip_key), image[:, ::-1], image)
+    top, left = jax.random.randint(crop_key, (2,), 0, 2 * padding + 1)
+    padded = jnp.pad(image, ((padding, padding), (padding, padding), (0, 0)))
+    return lax.dynamic_slice(padded, (top, left, 0), image.shape)
+
+
+def _keys_at(key: jax.Array, numbers: jax.Array) -> jax.Array:
+    return jax.vmap(partial(jax.random.fold_in, key))(numbers)
+
+
+def _size(image: np.ndarray) -> str:
+    return "×".join(map(str, image.shape))
