@@ -13,6 +13,8 @@ from coda_jax.errors import InputError
 from coda_jax.layers import DAUConv, Head
 from coda_jax.linear_map import LinearMap
 
+DTYPES = ("float32", "bfloat16", "float64")
+
 LOGIT_BIAS = math.log(0.1 / 0.9)
 """b₀ of the paper's networks: an untrained network's probabilities are about 0.1."""
 
@@ -64,7 +66,7 @@ class CoDANet(nn.Module):
         logit_bias: b₀, added to every logit.
         forms: for each layer "factored", "dense", "fused" (a kernel for GPUs), or None for the cheaper of the first
             two; None chooses for all.
-        dtype: of the computation, float32 or bfloat16; dot products and norms are summed in float32 at least.
+        dtype: of the computation, or its name, one of `DTYPES`; dot products and norms are summed in float32 at least.
         param_dtype: of the parameters.
 
     Raises:
@@ -102,6 +104,12 @@ class CoDANet(nn.Module):
             raise InputError(f"every list must have one value a layer, but their lengths are: {found}")
         if self.norm not in NORMS:
             raise InputError(f"norm is {self.norm!r}, but must be one of {', '.join(NORMS)}")
+        try:
+            dtype = jnp.dtype(self.dtype).name
+        except TypeError:
+            dtype = self.dtype
+        if dtype not in DTYPES:
+            raise InputError(f"dtype is {dtype}, but must be one of {', '.join(DTYPES)}")
         if not self.temperature > 0:
             raise InputError(f"temperature must be above 0, not {self.temperature}")
         super().__post_init__()

@@ -13,6 +13,7 @@ Cost: S-CoDA takes the paper's 200 epochs of 50,000 images at 2.1 GFLOP forward 
 on two CPU cores over half an hour an epoch. XS-CoDA takes 18 epochs, about 40 minutes on two CPU cores.
 With `--config.on_device=True` the training images live on the devices, where they are shuffled and augmented (154 MB on
 each): for accelerators that would wait for the host. The batches are others, of the same distribution.
+With `--config.model.dtype=bfloat16` products have bfloat16 factors and float32 sums, for accelerators made for that.
 Expected result: docs/results.md says what has been run, and what it reached.
 """
 
@@ -43,7 +44,7 @@ def get_config(name: str = "") -> ConfigDict:
         {
             "dataset": "cifar10",
             "data_dir": config_dict.placeholder(str),  # None: TFDS's default directory.
-            "model": {**S_CODA, "norm": "sq", "temperature": 1000.0, "logit_bias": LOGIT_BIAS},
+            "model": {**S_CODA, "norm": "sq", "temperature": 1000.0, "logit_bias": LOGIT_BIAS, "dtype": "float32"},
             "seed": 0,
             "batch_size": 16,
             "num_epochs": 200,

@@ -26,6 +26,7 @@ def get_config() -> ConfigDict:
                 "norm": "sq",
                 "temperature": 10.0,
                 "logit_bias": LOGIT_BIAS,
+                "dtype": "float32",
             },
             "seed": 0,
             "batch_size": 32,

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from coda_jax import add_inverse, data
+from coda_jax.contributions import contributions
 from coda_jax.training.metrics_log import read_metrics
 from coda_jax.training.run_directory import load_run
 
@@ -83,6 +85,23 @@ def test_killed_run_goes_on_and_ends_with_the_same_bits(finished, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, load_run(tmp_path)[1], load_run(finished[0])[1])
     steps = [record["step"] for record in read_metrics(tmp_path / "metrics.jsonl") if "loss" in record]
     assert steps == list(range(5, 65, 5))
+
+
+def test_bfloat16_agrees_on_a_trained_network(finished):
+    model, variables = load_run(finished[0])
+    test = data.load("digits").test
+    inputs = add_inverse(np.stack([example["image"] for example in test]) / np.float32(255))
+    labels = np.array([example["label"] for example in test])
+
+    def accuracy_and_contributions(model):
+        predicted = np.argmax(jax.jit(model.apply)(variables, inputs), axis=-1)
+        return np.mean(predicted == labels), np.float32(contributions(model, variables, inputs[:64], labels[:64]))
+
+    accuracy, exact = accuracy_and_contributions(model)
+    rounded_accuracy, rounded = accuracy_and_contributions(model.clone(dtype=jax.numpy.bfloat16))
+    assert abs(accuracy - rounded_accuracy) <= 0.01  # Four images.
+    # bfloat16 rounds by 2⁻⁹ = 0.2%; a contribution goes through some ten roundings in each direction.
+    assert np.linalg.norm(rounded - exact) <= 2e-2 * np.linalg.norm(exact)
 
 
 @pytest.mark.parametrize("on_device", [False, True])
