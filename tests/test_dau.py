@@ -67,7 +67,7 @@ def test_rescaling_by_hand():
     assert rescaling(jnp.array(-1e-9), "l2") == 0  # Rounding may leave such a number where the norm is zero.
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     kernel_size=st.integers(1, 4),
     channels=st.integers(1, 3),

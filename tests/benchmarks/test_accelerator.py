@@ -9,6 +9,7 @@ def test_everything_runs_at_a_tiny_size(tmp_path, monkeypatch, capsys):
     tasks = {"ours": ("forward", "explain_all", "pipeline"), "ours-fused": ("forward",)}
     monkeypatch.setattr(accelerator, "TASKS_OF", tasks)
     monkeypatch.setattr(accelerator, "DTYPES", ("bfloat16",))
+    monkeypatch.setattr(accelerator, "STOP_AFTER", float("inf"))  # However slow the machine is.
     accelerator.main(["--small", f"--out={tmp_path}"])
     printed = capsys.readouterr().out
     assert "are not those of a GPU" in printed

@@ -4,7 +4,7 @@ from benchmarks import scaling
 
 
 def test_growth_is_measured_and_predicted(tmp_path, monkeypatch, capsys):
-    base = {"image size": 8, "batch": 2, "rank": 2, "width": 3, "depth": 1, "classes": 4}
+    base = {"image_size": 8, "batch": 2, "rank": 2, "width": 3, "depth": 1, "classes": 4}
     monkeypatch.setattr(scaling, "BASE", base)
     monkeypatch.setattr(scaling, "SWEEPS", {"batch": (1, 2)})
     scaling.main([f"--out={tmp_path}"])
