@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -17,25 +16,7 @@ from coda_jax import add_inverse, data
 from coda_jax.contributions import contributions
 from coda_jax.training.metrics_log import read_metrics
 from coda_jax.training.run_directory import load_run
-
-ROOT = Path(__file__).parents[2]
-CIFAR10 = "--config=experiments/configs/cifar10.py:5L-XS-CoDA-SQ-100"
-
-
-def start(*arguments, experiment="digits", devices=1):
-    environment = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
-    command = [sys.executable, "-m", f"experiments.{experiment}", *map(str, arguments)]
-    return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
-    )
-
-
-def run(*arguments, **settings):
-    """(exit status, standard output, standard error)."""
-    process = start(*arguments, **settings)
-    out, err = process.communicate(timeout=300)
-    return process.returncode, out, err
-
+from tests.experiments.processes import CIFAR10, ROOT, run, start
 
 SHORT = ("--config.num_steps=60", "--config.log_every=5", "--config.checkpoint_every=20")
 
@@ -147,48 +128,6 @@ def test_refuses_another_configuration(finished):
     assert err.count("\n") == 1
     assert "batch_size is 64 (there 32), model.temperature is 5.0 (there 10.0)" in err
     assert (workdir / "config.json").read_bytes() == before
-
-
-@pytest.mark.parametrize(
-    ("arguments", "experiment", "message"),
-    [
-        ([], "cifar10", "--config=FILE:NAME is missing"),
-        ([CIFAR10 + "0"], "cifar10", "no configuration '5L-XS-CoDA-SQ-1000': the nearest are 5L-XS-CoDA-SQ-100,"),
-        (["--config=nowhere.py:a"], "cifar10", "there is no file nowhere.py"),
-        (["--config=README.md"], "cifar10", "README.md is not a Python file with a function get_config"),
-        ([CIFAR10, "--config.batchsize=8"], "cifar10", "no key 'batchsize': 'batchsize' could be batch_size"),
-        ([CIFAR10, "--config.model.rank=8"], "cifar10", "no key 'model.rank': 'rank' could be ranks"),
-        ([CIFAR10, "--config.batch_size=many"], "cifar10", "--config.batch_size=many"),
-        ([CIFAR10, "--config.data_dir=/nowhere"], "cifar10", "/nowhere is not a directory"),
-        (["--workdi=DIR"], "digits", "Unknown command line flag 'workdi'. Did you mean: workdir"),
-        (["--mode=exlpain"], "digits", "value should be one of <train|explain>"),
-        (["more"], "digits", "unexpected argument 'more'"),
-        (["--mode=explain"], "digits", "there is no run in"),
-        (["--config.batch_size=0"], "digits", "batch_size is 0, but must be a positive multiple"),
-        (["--config.log_every=0"], "digits", "log_every is 0, but must be at least 1"),
-        (["--config.num_steps=0"], "digits", "num_steps is 0, but must be at least 1"),
-        (["--config.model.channels=(16, 32, 9)"], "digits", "the last of channels is 9, but the data has 10 classes"),
-        (["--config.model.strides=(1,)"], "digits", "strides 1, paddings 3"),
-        (["--config.model.norm=l3"], "digits", "norm is 'l3', but must be one of sq, l2"),
-        (["--config.dataset=mnist"], "digits", "there is no data set 'mnist'"),
-    ],
-)
-def test_mistakes_are_answered_with_a_line(tmp_path, arguments, experiment, message):
-    status, out, err = run(f"--workdir={tmp_path / 'run'}", *arguments, experiment=experiment)
-    assert (status, out) == (1, "")
-    assert err.startswith("error: ") and err.count("\n") == 1, err
-    assert message in err
-    assert not (tmp_path / "run").exists()
-
-
-def test_batch_size_and_eight_devices(tmp_path):
-    status, _, err = run(f"--workdir={tmp_path}", "--config.batch_size=12", devices=8)
-    assert (status, err) == (1, "error: batch_size is 12, but must be a positive multiple of the 8 device(s)\n")
-
-
-def test_workdir_is_needed():
-    status, _, err = run()
-    assert status == 1 and "--workdir" in err and err.count("\n") == 1
 
 
 def test_the_readmes_example(finished, tmp_path):
