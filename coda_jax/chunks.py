@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 
 # On CPUs a map of 4 MB stays in the cache, and its pages are mapped once and not anew for every chunk. Accelerators
@@ -40,3 +41,23 @@ def map_in_chunks(function: Callable[[Any], Any], batch: Any, values: int) -> An
     chunks = jax.tree.map(lambda array: array.reshape(-1, count, *array.shape[1:]), batch)
     results = lax.map(jax.checkpoint(function, prevent_cse=False), chunks)
     return jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:]), results)
+
+
+def map_batches(function: Callable[[Any], Any], batch: Any, size: int | None) -> Any:
+    """`function(batch)`, at most `size` examples at a time, whatever their number.
+
+    Args:
+        function: from a PyTree of arrays [n, ...] to another, example by example.
+        batch: a PyTree of arrays [N, ...].
+        size: of the batches that `function` gets, the last of which is filled up with repetitions; None for N.
+
+    Returns:
+        What `function(batch)` returns.
+    """
+    examples = jax.tree.leaves(batch)[0].shape[0]
+    if size is None or size >= examples:
+        return function(batch)
+    chunks = -(-examples // size)
+    indices = jnp.minimum(jnp.arange(chunks * size), examples - 1).reshape(chunks, size)
+    results = lax.map(lambda chunk: function(jax.tree.map(lambda array: array[chunk], batch)), indices)
+    return jax.tree.map(lambda array: array.reshape(-1, *array.shape[2:])[:examples], results)

@@ -20,11 +20,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
+from coda_jax.chunks import map_batches
 from coda_jax.encoding import check_pixels
 from coda_jax.errors import InputError
 from coda_jax.models import CoDANet
+from coda_jax.targets import check_targets
 
 Targets = jax.Array | np.ndarray | str | None
 
@@ -115,30 +116,14 @@ def _explain(
         raise InputError(f"layer must be from 0 to {len(model.channels)}, not {layer}")
     if chunk_size is not None and chunk_size < 1:
         raise InputError(f"chunk_size must be at least 1, not {chunk_size}")
-    targets = _checked_targets(targets, inputs.shape[0], model.channels[-1])
-    return _rows(model, layer, chunk_size, variables, inputs, targets)
-
-
-def _checked_targets(targets: Targets, examples: int, classes: int) -> jax.Array | None:
-    """The targets as whole numbers [N, T], or None for the predicted class."""
-    if targets is None:
-        return None
+    classes = model.channels[-1]
     if isinstance(targets, str):
         if targets != "all":
             raise InputError(f'targets must be None, "all", or class numbers, not "{targets}"')
-        return jnp.broadcast_to(jnp.arange(classes), (examples, classes))
-    if not isinstance(targets, jax.Array):
-        targets = np.asarray(targets)
-    if not jnp.issubdtype(targets.dtype, jnp.integer) or targets.ndim not in (1, 2) or targets.shape[0] != examples:
-        raise InputError(
-            f"targets must be whole numbers of shape [{examples}] or [{examples}, T], "
-            f"not {targets.dtype} {list(targets.shape)}"
-        )
-    if not isinstance(targets, jax.core.Tracer):
-        outside = np.asarray(targets)[(targets < 0) | (targets >= classes)]
-        if outside.size:
-            raise InputError(f"target {outside[0]} is not a class: classes go from 0 to {classes - 1}")
-    return targets.reshape(examples, -1)
+        targets = jnp.broadcast_to(jnp.arange(classes), (inputs.shape[0], classes))
+    elif targets is not None:
+        targets = check_targets(targets, inputs.shape[0], classes)
+    return _rows(model, layer, chunk_size, variables, inputs, targets)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
@@ -150,7 +135,8 @@ def _rows(
     inputs: jax.Array,
     targets: jax.Array | None,
 ) -> tuple[jax.Array, jax.Array]:
-    def explain(inputs: jax.Array, targets: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+    def explain(batch: tuple[jax.Array, jax.Array | None]) -> tuple[jax.Array, jax.Array]:
+        inputs, targets = batch
         (logits, linear_map), sown = model.apply(variables, inputs, method="decompose", mutable=["intermediates"])
         if targets is None:
             targets = jnp.argmax(logits, axis=-1)[:, None]
@@ -159,11 +145,4 @@ def _rows(
 
     # TPUs and some GPUs would otherwise multiply in fewer bits, and the sums would no longer be exact.
     with jax.default_matmul_precision("highest"):
-        if chunk_size is None:
-            return explain(inputs, targets)
-
-        def explain_one(example: tuple[jax.Array, jax.Array | None]) -> tuple[jax.Array, jax.Array]:
-            one = jax.tree.map(lambda array: array[None], example)
-            return jax.tree.map(lambda array: array[0], explain(*one))
-
-        return lax.map(explain_one, (inputs, targets), batch_size=chunk_size)
+        return map_batches(explain, (inputs, targets), chunk_size)

@@ -8,10 +8,10 @@ For one position with the zero-padded patch `p` (`d = k·k·C` values) a layer o
     w_j = s_j v_j                        s = ‖v‖/(1+‖v‖²) ("sq": ‖w‖ < 1)  or  1/‖v‖ ("l2": ‖w‖ = 1)
     y_j = w_jᵀ p
 
-`dense_units` computes exactly that. `factored_units` never builds `v`: `v_jᵀp = hᵀ(A_jᵀp) + b_jᵀp`, and
-`‖v_j‖² = hᵀG_jh + 2(A_jᵀb_j)ᵀh + ‖b_j‖²` with `G_j = A_jᵀA_j`. `fused_units` does the same in a kernel. In all of
-them `(h, s)` together with the parameters are the input-dependent weights in factored form: `DynamicLinear` holds
-them and applies them in either direction.
+`dense_alignment` computes `v_jᵀp` and `‖v_j‖²` just so. `factored_alignment` never builds `v`:
+`v_jᵀp = hᵀ(A_jᵀp) + b_jᵀp`, and `‖v_j‖² = hᵀG_jh + 2(A_jᵀb_j)ᵀh + ‖b_j‖²` with `G_j = A_jᵀA_j`; a kernel in
+`coda_jax.kernels` does the same. In all of them `(h, s)` together with the parameters are the input-dependent weights
+in factored form: `DynamicLinear` holds them and applies them in either direction.
 
 Layers work on a few examples at a time (`coda_jax.chunks`) and compute their maps of `r·K` values a position again in
 the backward pass. docs/performance.md says what that brings.
@@ -20,7 +20,6 @@ Axes in the einsums below: n batch, t target, x and y position, i and j and c pl
 values of a patch, p all positions, k unit, r and q rank.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -40,6 +39,11 @@ def accumulation_dtype(dtype: jnp.dtype) -> jnp.dtype:
     return jnp.promote_types(dtype, jnp.float32)
 
 
+def _as_matrices(*parameters: jax.Array) -> tuple[jax.Array, ...]:
+    """[k, k, C, ...] -> [d, ...] for each: XLA compiles products of few axes to faster code."""
+    return tuple(parameter.reshape(-1, *parameter.shape[3:]) for parameter in parameters)
+
+
 def rescaling(squared_norm: jax.Array, norm: str) -> jax.Array:
     """The factor `s` that turns `v` into the dynamic weight `w = s·v`, from `‖v‖²`.
 
@@ -56,35 +60,21 @@ def rescaling(squared_norm: jax.Array, norm: str) -> jax.Array:
     return jnp.where(nonzero, scale, 0)
 
 
-Units = Callable[[jax.Array], tuple[jax.Array, jax.Array, jax.Array]]
-
-
-def dense_units(B: jax.Array, A: jax.Array, b: jax.Array, norm: str) -> Units:
-    """A layer's units as a function of patches that builds the dynamic weight `v` at every position.
+def dense_alignment(p: jax.Array, h: jax.Array, A: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """`v_jᵀp` and `‖v_j‖²` of a layer's units, building the dynamic weight `v` at every position.
 
     Args:
-        B: [k, k, C, r], float32, bfloat16 or float64.
-        A: [k, k, C, K, r], likewise.
-        b: [k, k, C, K], likewise.
-        norm: "sq" or "l2".
+        p: [P, d], the patches, float32, bfloat16 or float64.
+        h: [P, r], the patches projected by `B`, in the patches' dtype.
+        A: [d, K, r], likewise.
+        b: [d, K], likewise.
 
     Returns:
-        The function from patches [N, Ho, Wo, k, k, C] of the parameters' dtype to
-        (y [N, Ho, Wo, K], h [N, Ho, Wo, r], s [N, Ho, Wo, K]); `h` in the patches' dtype, `y` and `s` in the
-        dtype that `accumulation_dtype` gives for it.
+        (alignment [P, K], squared norm [P, K]), in the dtype that `accumulation_dtype` gives for the patches'.
     """
-    dtype = accumulation_dtype(A.dtype)
-    B, A, b = (array.reshape(-1, *array.shape[3:]) for array in (B, A, b))
-
-    def units(patches: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        p = patches.reshape(-1, B.shape[0])
-        h = jnp.matmul(p, B, preferred_element_type=dtype).astype(p.dtype)
-        v = jnp.matmul(h, A.reshape(-1, A.shape[-1]).T, preferred_element_type=dtype).reshape(-1, *b.shape) + b
-        s = rescaling(jnp.sum(v * v, axis=1), norm)
-        alignment = jnp.sum(v * p[..., None], axis=1)
-        return tuple(array.reshape(*patches.shape[:3], -1) for array in (alignment * s, h, s))
-
-    return units
+    dtype = accumulation_dtype(p.dtype)
+    v = jnp.matmul(h, A.reshape(-1, A.shape[-1]).T, preferred_element_type=dtype).reshape(-1, *b.shape) + b
+    return jnp.sum(v * p[..., None], axis=1), jnp.sum(v * v, axis=1)
 
 
 class Gram(NamedTuple):
@@ -104,28 +94,33 @@ class Gram(NamedTuple):
 def gram(A: jax.Array, b: jax.Array) -> Gram:
     """The `Gram` of parameters A [k, k, C, K, r] and b [k, k, C, K]."""
     dtype = accumulation_dtype(A.dtype)
-    A, b = A.reshape(-1, *A.shape[3:]), b.reshape(-1, b.shape[3])
+    A, b = _as_matrices(A, b)
     return Gram(
-        _products_within_units(A),
+        _symmetric_products(A),
         jnp.einsum("dkr,dk->rk", A, b, preferred_element_type=dtype),
         jnp.einsum("dk,dk->k", b, b, preferred_element_type=dtype),
     )
 
 
+def _products_within_units(left: jax.Array, right: jax.Array) -> jax.Array:
+    """`left_jᵀ right_j` for all units: [d, K, r], [d, K, q] -> [r, K, q]."""
+    dtype = accumulation_dtype(left.dtype)
+    products = jnp.einsum("dkr,dkq->krq", left, right, preferred_element_type=dtype)
+    return products.astype(left.dtype).swapaxes(0, 1)
+
+
 # AᵀA and hᵀGh are symmetric, which differentiation by JAX's own rules does not see: it would make every product twice.
 @jax.custom_jvp
-def _products_within_units(A: jax.Array) -> jax.Array:
+def _symmetric_products(A: jax.Array) -> jax.Array:
     """`A_jᵀA_j`: [d, K, r] -> [r, K, r]."""
-    dtype = accumulation_dtype(A.dtype)
-    return jnp.einsum("dkr,dkq->krq", A, A, preferred_element_type=dtype).astype(A.dtype).swapaxes(0, 1)
+    return _products_within_units(A, A)
 
 
-@_products_within_units.defjvp
+@_symmetric_products.defjvp
 def _(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
     (A,), (dA,) = primals, tangents
-    dtype = accumulation_dtype(A.dtype)
-    half = jnp.einsum("dkr,dkq->krq", dA, A, preferred_element_type=dtype).astype(A.dtype)
-    return _products_within_units(A), (half + half.swapaxes(1, 2)).swapaxes(0, 1)
+    half = _products_within_units(dA, A)
+    return _symmetric_products(A), half + half.swapaxes(0, 2)
 
 
 def _per_unit(p: jax.Array, A: jax.Array) -> jax.Array:
@@ -153,42 +148,17 @@ def _(primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array
     return _dot_per_unit(Gh, h), 2 * _dot_per_unit(Gh, dh) + _dot_per_unit(_per_unit(h, dG), h)
 
 
-def factored_units(B: jax.Array, A: jax.Array, b: jax.Array, norm: str, products: Gram | None = None) -> Units:
-    """The same function without ever building a dynamic weight; arguments and result as for `dense_units`.
+def factored_alignment(
+    p: jax.Array, h: jax.Array, A: jax.Array, b: jax.Array, products: Gram
+) -> tuple[jax.Array, jax.Array]:
+    """The same without ever building a dynamic weight, from `products = gram(A, b)` besides.
 
-    `products` is `gram(A, b)`, where it is already known.
+    Rounding can leave a tiny negative squared norm where it is zero; `rescaling` takes it for zero.
     """
-    ATA, ATb, bTb = gram(A, b) if products is None else products
-    dtype = accumulation_dtype(A.dtype)
-    B, A, b = (array.reshape(-1, *array.shape[3:]) for array in (B, A, b))
-
-    def units(patches: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        p = patches.reshape(-1, B.shape[0])
-        h = jnp.matmul(p, B, preferred_element_type=dtype).astype(p.dtype)
-        alignment = _dot_per_unit(_per_unit(p, A), h) + jnp.matmul(p, b, preferred_element_type=dtype)
-        # Rounding can leave a tiny negative number where the norm is zero; `rescaling` takes it for zero.
-        s = rescaling(_quadratic_form(h, ATA) + 2 * jnp.matmul(h.astype(dtype), ATb) + bTb, norm)
-        return tuple(array.reshape(*patches.shape[:3], -1) for array in (alignment * s, h, s))
-
-    return units
-
-
-def fused_units(B: jax.Array, A: jax.Array, b: jax.Array, norm: str) -> Units:
-    """The same function with the kernel in `coda_jax.kernels`; arguments and result as for `dense_units`."""
-    # Pallas takes longer to import than the rest of the package, and few need it.
-    from coda_jax.kernels.fused_alignment import fused_alignment_and_norm
-
-    dtype = accumulation_dtype(A.dtype)
-    B, A, b = (array.reshape(-1, *array.shape[3:]) for array in (B, A, b))
-
-    def units(patches: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        p = patches.reshape(-1, B.shape[0])
-        h = jnp.matmul(p, B, preferred_element_type=dtype).astype(p.dtype)
-        alignment, squared_norm = fused_alignment_and_norm(p, h, A, b)
-        s = rescaling(squared_norm, norm)
-        return tuple(array.reshape(*patches.shape[:3], -1) for array in (alignment * s, h, s))
-
-    return units
+    dtype = accumulation_dtype(p.dtype)
+    alignment = _dot_per_unit(_per_unit(p, A), h) + jnp.matmul(p, b, preferred_element_type=dtype)
+    squared_norm = _quadratic_form(h, products.ATA) + 2 * jnp.matmul(h.astype(dtype), products.ATb) + products.bTb
+    return alignment, squared_norm
 
 
 def cheapest_form(patch_values: int, rank: int) -> str:
@@ -230,8 +200,10 @@ class DynamicLinear:
     def transpose(self, cotangents: jax.Array) -> jax.Array:
         """`Wᵀ ȳ` for T cotangents an example: [N, T, Ho, Wo, K] -> [N, T, H, W, C]."""
         targets, rank, positions = cotangents.shape[1], self.h.shape[-1], self.h[0, :, :, 0].size
-        pull_back = self._pull_back_weights if targets > 2 and rank > 16 else self._pull_back_factors
-        values = positions * (self.b.size if pull_back == self._pull_back_weights else targets * self.A[0, 0, 0].size)
+        if targets > 2 and rank > 16:
+            pull_back, values = self._pull_back_weights, positions * self.b.size
+        else:
+            pull_back, values = self._pull_back_factors, positions * targets * self.A[0, 0, 0].size
         scaled = (cotangents * self.s[:, None]).astype(self.h.dtype)
 
         def to_inputs(batch: tuple[jax.Array, jax.Array]) -> jax.Array:
@@ -307,18 +279,28 @@ def dynamic_alignment(
     kernel_size, patch_values, (features, rank) = B.shape[0], b[..., 0].size, A.shape[3:]
     if form is None:
         form = cheapest_form(patch_values, rank)
+    matrices = _as_matrices(A, b)
     if form == "factored":
-        units, values = factored_units(B, A, b, norm, products), features * rank
+        alignment_and_norm, values = factored_alignment, features * rank
+        matrices += (gram(A, b) if products is None else products,)
     elif form == "dense":
-        units, values = dense_units(B, A, b, norm), features * patch_values
+        alignment_and_norm, values = dense_alignment, features * patch_values
     elif form == "fused":
-        units, values = fused_units(B, A, b, norm), patch_values
+        # Pallas takes longer to import than the rest of the package, and few need it.
+        from coda_jax.kernels.fused_alignment import fused_alignment_and_norm as alignment_and_norm
+
+        values = patch_values
     else:
         raise InputError(f"form is {form!r}, but must be one of {', '.join(FORMS)}, or None to choose by cost")
     rows, columns = (output_size(size, kernel_size, stride, padding) for size in inputs.shape[1:3])
 
     def layer(inputs: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        return units(extract_patches(inputs, kernel_size, stride, padding))
+        patches = extract_patches(inputs, kernel_size, stride, padding)
+        p = patches.reshape(-1, patch_values)
+        h = jnp.matmul(p, *_as_matrices(B), preferred_element_type=accumulation_dtype(p.dtype)).astype(p.dtype)
+        alignment, squared_norm = alignment_and_norm(p, h, *matrices)
+        s = rescaling(squared_norm, norm)
+        return tuple(array.reshape(*patches.shape[:3], -1) for array in (alignment * s, h, s))
 
     outputs, h, s = map_in_chunks(layer, inputs, rows * columns * values)
     return outputs.astype(inputs.dtype), DynamicLinear(A, b, h, s, inputs.shape[1:3], stride, padding)

@@ -1,0 +1,56 @@
+"""Integrated gradients (Sundararajan, Taly, Yan, ICML 2017, arXiv 1703.01365)."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from coda_jax.attribution.gradient import target_gradients
+from coda_jax.attribution.protocol import LogitsFn, attribute
+from coda_jax.errors import InputError
+
+
+def integrated_gradients(
+    logits_fn: LogitsFn,
+    inputs: jax.Array,
+    targets: jax.Array | np.ndarray,
+    *,
+    steps: int = 20,
+    baseline: jax.Array | float = 0.0,
+    chunk_size: int = 64,
+) -> jax.Array:
+    """The mean gradient on the straight line from a baseline to the input, times their difference.
+
+    The integral is computed by the midpoint rule. With enough steps the attributions sum to the difference of the
+    logits of the input and of the baseline.
+
+    Args:
+        logits_fn: see `coda_jax.attribution.protocol`.
+        inputs: likewise, [N, H, W, C].
+        targets: likewise.
+        steps: the number of points on the line.
+        baseline: where the line begins, a number or an array that broadcasts to [H, W, C].
+        chunk_size: see `coda_jax.attribution.protocol`.
+
+    Returns:
+        The attributions, likewise.
+
+    Raises:
+        InputError: likewise; fewer than one step, or a baseline of another shape.
+    """
+    if steps < 1:
+        raise InputError(f"steps must be at least 1, not {steps}")
+    shape, wanted = np.shape(baseline), np.shape(inputs)[1:]
+    if len(shape) > 3 or any(size not in (1, other) for size, other in zip(shape[::-1], wanted[::-1], strict=False)):
+        raise InputError(f"baseline must broadcast to the inputs' {list(wanted)}, but has shape {list(shape)}")
+    baseline = jnp.asarray(baseline, jnp.result_type(inputs))
+    return attribute(_rule, logits_fn, inputs, targets, baseline, examples_at_once=chunk_size, steps=steps)
+
+
+def _rule(logits_fn: LogitsFn, inputs: jax.Array, targets: jax.Array, baseline: jax.Array, *, steps: int) -> jax.Array:
+    def add(total: jax.Array, share: jax.Array) -> tuple[jax.Array, None]:
+        return total + target_gradients(logits_fn, baseline + share * (inputs - baseline), targets), None
+
+    shares = (jnp.arange(steps, dtype=inputs.dtype) + 0.5) / steps
+    total, _ = lax.scan(add, jnp.zeros((*targets.shape, *inputs.shape[1:]), inputs.dtype), shares)
+    return total / steps * (inputs - baseline)[:, None]

@@ -1,0 +1,93 @@
+"""What all attribution methods agree on, and what carries it out.
+
+    method(logits_fn, inputs, targets, *, ..., chunk_size=...) -> attributions
+
+    logits_fn: any JAX function from inputs [n, H, W, C] to logits [n, K] that treats examples one by one.
+        `jax.tree_util.Partial(model.apply, variables)` is compiled once for all values of the variables, and what other
+        functions close over is compiled in with them, anew for every new function.
+    inputs: [N, H, W, C], floating, encoded as `logits_fn` takes them.
+    targets: the classes to explain, whole numbers [N] or [N, T].
+    chunk_size: so many inputs are given to `logits_fn` at a time, which bounds the memory.
+    attributions: [N, H, W, C] for targets [N]; [N, T, H, W, C] for targets [N, T], which costs less than T calls.
+        Their sum over channels is the attribution of a pixel; where a method knows of pixels only, it spreads what it
+        attributes to a pixel evenly over the channels. Computed with full matmul precision on all devices.
+
+Inputs of another rank or dtype, targets of another shape or dtype, classes that do not exist (unless traced), and
+settings out of range raise InputError.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+
+from coda_jax.chunks import map_batches
+from coda_jax.errors import InputError
+from coda_jax.targets import check_targets
+
+LogitsFn = Callable[[jax.Array], jax.Array]
+
+
+def attribute(
+    rule: Callable[..., jax.Array],
+    logits_fn: LogitsFn,
+    inputs: jax.Array,
+    targets: jax.Array | np.ndarray,
+    *arrays: jax.Array,
+    examples_at_once: int,
+    **settings: Any,
+) -> jax.Array:
+    """Apply a method's rule to all examples, a few at a time, compiled.
+
+    Args:
+        rule: `rule(logits_fn, inputs [n, H, W, C], targets [n, T], *arrays, **settings)` -> [n, T, H, W, C], a
+            function of a module, so that it is compiled once.
+        logits_fn: see the module.
+        inputs: see the module.
+        targets: see the module.
+        arrays: further arguments of the rule, the same for all examples.
+        examples_at_once: n.
+        settings: further arguments of the rule that can be hashed; another value is compiled anew.
+
+    Returns:
+        The attributions, see the module.
+    """
+    if not isinstance(logits_fn, Partial):
+        logits_fn = Partial(logits_fn)
+    inputs = jnp.asarray(inputs)
+    if inputs.ndim != 4 or not jnp.issubdtype(inputs.dtype, jnp.floating):
+        raise InputError(f"inputs must be floating-point [N, H, W, C], not {inputs.dtype} {list(inputs.shape)}")
+    if examples_at_once < 1:
+        raise InputError(f"chunk_size must be at least 1, not {examples_at_once}")
+    classes = jax.eval_shape(compute_logits, logits_fn, inputs).shape[-1]
+    pairs = check_targets(targets, inputs.shape[0], classes)
+    attributions = _attribute(rule, examples_at_once, tuple(settings.items()), logits_fn, inputs, pairs, arrays)
+    return attributions if np.ndim(targets) == 2 else attributions[:, 0]
+
+
+@jax.jit
+def compute_logits(logits_fn: LogitsFn, inputs: jax.Array) -> jax.Array:
+    """`logits_fn(inputs)`, compiled once where `logits_fn` is a `jax.tree_util.Partial`."""
+    with jax.default_matmul_precision("highest"):
+        return logits_fn(inputs)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _attribute(
+    rule: Callable[..., jax.Array],
+    examples_at_once: int,
+    settings: tuple[tuple[str, Any], ...],
+    logits_fn: LogitsFn,
+    inputs: jax.Array,
+    targets: jax.Array,
+    arrays: tuple[jax.Array, ...],
+) -> jax.Array:
+    def explain(batch: tuple[jax.Array, jax.Array]) -> jax.Array:
+        return rule(logits_fn, *batch, *arrays, **dict(settings))
+
+    with jax.default_matmul_precision("highest"):
+        return map_batches(explain, (inputs, targets), examples_at_once)

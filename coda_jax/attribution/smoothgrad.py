@@ -1,0 +1,57 @@
+"""SmoothGrad (Smilkov, Thorat, Kim, Viégas, Wattenberg, 2017, arXiv 1706.03825)."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from coda_jax.attribution.gradient import target_gradients
+from coda_jax.attribution.protocol import LogitsFn, attribute
+from coda_jax.errors import InputError
+
+
+def smoothgrad(
+    logits_fn: LogitsFn,
+    inputs: jax.Array,
+    targets: jax.Array | np.ndarray,
+    *,
+    key: jax.Array,
+    samples: int = 25,
+    noise: float = 0.15,
+    chunk_size: int = 64,
+) -> jax.Array:
+    """The mean gradient of the targets' logits at inputs with Gaussian noise.
+
+    Args:
+        logits_fn: see `coda_jax.attribution.protocol`.
+        inputs: likewise, [N, H, W, C].
+        targets: likewise.
+        key: of the noise, which is the same for all examples.
+        samples: the number of noisy copies.
+        noise: the standard deviation, in the inputs' units.
+        chunk_size: see `coda_jax.attribution.protocol`.
+
+    Returns:
+        The attributions, likewise.
+
+    Raises:
+        InputError: likewise; fewer than one sample, or negative noise.
+    """
+    if samples < 1:
+        raise InputError(f"samples must be at least 1, not {samples}")
+    if not noise >= 0:
+        raise InputError(f"noise must be at least 0, not {noise}")
+    arrays = key, jnp.asarray(noise, jnp.result_type(inputs))
+    return attribute(_rule, logits_fn, inputs, targets, *arrays, examples_at_once=chunk_size, samples=samples)
+
+
+def _rule(
+    logits_fn: LogitsFn, inputs: jax.Array, targets: jax.Array, key: jax.Array, noise: jax.Array, *, samples: int
+) -> jax.Array:
+    def add(total: jax.Array, key: jax.Array) -> tuple[jax.Array, None]:
+        noisy = inputs + noise * jax.random.normal(key, inputs.shape[1:], inputs.dtype)
+        return total + target_gradients(logits_fn, noisy, targets), None
+
+    total = jnp.zeros((*targets.shape, *inputs.shape[1:]), inputs.dtype)
+    total, _ = lax.scan(add, total, jax.random.split(key, samples))
+    return total / samples
