@@ -24,7 +24,7 @@ from matplotlib import pyplot
 
 from benchmarks import cost, machine
 from benchmarks.timing import TaskError, medians, print_table, ratio
-from benchmarks.worker import IMAGE_SIZE, NETWORK, Worker, differences, workers
+from benchmarks.worker import IMAGE_SIZE, NETWORK, Worker, differences, machine_limits, workers
 from coda_jax import CoDANet
 
 MODEL = CoDANet(**NETWORK)
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: of the command line; None for those that the program was started with.
     """
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="only the first table, in batches of 4, within a minute")
+    parser.add_argument("--quick", action="store_true", help="only the first table, in batches of 4, in about a minute")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"), metavar="DIR", help="runs/benchmarks")
     options = parser.parse_args(arguments)
     if importlib.util.find_spec("torch") is None:
@@ -79,12 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _speed(allocator: str, tunables: str, batch_size: int, quick: bool) -> dict[str, Any]:
     """All programs at all tasks, once all agree."""
-    flops = {
-        "forward": cost.forward_flops(MODEL, IMAGE_SIZE, batch_size),
-        "train": cost.train_flops(MODEL, IMAGE_SIZE, batch_size),
-        "explain": cost.explain_flops(MODEL, IMAGE_SIZE, batch_size, targets=1),
-        "explain_all": cost.explain_flops(MODEL, IMAGE_SIZE, batch_size, targets=10),
-    }
+    flops = cost.flops_by_task(MODEL, IMAGE_SIZE, batch_size)
     programs = ["peer", "ours"] if quick else ["peer", "ours", "peer-compiled"]
     tasks = [task for task in TASKS if not (quick and task == "explain_all")]
     found, seconds = {}, {}
@@ -94,13 +89,12 @@ def _speed(allocator: str, tunables: str, batch_size: int, quick: bool) -> dict[
             found[task] = differences(able[task], task, batch_size, Path(saved))
             if not found[task].get("ours", math.inf) <= TOLERANCE:
                 sys.exit(f"error: the programs do not agree to {TOLERANCE}: {found}")
-        peak = medians([partial(started[1].seconds, "matmul", 2048, 4)], rounds=5)[0]
-        stream = medians([partial(started[1].seconds, "stream", 512, 4)], rounds=5)[0]
+        limits = machine_limits(started[1], size=2048, mebibytes=512, calls=4)
         for task in tasks:
             jobs = [partial(worker.seconds, task, batch_size) for worker in able[task]]
             times = medians(jobs, rounds=3 if quick else 5, warm_ups=0)  # The comparison warmed up twice.
             seconds[task] = dict(zip([worker.program for worker in able[task]], times, strict=True))
-    matmul_flops, stream_bytes = 2 * 2048**3 / peak, 2 * 512 * 2**20 / stream
+    matmul_flops, stream_bytes = limits["matmul_flops_per_second"], limits["stream_bytes_per_second"]
 
     rows = []
     for task, times in seconds.items():
@@ -122,8 +116,7 @@ def _speed(allocator: str, tunables: str, batch_size: int, quick: bool) -> dict[
         "seconds": seconds,
         "batch_size": batch_size,
         "flops": flops,
-        "matmul_flops_per_second": matmul_flops,
-        "stream_bytes_per_second": stream_bytes,
+        **limits,
         "differences": found,
     }
 

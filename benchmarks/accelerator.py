@@ -34,6 +34,7 @@ from benchmarks.worker import (
     TINY_NETWORK,
     Worker,
     differences,
+    machine_limits,
     workers,
 )
 from coda_jax import CoDANet
@@ -108,7 +109,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             # torch.compile takes too long to be tried at every size.
             some = [name for name in programs if name != "peer-compiled" or batch_size == batch_sizes[0]]
             with workers(some, [*flags, f"--dtype={dtype}"]) as started:
-                limits = _limits(next(worker for worker in started if worker.program == "ours"), small)
+                ours = next(worker for worker in started if worker.program == "ours")
+                size, mebibytes, calls = (256, 1, 1) if small else (8192, 1024, 20)
+                limits = machine_limits(ours, size, mebibytes, calls)
                 times = {}
                 for task in TASKS:
                     if time.monotonic() - began > STOP_AFTER:
@@ -165,18 +168,6 @@ def _compare(programs: list[str], flags: list[str]) -> dict[str, dict[str, float
     return found
 
 
-def _limits(worker: Worker, small: bool) -> dict[str, float]:
-    """What the device can compute and move: the rates of a large matmul and of a large array read and written."""
-    size, mebibytes, calls = (256, 1, 1) if small else (8192, 1024, 20)
-    matmul, stream = medians(
-        [partial(worker.seconds, "matmul", size, calls), partial(worker.seconds, "stream", mebibytes, calls)], rounds=5
-    )
-    return {
-        "matmul_flops_per_second": 2 * size**3 / matmul,
-        "stream_bytes_per_second": 2 * mebibytes * 2**20 / stream,
-    }
-
-
 def _times(able: Sequence[Worker], task: str, batch_size: int, small: bool) -> dict[str, float]:
     """The seconds of a batch by program, without those that cannot do it."""
     # All compile at once. What fails for want of memory because others run too gets another chance below.
@@ -211,13 +202,7 @@ def _print(
     dtype: str,
 ) -> None:
     """A table of what was measured at one batch size and dtype."""
-    flops = {
-        "forward": cost.forward_flops(model, image_size, batch_size),
-        "train": cost.train_flops(model, image_size, batch_size),
-        "explain": cost.explain_flops(model, image_size, batch_size, targets=1),
-        "explain_all": cost.explain_flops(model, image_size, batch_size, targets=10),
-        "pipeline": cost.train_flops(model, image_size, batch_size),
-    }
+    flops = cost.flops_by_task(model, image_size, batch_size)
     rows = []
     for task, by_program in times.items():
         for program, seconds in by_program.items():

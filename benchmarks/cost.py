@@ -51,6 +51,18 @@ def explain_flops(model: CoDANet, image_size: int, batch_size: int, targets: int
     )
 
 
+def flops_by_task(model: CoDANet, image_size: int, batch_size: int) -> dict[str, int]:
+    """The operations of each task of the benchmarks, by its name."""
+    train = train_flops(model, image_size, batch_size)
+    return {
+        "forward": forward_flops(model, image_size, batch_size),
+        "train": train,
+        "explain": explain_flops(model, image_size, batch_size, targets=1),
+        "explain_all": explain_flops(model, image_size, batch_size, targets=model.channels[-1]),
+        "pipeline": train,
+    }
+
+
 def _layers(model: CoDANet, size: int) -> Iterator[tuple[int, int, int, int]]:
     """(positions P, patch values d, units K, rank r) of each layer."""
     in_channels = 6

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache, partial
 from pathlib import Path
 
@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import ours
-from benchmarks.timing import TaskError
+from benchmarks.timing import TaskError, medians
 from coda_jax import CoDANet
 from coda_jax.models import LOGIT_BIAS, S_CODA
 
@@ -73,10 +73,8 @@ class Worker:
 
     def send(self, task: str, batch_size: int, calls: int = 1, file: Path | str = "") -> None:
         """Ask for a task; `receive` waits for the answer."""
-        try:
+        with suppress(BrokenPipeError):  # `receive` tells.
             print(task, batch_size, calls, file, file=self.process.stdin, flush=True)
-        except BrokenPipeError:
-            pass  # `receive` tells.
 
     def receive(self) -> dict[str, float]:
         """The answer to the oldest request without one: {"seconds", "bytes"}.
@@ -145,6 +143,24 @@ def differences(started: Sequence[Worker], task: str, batch_size: int, directory
     return {
         program: float(max(0, np.abs(values - reference).max() - rounding) / scale)
         for program, values in results.items()
+    }
+
+
+def machine_limits(worker: Worker, size: int, mebibytes: int, calls: int) -> dict[str, float]:
+    """What the machine can compute and move: the rates of a large matmul and of a large array read and written.
+
+    Args:
+        worker: one of coda_jax.
+        size: of the square matrices.
+        mebibytes: of the array.
+        calls: in a row.
+    """
+    matmul, stream = medians(
+        [partial(worker.seconds, "matmul", size, calls), partial(worker.seconds, "stream", mebibytes, calls)], rounds=5
+    )
+    return {
+        "matmul_flops_per_second": 2 * size**3 / matmul,
+        "stream_bytes_per_second": 2 * mebibytes * 2**20 / stream,
     }
 
 

@@ -24,16 +24,30 @@ def run(main: Callable[[ConfigDict], None], default_config: str | None = None) -
         default_config: what `--config` is where it is not given; None where it must be.
     """
 
+    def define_config(arguments: list[str]) -> list[str]:
+        parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+        parser.add_argument("--config", default=default_config)
+        known, others = parser.parse_known_args(arguments)
+        if not {"--help", "--helpshort", "--helpfull"} & set(others):
+            config = _load(known.config)
+            _check_keys(config, others)
+            config_flags.DEFINE_config_dict("config", config, sys_argv=others)
+        return others
+
+    _run(lambda: main(flags.FLAGS.config), define_config)
+
+
+def run_without_config(main: Callable[[], None]) -> None:
+    """Parse the flags and run `main`, with mistakes answered as `run` does."""
+    _run(main, lambda arguments: arguments)
+
+
+def _run(main: Callable[[], None], own_flags: Callable[[list[str]], list[str]]) -> None:
+    """Give absl the arguments that `own_flags` leaves, and run `main`."""
+
     def parse(arguments: Sequence[str]) -> list[str]:
         try:
-            parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-            parser.add_argument("--config", default=default_config)
-            known, others = parser.parse_known_args(list(arguments))
-            if not {"--help", "--helpshort", "--helpfull"} & set(others):
-                config = _load(known.config)
-                _check_keys(config, others)
-                config_flags.DEFINE_config_dict("config", config, sys_argv=others)
-            return flags.FLAGS(others)
+            return flags.FLAGS(own_flags(list(arguments)))
         except (InputError, flags.Error, argparse.ArgumentError, TypeError, ValueError) as error:
             _refuse(error)
 
@@ -42,7 +56,7 @@ def run(main: Callable[[ConfigDict], None], default_config: str | None = None) -
             if len(arguments) > 1:
                 raise InputError(f"unexpected argument {arguments[1]!r}: settings are given as --name=value")
             keep_compiled_programs()
-            main(flags.FLAGS.config)
+            main()
         except InputError as error:
             _refuse(error)
 

@@ -11,7 +11,8 @@ from ml_collections import ConfigDict
 from coda_jax import CoDANet, InputError, add_inverse, data
 from coda_jax.contributions import contribution_map, contributions
 from coda_jax.data import on_device
-from coda_jax.plotting import contribution_sheet, learning_curves
+from coda_jax.plotting.curves import learning_curves
+from coda_jax.plotting.maps import contribution_sheet
 from coda_jax.training import loop
 from coda_jax.training.metrics_log import read_metrics
 from coda_jax.training.optimizer import adam_with_step_decay

@@ -7,25 +7,28 @@ from tqdm import tqdm
 
 
 class Progress:
-    """Counts the images of a run, from `done` to `total`, and tells the rate and the time left on standard error."""
+    """Counts from `done` to `total`, and tells the rate and the time left on standard error."""
 
-    def __init__(self, total: int, done: int):
-        """Start the clock; `done` images were seen before."""
-        self._bar = tqdm(total=total, initial=done, unit="img", unit_scale=True, disable=not sys.stderr.isatty())
+    def __init__(self, total: int, done: int = 0, unit: str = "images"):
+        """Start the clock; `done` units were seen before."""
+        self._unit = unit
+        self._bar = tqdm(total=total, initial=done, unit=f" {unit}", unit_scale=True, disable=not sys.stderr.isatty())
         self._started = time.monotonic()
         self._left, self._seen = total - done, 0
 
-    def advance(self, images: int) -> None:
-        """Count images that have been seen."""
-        self._left -= images
-        self._seen += images
-        self._bar.update(images)
+    def advance(self, count: int) -> None:
+        """Count units that have been seen."""
+        self._left -= count
+        self._seen += count
+        self._bar.update(count)
 
     def tell(self, message: str) -> None:
         """Print a line; where there is no bar, with the mean rate since the start and the time left at that rate."""
         if self._bar.disable and self._seen:
             rate = self._seen / (time.monotonic() - self._started)
-            message += f"  {rate:.0f} images/s  {tqdm.format_interval(self._left / rate)} left"
+            message += (
+                f"  {rate:.{0 if rate >= 10 else 2}f} {self._unit}/s  {tqdm.format_interval(self._left / rate)} left"
+            )
         self._bar.write(message, file=sys.stderr)
         sys.stderr.flush()
 

@@ -63,7 +63,7 @@ def test_the_command_lines_keep_compiled_programs(tmp_path):
     ("arguments", "experiment", "message"),
     [
         ([], "cifar10", "--config=FILE:NAME is missing"),
-        ([CIFAR10 + "0"], "cifar10", "no configuration '5L-XS-CoDA-SQ-1000': the nearest are 5L-XS-CoDA-SQ-100,"),
+        ([CIFAR10 + "5"], "cifar10", "no configuration '5L-XS-CoDA-SQ-1005': the nearest are 5L-XS-CoDA-SQ-100,"),
         (["--config=nowhere.py:a"], "cifar10", "there is no file nowhere.py"),
         (["--config=README.md"], "cifar10", "README.md is not a Python file with a function get_config"),
         ([CIFAR10, "--config.batchsize=8"], "cifar10", "no key 'batchsize': 'batchsize' could be batch_size"),

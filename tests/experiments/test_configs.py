@@ -30,7 +30,8 @@ def test_s_coda(name, norm, temperature, ranks):
 
 
 def test_small_ones():
-    assert CoDANet(**cifar10.get_config("5L-XS-CoDA-SQ-100").model).temperature == 100.0
+    for temperature in (10, 100, 1000):
+        assert CoDANet(**cifar10.get_config(f"5L-XS-CoDA-SQ-{temperature}").model).temperature == temperature
     assert CoDANet(**digits.get_config().model).channels[-1] == 10
 
 

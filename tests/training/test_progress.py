@@ -25,4 +25,4 @@ def test_bar_on_a_terminal(capsys, monkeypatch):
     counter.close()
     shown = capsys.readouterr().err
     assert "half\n" in shown
-    assert re.search(r"\|[^|]+\| 500/1\.00k .*img/s\]", shown)
+    assert re.search(r"\|[^|]+\| 500/1\.00k .* images/s\]", shown)

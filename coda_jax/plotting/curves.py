@@ -1,0 +1,158 @@
+"""Curves and statistics of training and of the metrics."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from coda_jax.plotting.files import save
+
+# Okabe and Ito's colours, which the colour-blind can tell apart; the network's own contributions come first, in black.
+_COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#999999")
+_DASHES = ("-", "--", ":")
+
+
+def learning_curves(path: Path, records: Sequence[dict[str, float]]) -> None:
+    """Draw loss and accuracy, of training and test, against the epoch.
+
+    Args:
+        path: of the PNG file.
+        records: as `metrics_log.read_metrics` reads them.
+    """
+    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    for axis, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        for name, label in ((quantity, "training"), (f"test_{quantity}", "test")):
+            points = [(record["epoch"], record[name]) for record in records if name in record]
+            axis.plot(*zip(*points, strict=True), label=label, marker="o" if label == "test" else None, markersize=4)
+        axis.set_xlabel("epoch")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.set_ylabel(quantity if quantity == "accuracy" else "binary cross-entropy, nats")
+        axis.grid(alpha=0.3)
+        axis.legend()
+    axis.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
+    figure.savefig(path, dpi=150)
+
+
+def localisation_boxes(path: Path, scores: Mapping[str, np.ndarray], cells: int) -> None:
+    """Draw the localisation scores of every method as a box, between what an oracle and a uniform map would reach.
+
+    Args:
+        path: of the figure without suffix.
+        scores: [G, n] by method.
+        cells: n, the number of images in a grid.
+    """
+    figure = Figure(figsize=(2.2 + 0.7 * len(scores), 4.8), layout="constrained")
+    axis = figure.subplots()
+    _boxes(axis, list(scores.values()), list(scores), cells)
+    axis.tick_params(axis="x", rotation=40)
+    for label in axis.get_xticklabels():
+        label.set(ha="right", rotation_mode="anchor")
+    save(figure, path)
+
+
+def _boxes(axis: Axes, scores: Sequence[np.ndarray], labels: Sequence[str], cells: int) -> None:
+    """Boxes from the 25th to the 75th percentile, whiskers from the 5th to the 95th, the mean as a diamond."""
+    axis.boxplot(
+        [np.ravel(values) for values in scores],
+        tick_labels=labels,
+        whis=(5, 95),
+        showfliers=False,
+        showmeans=True,
+        meanprops={"marker": "D", "markerfacecolor": _COLOURS[5], "markeredgecolor": _COLOURS[5], "markersize": 4},
+        medianprops={"color": _COLOURS[4], "linewidth": 2},
+    )
+    axis.axhline(1, color=_COLOURS[3], linestyle="--", linewidth=1, label="oracle")
+    axis.axhline(1 / cells, color=_COLOURS[7], linestyle=":", linewidth=1.5, label=f"uniform (1/{cells})")
+    axis.set(ylim=(0, 1.04), ylabel="localisation: share of the positive\nattribution in the right cell")
+    axis.grid(axis="y", alpha=0.3)
+    axis.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize=8, frameon=False)
+
+
+def removal_curves(path: Path, curves: Mapping[str, Mapping[str, np.ndarray]], fraction: float) -> None:
+    """Draw the mean probability of the true class against the share of the pixels that have been removed.
+
+    Args:
+        path: of the figure without suffix.
+        curves: for each order, "least" and "most" important pixels first, the mean curve [points + 1] by method.
+        fraction: of the pixels that are removed in the end.
+    """
+    figure = Figure(figsize=(4.6 * len(curves) + 1.7, 3.8), layout="constrained")
+    for axis, (order, of_order) in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves.items(), strict=True):
+        for (method, curve), style in zip(of_order.items(), _styles(len(of_order)), strict=True):
+            axis.plot(np.linspace(0, fraction, len(curve)), curve, label=method, **style)
+        axis.set(xlabel="pixels removed", title=f"{order} important first", ylim=(0, 1))
+        axis.set_ylabel("mean probability of the true class")
+        axis.xaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
+        axis.grid(alpha=0.3)
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8, frameon=False)
+    save(figure, path)
+
+
+def similarity_curves(path: Path, layers: Sequence[str], similarities: Mapping[str, np.ndarray]) -> None:
+    """Draw how alike the maps stay as the layers get random parameters, from the output on.
+
+    Args:
+        path: of the figure without suffix.
+        layers: in the order in which they were randomised.
+        similarities: the mean rank correlation [layers] by method.
+    """
+    figure = Figure(figsize=(7.5, 3.8), layout="constrained")
+    axis = figure.subplots()
+    for (method, values), style in zip(similarities.items(), _styles(len(similarities)), strict=True):
+        axis.plot(range(len(layers) + 1), [1, *values], label=method, marker="o", markersize=3, **style)
+    axis.set_xticks(range(len(layers) + 1), ["trained", *layers], fontsize=8, rotation=20)
+    axis.set(xlabel="randomised down to this layer", ylabel="rank correlation with\nthe trained network's maps")
+    axis.axhline(0, color=_COLOURS[7], linewidth=1)
+    axis.grid(alpha=0.3)
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8, frameon=False)
+    save(figure, path)
+
+
+def localisation_by_temperature(
+    path: Path, temperatures: Sequence[float], scores: Sequence[np.ndarray], cells: int
+) -> None:
+    """Draw the localisation scores of one method as a box for each temperature; arguments as `localisation_boxes`."""
+    figure = Figure(figsize=(2.6 + 0.7 * len(scores), 3.8), layout="constrained")
+    axis = figure.subplots()
+    _boxes(axis, scores, [f"{temperature:g}" for temperature in temperatures], cells)
+    axis.set_xlabel("temperature T")
+    save(figure, path)
+
+
+def metric_by_temperature(
+    path: Path, temperatures: Sequence[float], values: Mapping[str, Sequence[float]], name: str
+) -> None:
+    """Draw one number of every method against the temperature.
+
+    Args:
+        path: of the figure without suffix.
+        temperatures: T of the networks, ascending.
+        values: for each method one value a network.
+        name: of the number.
+    """
+    figure = Figure(figsize=(6.8, 3.8), layout="constrained")
+    axis = figure.subplots()
+    for (method, of_method), style in zip(values.items(), _styles(len(values)), strict=True):
+        axis.plot(temperatures, of_method, label=method, marker="o", markersize=4, **style)
+    axis.set_xscale("log")
+    axis.set_xticks(temperatures, [f"{temperature:g}" for temperature in temperatures])
+    axis.minorticks_off()
+    axis.set(xlabel="temperature T", ylabel=name, ylim=(0, 1))
+    axis.grid(alpha=0.3)
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8, frameon=False)
+    save(figure, path)
+
+
+def _styles(count: int) -> list[dict[str, object]]:
+    """Colour, dashes and width of so many lines; the first stands out."""
+    return [
+        {
+            "color": _COLOURS[index % len(_COLOURS)],
+            "linestyle": _DASHES[index // len(_COLOURS)],
+            "linewidth": 1.5 if index else 2.5,
+        }
+        for index in range(count)
+    ]

@@ -1,0 +1,129 @@
+"""Pictures of images and of what their pixels contribute."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from coda_jax.plotting.files import save
+
+COLOUR_MAP = "RdBu_r"
+"""Diverging and safe for the colour-blind: red speaks for the class, blue against it, white is zero."""
+
+
+def contribution_scale(maps: np.ndarray) -> float:
+    """The contribution shown in full colour: the 99.75th percentile of the absolute values, which spares outliers."""
+    return max(float(np.percentile(np.abs(maps), 99.75)), np.finfo(np.float32).tiny)
+
+
+def contribution_sheet(
+    path: Path,
+    images: np.ndarray,
+    maps: np.ndarray,
+    targets: np.ndarray,
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    class_names: Sequence[str],
+) -> None:
+    """Draw each image beside its contribution maps, all in one colour scale that is centred on zero.
+
+    Args:
+        path: of the PNG file.
+        images: [N, H, W, 3] in [0, 1].
+        maps: [N, T, H, W], the contribution map of each target, in logits.
+        targets: [N, T], the classes that the maps explain, the predicted one first.
+        probabilities: [N, T], of the targets.
+        labels: [N], the true classes.
+        class_names: of all classes.
+    """
+    count, panels = maps.shape[0], 1 + maps.shape[1]
+    examples_a_row = min(3, count)
+    rows = -(-count // examples_a_row)
+    # An empty column sets an example's panels off from the next one's.
+    columns = (panels + 1) * examples_a_row - 1
+    widths = ([1] * panels + [0.12]) * examples_a_row
+    figure = Figure(figsize=(1.5 * panels * examples_a_row + 1, 1.8 * rows + 1.2), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, width_ratios=widths[:columns])
+    for axis in axes.flat:
+        axis.set_axis_off()
+    scale = contribution_scale(maps)
+    for index in range(count):
+        row, column = divmod(index, examples_a_row)
+        image_axis, *map_axes = axes[row, (panels + 1) * column :][:panels]
+        image_axis.imshow(images[index])
+        image_axis.set_title(f"true: {class_names[labels[index]]}", fontsize=9)
+        for axis, contributions, target, probability in zip(
+            map_axes, maps[index], targets[index], probabilities[index], strict=True
+        ):
+            drawn = axis.imshow(contributions, cmap=COLOUR_MAP, vmin=-scale, vmax=scale)
+            right = target == labels[index]
+            axis.set_title(f"{class_names[target]} {probability:.0%}", fontsize=9, weight="bold" if right else None)
+    figure.colorbar(
+        drawn, ax=axes, location="bottom", fraction=0.03, aspect=60, label="contribution to the logit", extend="both"
+    )
+    figure.suptitle(
+        "Image, contributions to the predicted class, and to the runner-up (bold: the true class)\n", fontsize=11
+    )
+    figure.savefig(path, dpi=150)
+
+
+def attribution_sheet(
+    path: Path, images: np.ndarray, maps: Mapping[str, np.ndarray], titles: Sequence[str], column_title: str
+) -> None:
+    """Draw images, a row each, beside their attribution maps by several methods.
+
+    Every map has a colour scale of its own, centred on zero, as the methods' units differ.
+
+    Args:
+        path: of the figure without suffix.
+        images: [N, H, W, 3] in [0, 1].
+        maps: [N, H, W] by method.
+        titles: of the images.
+        column_title: what every map explains.
+    """
+    count = len(images)
+    figure = Figure(figsize=(1.35 * (1 + len(maps)) + 0.3, 1.45 * count + 0.7), layout="constrained")
+    axes = figure.subplots(count, 1 + len(maps), squeeze=False)
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
+    for row, image, title in zip(axes, images, titles, strict=True):
+        row[0].imshow(image)
+        row[0].set_ylabel(title, fontsize=9)
+    for axis, (method, of_method) in zip(axes[0, 1:], maps.items(), strict=True):
+        axis.set_title(method, fontsize=9)
+        for index, attributions in enumerate(of_method):
+            scale = contribution_scale(attributions)
+            column = axis.get_subplotspec().colspan.start
+            axes[index, column].imshow(attributions, cmap=COLOUR_MAP, vmin=-scale, vmax=scale)
+    figure.suptitle(f"{column_title}: red for, blue against; each map in a scale of its own", fontsize=10)
+    save(figure, path)
+
+
+def layer_sheet(
+    path: Path, image: np.ndarray, maps: Sequence[np.ndarray], names: Sequence[str], title: str, offset: float
+) -> None:
+    """Draw one image, and what every position of every layer's input contributes to one logit.
+
+    Args:
+        path: of the figure without suffix.
+        image: [H, W, 3] in [0, 1].
+        maps: for every layer the contribution map in the space of its input, [Hl, Wl].
+        names: of the layers' inputs.
+        title: of the figure.
+        offset: the logit bias, which the contributions leave out.
+    """
+    figure = Figure(figsize=(1.75 * (1 + len(maps)), 2.7), layout="constrained")
+    axes = figure.subplots(1, 1 + len(maps))
+    for axis in axes:
+        axis.set_axis_off()
+    axes[0].imshow(image)
+    axes[0].set_title("image", fontsize=9)
+    for axis, contributions, name in zip(axes[1:], maps, names, strict=True):
+        scale = contribution_scale(contributions)
+        axis.imshow(contributions, cmap=COLOUR_MAP, vmin=-scale, vmax=scale)
+        height, width = contributions.shape
+        axis.set_title(f"{name}, {height}×{width}\nsum {contributions.sum():.3f}", fontsize=9)
+    figure.suptitle(f"{title}\neach sum, with the bias {offset:.3f}, is the logit; scales differ", fontsize=10)
+    save(figure, path)

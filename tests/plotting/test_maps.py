@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from coda_jax.plotting.maps import attribution_sheet, contribution_scale, contribution_sheet, layer_sheet
+
+
+def test_scale_is_the_99_75th_percentile_of_the_absolute_values():
+    assert contribution_scale(np.arange(-400, 1)) == 399
+    assert contribution_scale(np.zeros((2, 2))) > 0
+
+
+@pytest.mark.parametrize(("examples", "targets"), [(1, 1), (4, 2), (12, 2)])
+def test_sheet(tmp_path, examples, targets):
+    rng = np.random.default_rng(0)
+    contribution_sheet(
+        tmp_path / "sheet.png",
+        images=rng.random((examples, 8, 8, 3)),
+        maps=rng.normal(size=(examples, targets, 8, 8)),
+        targets=np.tile(np.arange(targets), (examples, 1)),
+        probabilities=rng.random((examples, targets)),
+        labels=np.zeros(examples, int),
+        class_names=["cat", "dog"],
+    )
+    picture = imread(tmp_path / "sheet.png")
+    assert min(picture.shape[:2]) > 200
+    # Maps of both signs are drawn in red and in blue.
+    red, blue = picture[..., 0] - picture[..., 2] > 0.5, picture[..., 2] - picture[..., 0] > 0.3
+    assert red.sum() > 50 and blue.sum() > 50
+
+
+def red_and_blue(path):
+    """The numbers of pixels of a picture in either colour."""
+    picture = imread(path)
+    return (picture[..., 0] - picture[..., 2] > 0.2).sum(), (picture[..., 2] - picture[..., 0] > 0.2).sum()
+
+
+def test_attribution_sheet_scales_every_map_by_itself(tmp_path):
+    rng = np.random.default_rng(0)
+    images = np.full((2, 8, 8, 3), 0.5)
+    maps = {"large": 1e6 * rng.normal(size=(2, 8, 8)), "small": 1e-6 * np.ones((2, 8, 8))}
+    attribution_sheet(tmp_path / "sheet", images, maps, ["cat", "dog"], "Attributions")
+    red, blue = red_and_blue(tmp_path / "sheet.png")
+    # The small map is all red at the end of its scale, half of what is coloured of the large one is red.
+    assert red > blue > 1000
+    drawing = (tmp_path / "sheet.svg").read_text()
+    assert all(f"<!-- {text} -->" in drawing for text in ("large", "small", "cat", "dog"))
+
+
+def test_layer_sheet_names_every_sum(tmp_path):
+    maps = [np.ones((4, 4)), -np.ones((2, 2))]
+    layer_sheet(tmp_path / "layers", np.zeros((8, 8, 3)), maps, ["input of layer 0", "input of the head"], "cat", -2.2)
+    red, blue = red_and_blue(tmp_path / "layers.png")
+    assert red > 1000 and blue > 1000
+    drawing = (tmp_path / "layers.svg").read_text()
+    assert "<!-- sum 16.000 -->" in drawing and "<!-- sum -4.000 -->" in drawing
+    assert "<!-- input of the head, 2×2 -->" in drawing
