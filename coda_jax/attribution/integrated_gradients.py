@@ -6,7 +6,7 @@ import numpy as np
 from jax import lax
 
 from coda_jax.attribution.gradient import target_gradients
-from coda_jax.attribution.protocol import LogitsFn, attribute
+from coda_jax.attribution.protocol import LogitsFn, attribute, check_baseline
 from coda_jax.errors import InputError
 
 
@@ -40,10 +40,7 @@ def integrated_gradients(
     """
     if steps < 1:
         raise InputError(f"steps must be at least 1, not {steps}")
-    shape, wanted = np.shape(baseline), np.shape(inputs)[1:]
-    if len(shape) > 3 or any(size not in (1, other) for size, other in zip(shape[::-1], wanted[::-1], strict=False)):
-        raise InputError(f"baseline must broadcast to the inputs' {list(wanted)}, but has shape {list(shape)}")
-    baseline = jnp.asarray(baseline, jnp.result_type(inputs))
+    baseline = check_baseline(baseline, inputs)
     return attribute(_rule, logits_fn, inputs, targets, baseline, examples_at_once=chunk_size, steps=steps)
 
 

@@ -63,10 +63,25 @@ def attribute(
         raise InputError(f"inputs must be floating-point [N, H, W, C], not {inputs.dtype} {list(inputs.shape)}")
     if examples_at_once < 1:
         raise InputError(f"chunk_size must be at least 1, not {examples_at_once}")
-    classes = jax.eval_shape(compute_logits, logits_fn, inputs).shape[-1]
-    pairs = check_targets(targets, inputs.shape[0], classes)
+    pairs = check_targets(targets, inputs.shape[0], count_classes(logits_fn, inputs))
     attributions = _attribute(rule, examples_at_once, tuple(settings.items()), logits_fn, inputs, pairs, arrays)
     return attributions if np.ndim(targets) == 2 else attributions[:, 0]
+
+
+def count_classes(logits_fn: LogitsFn, inputs: jax.Array) -> int:
+    """K, the number of logits that `logits_fn` returns for an input; raises InputError if these are not [N, K]."""
+    logits = jax.eval_shape(compute_logits, logits_fn, inputs)
+    if len(logits.shape) != 2 or logits.shape[0] != inputs.shape[0]:
+        raise InputError(f"logits_fn must return logits of shape [{inputs.shape[0]}, K], not {list(logits.shape)}")
+    return logits.shape[1]
+
+
+def check_baseline(baseline: jax.Array | np.ndarray | float, inputs: jax.Array) -> jax.Array:
+    """A baseline in the inputs' dtype; raises InputError unless it broadcasts to an input [H, W, C]."""
+    shape, wanted = np.shape(baseline), np.shape(inputs)[1:]
+    if len(shape) > 3 or any(size not in (1, other) for size, other in zip(shape[::-1], wanted[::-1], strict=False)):
+        raise InputError(f"baseline must broadcast to the inputs' {list(wanted)}, but has shape {list(shape)}")
+    return jnp.asarray(baseline, jnp.result_type(inputs))
 
 
 @jax.jit

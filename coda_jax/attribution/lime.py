@@ -1,0 +1,119 @@
+"""LIME: local interpretable model-agnostic explanations (Ribeiro, Singh, Guestrin, KDD 2016, arXiv 1602.04938)."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+
+from coda_jax.attribution.protocol import LogitsFn, compute_logits
+from coda_jax.errors import InputError
+from coda_jax.targets import check_targets
+
+
+def lime(
+    logits_fn: LogitsFn,
+    inputs: jax.Array,
+    targets: jax.Array | np.ndarray,
+    *,
+    key: jax.Array,
+    segments: int = 50,
+    compactness: float = 10.0,
+    samples: int = 500,
+    ridge: float = 1.0,
+    kernel_width: float = 0.25,
+    fill: float = 0.0,
+    chunk_size: int = 64,
+) -> jax.Array:
+    """The coefficients of a linear model that predicts a logit from which superpixels are shown.
+
+    A superpixel is shown or hidden with probability 1/2 in each sample; the first sample shows all. The model is a
+    ridge regression with a constant term. A sample has the weight `exp(-d² / kernel_width²)`, where `d` is the cosine
+    distance of its on/off vector `z` from the vector of ones, `d = 1 - sqrt(mean(z))`. (The square root that the
+    authors' program takes of this weight is a `kernel_width` larger by `sqrt(2)`.)
+
+    Every pixel gets the coefficient of its superpixel divided by the number of the superpixel's pixels, so that the
+    attributions sum to the sum of the coefficients.
+
+    Superpixels and regression are computed on the host, so this function cannot be traced.
+
+    Args:
+        logits_fn: see `coda_jax.attribution.protocol`.
+        inputs: likewise, [N, H, W, C]. The superpixels are those of the first three channels as red, green and blue;
+            with fewer than three, of the first as grey.
+        targets: likewise.
+        key: of the on/off vectors, which are the same for all examples with as many superpixels.
+        segments: the number of superpixels, about; there are fewer where an input has much detail.
+        compactness: of the superpixels; the larger, the more they are squares (see `skimage.segmentation.slic`).
+        samples: the number of on/off vectors.
+        ridge: the factor of the squared norm of the coefficients in what the regression minimises.
+        kernel_width: see above.
+        fill: the value that all channels of a hidden superpixel have.
+        chunk_size: so many perturbed copies of an input are given to `logits_fn` at a time.
+
+    Returns:
+        The attributions, see `coda_jax.attribution.protocol`; all channels of a pixel have the same.
+
+    Raises:
+        InputError: likewise; traced arguments, or settings that are not positive.
+    """
+    from sklearn.linear_model import Ridge  # Slow to import.
+
+    for name, value in (("segments", segments), ("samples", samples), ("chunk_size", chunk_size)):
+        if value < 1:
+            raise InputError(f"{name} must be at least 1, not {value}")
+    for name, value in (("compactness", compactness), ("ridge", ridge), ("kernel_width", kernel_width)):
+        if not value > 0:
+            raise InputError(f"{name} must be above 0, not {value}")
+    if not isinstance(logits_fn, Partial):
+        logits_fn = Partial(logits_fn)
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((logits_fn, inputs, targets, key))):
+        raise InputError("lime computes on the host, so call it outside of jax.jit, jax.vmap and the like")
+    inputs = jnp.asarray(inputs)
+    if inputs.ndim != 4 or not jnp.issubdtype(inputs.dtype, jnp.floating):
+        raise InputError(f"inputs must be floating-point [N, H, W, C], not {inputs.dtype} {list(inputs.shape)}")
+    pairs = check_targets(targets, inputs.shape[0], jax.eval_shape(compute_logits, logits_fn, inputs).shape[-1])
+
+    attributions = np.empty((*pairs.shape, *inputs.shape[1:]), inputs.dtype)
+    for example, (image, classes) in enumerate(zip(inputs, np.asarray(pairs), strict=True)):
+        superpixels = find_superpixels(np.asarray(image), segments, compactness)
+        pixels = np.bincount(superpixels.ravel())
+        on = draw_on(key, samples, len(pixels))
+        logits = _perturbed_logits(logits_fn, image, superpixels, on, fill, chunk_size)[:, classes]
+        distances = 1 - np.sqrt(on.mean(1))
+        weights = np.exp(-((distances / kernel_width) ** 2))
+        model = Ridge(alpha=ridge).fit(on.astype(float), logits.astype(float), weights)
+        coefficients = np.atleast_2d(model.coef_)  # scikit-learn drops the first axis of [1, superpixels].
+        attributions[example] = (coefficients / pixels / image.shape[-1])[:, superpixels, None]
+    attributions = jnp.asarray(attributions)
+    return attributions if np.ndim(targets) == 2 else attributions[:, 0]
+
+
+def find_superpixels(image: np.ndarray, segments: int, compactness: float) -> np.ndarray:
+    """The superpixel of every pixel, whole numbers from 0 [H, W]; the arguments are as for `lime`, for one input."""
+    from skimage.segmentation import slic  # Slow to import.
+
+    colours = image[..., :3] if image.shape[-1] >= 3 else image[..., [0, 0, 0]]
+    return slic(colours.astype(float), segments, compactness, start_label=0)
+
+
+def draw_on(key: jax.Array, samples: int, superpixels: int) -> np.ndarray:
+    """Which superpixels each sample shows, bool [samples, superpixels]; the first shows all."""
+    # NumPy's generator, as JAX's would be compiled anew for every number of superpixels.
+    seed = np.asarray(jax.random.bits(key, (4,), jnp.uint32))
+    on = np.random.default_rng(seed).random((samples, superpixels)) < 0.5
+    on[0] = True
+    return on
+
+
+def _perturbed_logits(
+    logits_fn: LogitsFn, image: jax.Array, superpixels: np.ndarray, on: np.ndarray, fill: float, chunk_size: int
+) -> np.ndarray:
+    """The logits [samples, K] of an image [H, W, C] with the superpixels shown that are on [samples, superpixels]."""
+    samples = len(on)
+    logits = []
+    for first in range(0, samples, chunk_size):
+        # The last chunk is filled up with repetitions, so that one program computes all.
+        indices = np.minimum(np.arange(first, first + min(chunk_size, samples)), samples - 1)
+        shown = on[indices][:, superpixels, None]
+        logits.append(np.asarray(compute_logits(logits_fn, jnp.where(shown, image, jnp.asarray(fill, image.dtype)))))
+    return np.concatenate(logits)[:samples]

@@ -1,0 +1,86 @@
+"""Occlusion (Zeiler, Fergus, ECCV 2014, arXiv 1311.2901)."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from coda_jax.attribution.protocol import LogitsFn, attribute
+from coda_jax.chunks import map_batches
+from coda_jax.errors import InputError
+
+
+def occlusion(
+    logits_fn: LogitsFn,
+    inputs: jax.Array,
+    targets: jax.Array | np.ndarray,
+    *,
+    window: int = 9,
+    stride: int = 3,
+    fill: float = 0.0,
+    chunk_size: int = 64,
+) -> jax.Array:
+    """By how much a logit drops when a square window is laid over the input, the mean over the windows on a pixel.
+
+    The windows stay inside the input and start at multiples of the stride; where these leave pixels at the far edge
+    uncovered, a last window ends there.
+
+    Args:
+        logits_fn: see `coda_jax.attribution.protocol`.
+        inputs: likewise, [N, H, W, C].
+        targets: likewise.
+        window: the side of the window, in pixels.
+        stride: from one window to the next, in pixels.
+        fill: the value that all channels have under the window.
+        chunk_size: so many occluded copies of an input are given to `logits_fn` at a time.
+
+    Returns:
+        The attributions, see `coda_jax.attribution.protocol`; all channels of a pixel have the same.
+
+    Raises:
+        InputError: likewise; a window below 1 or larger than the input, or a stride below 1 or larger than the window,
+            which would leave pixels uncovered.
+    """
+    for name, value in (("window", window), ("stride", stride), ("chunk_size", chunk_size)):
+        if value < 1:
+            raise InputError(f"{name} must be at least 1, not {value}")
+    if stride > window:
+        raise InputError(f"stride must be at most the window's {window}, not {stride}")
+    settings = {"window": window, "stride": stride, "chunk_size": chunk_size}
+    fill = jnp.asarray(fill, jnp.result_type(inputs))
+    return attribute(_rule, logits_fn, inputs, targets, fill, examples_at_once=1, **settings)
+
+
+def _rule(
+    logits_fn: LogitsFn,
+    inputs: jax.Array,
+    targets: jax.Array,
+    fill: jax.Array,
+    *,
+    window: int,
+    stride: int,
+    chunk_size: int,
+) -> jax.Array:
+    _, height, width, channels = inputs.shape
+    if window > min(height, width):
+        raise InputError(f"window must be at most the inputs' {height} x {width} pixels, not {window}")
+    rows, columns = _windows(height, window, stride), _windows(width, window, stride)
+    intact = logits_fn(inputs)[0, targets[0]]
+
+    def compute_drops(positions: tuple[jax.Array, jax.Array]) -> jax.Array:
+        row, column = positions
+        covered = rows[row][:, :, None] & columns[column][:, None, :]
+        return intact - logits_fn(jnp.where(covered[..., None], fill, inputs))[:, targets[0]]
+
+    positions = jnp.indices((len(rows), len(columns))).reshape(2, -1)
+    drops = map_batches(compute_drops, tuple(positions), chunk_size).reshape(len(rows), len(columns), -1)
+    total = jnp.einsum("rct,rh,cw->thw", drops, rows.astype(drops.dtype), columns.astype(drops.dtype))
+    mean = total / (rows.sum(0)[:, None] * columns.sum(0))
+    pixels = (mean / channels).astype(inputs.dtype)
+    return jnp.broadcast_to(pixels[None, ..., None], (*targets.shape, height, width, channels))
+
+
+def _windows(size: int, window: int, stride: int) -> jax.Array:
+    """Along one axis, which pixels each window covers: bool [windows, size]."""
+    starts = np.append(np.arange(0, size - window, stride), size - window)
+    pixels = np.arange(size)
+    return jnp.asarray((pixels >= starts[:, None]) & (pixels < starts[:, None] + window))

@@ -1,0 +1,108 @@
+"""RISE: randomised input sampling for explanation (Petsiuk, Das, Saenko, BMVC 2018, arXiv 1806.07421)."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from coda_jax.attribution.protocol import LogitsFn, attribute
+from coda_jax.errors import InputError
+
+
+def rise(
+    logits_fn: LogitsFn,
+    inputs: jax.Array,
+    targets: jax.Array | np.ndarray,
+    *,
+    key: jax.Array,
+    masks: int = 2000,
+    cells: int = 6,
+    probability: float = 0.5,
+    chunk_size: int = 64,
+) -> jax.Array:
+    """The mean of random smooth masks, each weighed by the target's score for the input times the mask.
+
+    The attribution of a pixel is `Σ_i score(inputs * mask_i) * mask_i / (masks * probability)`: the expected score
+    given that the pixel is kept. The score is what `logits_fn` returns. The published method takes probabilities:
+    for these, pass a function that returns `jax.nn.sigmoid` or `jax.nn.softmax` of the logits.
+
+    Args:
+        logits_fn: see `coda_jax.attribution.protocol`.
+        inputs: likewise, [N, H, W, C].
+        targets: likewise.
+        key: of the masks, which are the same for all examples.
+        masks: their number.
+        cells: a mask is made of so many cells in height and in width.
+        probability: that a cell is kept.
+        chunk_size: so many masked copies of an input are given to `logits_fn` at a time.
+
+    Returns:
+        The attributions, see `coda_jax.attribution.protocol`; all channels of a pixel have the same.
+
+    Raises:
+        InputError: likewise; fewer than one mask, fewer than one cell or more than pixels, or a probability not between
+            0 and 1.
+    """
+    for name, value in (("masks", masks), ("cells", cells), ("chunk_size", chunk_size)):
+        if value < 1:
+            raise InputError(f"{name} must be at least 1, not {value}")
+    if not 0 < probability < 1:
+        raise InputError(f"probability must be between 0 and 1, not {probability}")
+    arrays = key, jnp.asarray(probability, float)
+    settings = {"masks": masks, "cells": cells, "chunk_size": min(chunk_size, masks)}
+    return attribute(_rule, logits_fn, inputs, targets, *arrays, examples_at_once=1, **settings)
+
+
+def random_mask(key: jax.Array, height: int, width: int, cells: int, probability: jax.Array | float) -> jax.Array:
+    """A random smooth mask.
+
+    A binary grid is enlarged bilinearly by one cell more than the image needs, and cropped at a random offset within
+    a cell. A cell is a cells-th of the image, rounded up.
+
+    Args:
+        key: of the mask.
+        height: H.
+        width: W.
+        cells: of the grid, in height and in width.
+        probability: that a cell of the grid is 1.
+
+    Returns:
+        [H, W], in [0, 1], with mean `probability` at every pixel.
+    """
+    grid_key, offset_key = jax.random.split(key)
+    grid = jax.random.bernoulli(grid_key, probability, (cells, cells)).astype(float)
+    cell_sizes = np.array([-(-height // cells), -(-width // cells)])
+    mask = jax.image.resize(grid, (cells + 1) * cell_sizes, "linear")
+    offsets = jax.random.randint(offset_key, (2,), 0, cell_sizes)
+    return lax.dynamic_slice(mask, offsets, (height, width))
+
+
+def _rule(
+    logits_fn: LogitsFn,
+    inputs: jax.Array,
+    targets: jax.Array,
+    key: jax.Array,
+    probability: jax.Array,
+    *,
+    masks: int,
+    cells: int,
+    chunk_size: int,
+) -> jax.Array:
+    _, height, width, channels = inputs.shape
+    if cells > min(height, width):
+        raise InputError(f"cells must be at most the inputs' {height} x {width} pixels, not {cells}")
+
+    def draw(index: jax.Array) -> jax.Array:
+        return random_mask(jax.random.fold_in(key, index), height, width, cells, probability)
+
+    def add(total: jax.Array, first: jax.Array) -> tuple[jax.Array, None]:
+        indices = first + jnp.arange(chunk_size)
+        drawn = jax.vmap(draw)(indices)
+        scores = logits_fn((drawn[..., None] * inputs).astype(inputs.dtype))[:, targets[0]]
+        scores = jnp.where(indices[:, None] < masks, scores, 0)  # The last chunk may go beyond the number of masks.
+        return total + jnp.einsum("nt,nhw->thw", scores, drawn), None
+
+    total = jnp.zeros((targets.shape[1], height, width))
+    total, _ = lax.scan(add, total, jnp.arange(0, masks, chunk_size))
+    pixels = (total / (masks * probability * channels)).astype(inputs.dtype)
+    return jnp.broadcast_to(pixels[None, ..., None], (*targets.shape, height, width, channels))
