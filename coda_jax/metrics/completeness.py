@@ -1,0 +1,40 @@
+"""Completeness: whether attributions add up to what they explain (Sundararajan, Taly, Yan, ICML 2017)."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from coda_jax.errors import InputError
+
+
+def completeness_residual(attributions: jax.Array, logits: jax.Array, baseline_logits: jax.Array | float) -> jax.Array:
+    """`|Σ attributions - (logit - baseline logit)| / |logit - baseline logit|`.
+
+    Rounding of the logits alone gives a residual of about `1e-7 · |logit| / |logit - baseline logit|` in float32.
+
+    Args:
+        attributions: [N, T, H, W, C], floating.
+        logits: [N, T], of the same targets.
+        baseline_logits: their logits for the input of zeros, [N, T] or what broadcasts to it; for a CoDA-Net the
+            number `model.logit_bias`.
+
+    Returns:
+        [N, T], 0 where the attributions are complete. Where the logit is that of the baseline, there is nothing to
+        explain: 0 if the attributions sum to zero, and infinity if they do not.
+
+    Raises:
+        InputError: arrays whose shapes do not fit.
+    """
+    shape = np.shape(attributions)
+    if len(shape) != 5:
+        raise InputError(f"attributions must have shape [N, T, H, W, C], not {list(shape)}")
+    if np.shape(logits) != shape[:2]:
+        raise InputError(f"logits must have shape {list(shape[:2])}, one for each target, not {list(np.shape(logits))}")
+    baseline = np.shape(baseline_logits)
+    if len(baseline) > 2 or any(
+        size not in (1, wanted) for size, wanted in zip(baseline[::-1], shape[1::-1], strict=False)
+    ):
+        raise InputError(f"baseline_logits must broadcast to {list(shape[:2])}, but have shape {list(baseline)}")
+    difference = jnp.asarray(logits) - jnp.asarray(baseline_logits)
+    error = jnp.abs(jnp.sum(attributions, axis=(2, 3, 4)) - difference)
+    return jnp.where(error == 0, 0, error / jnp.abs(difference))

@@ -1,0 +1,150 @@
+"""Localisation on grids of images (Böhle, Fritz, Schiele, CVPR 2021, arXiv 2104.00032).
+
+Images of different classes are put together in a grid, and the class of each is explained on the whole grid. A good
+explanation of a class finds its positive contributions in the cell with that class's image. Cells are counted in
+row-major order, here and in all arguments.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from coda_jax.errors import InputError
+
+PAPER_GRIDS = 500
+"""The number of grids that the paper evaluates on."""
+
+
+def localisation_score(maps: jax.Array, grid: tuple[int, int] = (3, 3)) -> jax.Array:
+    """The share of each target's positive contribution that falls in its own cell.
+
+    Args:
+        maps: [G, n, gh, gw], contributions of pixels on G grids of n cells; target i sits in cell i.
+        grid: rows and columns of cells, with rows · columns = n.
+
+    Returns:
+        [G, n], in [0, 1]; 0 for a target with no positive contribution, 1/n for a uniform map.
+
+    Raises:
+        InputError: maps of another shape, or that cannot be divided into the grid's cells.
+    """
+    rows, columns = _check_grid(grid)
+    shape = np.shape(maps)
+    if len(shape) != 4 or shape[1] != rows * columns:
+        raise InputError(f"maps must have shape [G, {rows * columns}, gh, gw] for grid {grid}, not {list(shape)}")
+    grids, cells, height, width = shape
+    if height % rows or width % columns:
+        raise InputError(f"maps of {height}x{width} pixels cannot be divided into a grid of {rows}x{columns} cells")
+    positive = jnp.maximum(maps, 0).reshape(grids, cells, rows, height // rows, columns, width // columns)
+    sums = positive.sum(axis=(3, 5)).reshape(grids, cells, cells)
+    own, total = jnp.diagonal(sums, axis1=1, axis2=2), sums.sum(axis=2)
+    return jnp.where(total == 0, 0, own / jnp.where(total == 0, 1, total))
+
+
+def compose_grids(inputs: jax.Array, indices: jax.Array | np.ndarray, grid: tuple[int, int] = (3, 3)) -> jax.Array:
+    """Put images together in grids.
+
+    Args:
+        inputs: [N, H, W, C].
+        indices: [G, n], whole numbers from 0 to N - 1; entry i is the image in cell i.
+        grid: rows and columns of cells, with rows · columns = n.
+
+    Returns:
+        [G, rows · H, columns · W, C].
+
+    Raises:
+        InputError: inputs or indices of another shape or dtype, or (unless traced) an image that does not exist.
+    """
+    rows, columns = _check_grid(grid)
+    if np.ndim(inputs) != 4:
+        raise InputError(f"inputs must have shape [N, H, W, C], not {list(np.shape(inputs))}")
+    if not isinstance(indices, jax.Array):
+        indices = np.asarray(indices)
+    whole = jnp.issubdtype(indices.dtype, jnp.integer)
+    if not whole or indices.ndim != 2 or indices.shape[1] != rows * columns:
+        raise InputError(
+            f"indices must be whole numbers of shape [G, {rows * columns}] for grid {grid}, "
+            f"not {indices.dtype} {list(indices.shape)}"
+        )
+    examples, height, width, channels = np.shape(inputs)
+    if not isinstance(indices, jax.core.Tracer):
+        outside = np.asarray(indices)[(indices < 0) | (indices >= examples)]
+        if outside.size:
+            raise InputError(f"index {outside[0]} is not of an image: the images go from 0 to {examples - 1}")
+    cells = jnp.asarray(inputs)[indices].reshape(-1, rows, columns, height, width, channels)
+    return cells.transpose(0, 1, 3, 2, 4, 5).reshape(-1, rows * height, columns * width, channels)
+
+
+def draw_grids(
+    logits: jax.Array | np.ndarray,
+    labels: jax.Array | np.ndarray,
+    *,
+    count: int | None = PAPER_GRIDS,
+    grid: tuple[int, int] = (3, 3),
+    seed: int,
+) -> np.ndarray:
+    """Choose the images of grids as the paper does.
+
+    Only images that are classified correctly and with a probability above 0.5 are used, each at most once. A grid
+    takes n classes at random from those that have images left, and of each the image with the largest logit that is
+    left.
+
+    Args:
+        logits: [N, K], of single images.
+        labels: [N], whole numbers, the true classes.
+        count: the number of grids G; None for as many as there are, at most `PAPER_GRIDS`.
+        grid: rows and columns of cells, n = rows · columns.
+        seed: the same seed gives the same grids.
+
+    Returns:
+        [G, n], the index of the image in each cell, for `compose_grids`.
+
+    Raises:
+        InputError: logits or labels of another shape, labels that are no classes, more cells than classes, or fewer
+            grids than `count` (for None, not a single one).
+    """
+    rows, columns = _check_grid(grid)
+    cells = rows * columns
+    logits, labels = np.asarray(logits), np.asarray(labels)
+    if logits.ndim != 2:
+        raise InputError(f"logits must have shape [N, K], not {list(logits.shape)}")
+    examples, classes = logits.shape
+    if labels.shape != (examples,) or not np.issubdtype(labels.dtype, np.integer):
+        raise InputError(f"labels must be whole numbers of shape [{examples}], not {labels.dtype} {list(labels.shape)}")
+    if not np.all((labels >= 0) & (labels < classes)):
+        raise InputError(f"labels must be from 0 to {classes - 1}, but are from {labels.min()} to {labels.max()}")
+    if cells > classes:
+        raise InputError(f"a grid of {rows}x{columns} cells needs {cells} classes, but there are {classes}")
+    if count is not None and count < 1:
+        raise InputError(f"count must be at least 1 or None, not {count}")
+
+    true_logits = logits[np.arange(examples), labels]
+    confident = (np.argmax(logits, axis=1) == labels) & (true_logits > 0)  # A probability of 0.5 is a logit of 0.
+    ranked = np.argsort(-true_logits, kind="stable")
+    ranked = ranked[confident[ranked]]
+    images = [ranked[labels[ranked] == label] for label in range(classes)]
+    available = np.array([len(of_class) for of_class in images])
+    used = np.zeros(classes, int)
+    rng = np.random.default_rng(seed)
+    grids = []
+    while len(grids) < (PAPER_GRIDS if count is None else count):
+        left = np.flatnonzero(used < available)
+        if len(left) < cells:
+            break
+        drawn = rng.choice(left, cells, replace=False)
+        grids.append([images[label][used[label]] for label in drawn])
+        used[drawn] += 1
+    if len(grids) < (count or 1):
+        raise InputError(
+            f"the number of grids of {cells} classes drawn with seed {seed} can be {len(grids)}, not {count or 1}: "
+            f"{len(ranked)} of {examples} images are classified correctly with a probability above 0.5, "
+            f"and class {available.argmin()} has the fewest of them, {available.min()}"
+        )
+    return np.array(grids)
+
+
+def _check_grid(grid: tuple[int, int]) -> tuple[int, int]:
+    """The rows and columns of a grid; raises InputError unless both are whole numbers of at least 1."""
+    if np.shape(grid) != (2,) or not all(isinstance(number, int) and number >= 1 for number in grid):
+        raise InputError(f"grid must be the numbers of rows and columns, such as (3, 3), not {grid}")
+    return grid[0], grid[1]

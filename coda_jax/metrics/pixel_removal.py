@@ -1,0 +1,113 @@
+"""Pixel removal (Böhle, Fritz, Schiele, CVPR 2021, arXiv 2104.00032).
+
+The pixels to which an explanation gives the least importance are removed first. The longer the network stays confident
+in the class, the better the explanation has ordered them.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from coda_jax.chunks import map_batches
+from coda_jax.errors import InputError
+from coda_jax.targets import check_targets
+
+ORDERS = ("least", "most")
+
+
+def removal_curve(
+    model: nn.Module,
+    variables: Mapping[str, Any],
+    inputs: jax.Array,
+    maps: jax.Array,
+    targets: jax.Array | np.ndarray,
+    fraction: float = 0.25,
+    points: int = 128,
+    order: str = "least",
+    *,
+    chunk_size: int = 64,
+) -> jax.Array:
+    """The targets' probabilities while more and more pixels are removed.
+
+    At point i, the first `i · floor(fraction · H · W / points)` pixels are zero in all channels of the input. Compiled
+    once for a model and the arrays' shapes, whatever the values of its variables.
+
+    Args:
+        model: any module with `model.apply(variables, inputs [n, H, W, C]) -> logits [n, K]` that treats examples one
+            by one.
+        variables: its variables.
+        inputs: [N, H, W, C], floating, encoded as the model takes them.
+        maps: [N, H, W], the importance of each pixel for the target.
+        targets: [N], classes as whole numbers.
+        fraction: of the pixels, removed at the last point (or a little less, where the floor is below its argument).
+        points: their number, without the one at the start where no pixel is removed.
+        order: "least" or "most" important first; pixels of the same importance go in row-major order.
+        chunk_size: so many inputs are given to the model at a time, which bounds the memory.
+
+    Returns:
+        [N, points + 1], sigmoids of the targets' logits, computed with full matmul precision on all devices.
+
+    Raises:
+        InputError: arrays of other shapes or dtypes, (unless traced) a class that does not exist, settings out of
+            range, or so many points that no pixel is left to remove at each.
+    """
+    if np.ndim(inputs) != 4 or not jnp.issubdtype(jnp.result_type(inputs), jnp.floating):
+        raise InputError(
+            f"inputs must be floating-point [N, H, W, C], not {jnp.result_type(inputs)} {list(np.shape(inputs))}"
+        )
+    examples, height, width, _ = np.shape(inputs)
+    if np.shape(maps) != (examples, height, width):
+        raise InputError(f"maps must have shape {[examples, height, width]}, one an input, not {list(np.shape(maps))}")
+    if np.ndim(targets) != 1:
+        raise InputError(f"targets must have shape [{examples}], not {list(np.shape(targets))}")
+    classes = jax.eval_shape(model.apply, variables, inputs).shape[-1]
+    targets = check_targets(targets, examples, classes)[:, 0]
+    if order not in ORDERS:
+        raise InputError(f"order is {order!r}, but must be one of {', '.join(ORDERS)}")
+    if not 0 < fraction <= 1:
+        raise InputError(f"fraction must be above 0 and at most 1, not {fraction}")
+    if points < 1:
+        raise InputError(f"points must be at least 1, not {points}")
+    if chunk_size < 1:
+        raise InputError(f"chunk_size must be at least 1, not {chunk_size}")
+    # Rounded first because 0.57 · 10 · 10, as floats, is a little less than 57.
+    pixels = int(round(fraction * height * width / points, 9))
+    if pixels == 0:
+        raise InputError(
+            f"{points} points are too many: {fraction:g} of {height}x{width} pixels are "
+            f"{fraction * height * width:g}, and at least one is removed at each point"
+        )
+    return _curve(model, order, pixels, points, chunk_size, variables, inputs, maps, targets)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
+def _curve(
+    model: nn.Module,
+    order: str,
+    pixels: int,
+    points: int,
+    chunk_size: int,
+    variables: Mapping[str, Any],
+    inputs: jax.Array,
+    maps: jax.Array,
+    targets: jax.Array,
+) -> jax.Array:
+    examples = inputs.shape[0]
+    removal = jnp.argsort(maps.reshape(examples, -1), stable=True, descending=order == "most")
+    ranks = jnp.argsort(removal).reshape(maps.shape)
+
+    def evaluate(batch: tuple[jax.Array, jax.Array]) -> jax.Array:
+        example, removed = batch
+        kept = ranks[example] >= removed[:, None, None]
+        logits = model.apply(variables, jnp.where(kept[..., None], inputs[example], 0))
+        return jax.nn.sigmoid(jnp.take_along_axis(logits, targets[example][:, None], axis=1)[:, 0])
+
+    # Batches are made of numbers, of which inputs with pixels removed are made only when their turn comes.
+    pairs = jnp.repeat(jnp.arange(examples), points + 1), jnp.tile(jnp.arange(points + 1) * pixels, examples)
+    with jax.default_matmul_precision("highest"):
+        return map_batches(evaluate, pairs, chunk_size).reshape(examples, points + 1)

@@ -1,0 +1,87 @@
+"""Sanity check by cascading randomisation (Adebayo et al., NeurIPS 2018, arXiv 1810.03292).
+
+An explanation of what a network has learnt must change when its parameters are replaced by random ones, layer after
+layer from the output to the input.
+"""
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from coda_jax.errors import InputError
+
+
+def randomise_layers(
+    model: nn.Module, variables: Mapping[str, Any], inputs: jax.Array, key: jax.Array, layers: Sequence[str]
+) -> list[tuple[str, dict[str, Any]]]:
+    """The variables with more and more layers initialised anew.
+
+    Args:
+        model: any module with `model.init(key, inputs)`.
+        variables: with the collection "params"; other collections, such as "batch_stats", stay as they are.
+        inputs: of the shape that the model takes; one example is enough.
+        key: for the new parameters; another than the one that made the given parameters.
+        layers: names in `variables["params"]` from the output to the input; for a CoDANet of L layers
+            `layers_{L-1}` to `layers_0`.
+
+    Returns:
+        For each layer (its name, the variables with it and all the layers before it in the list replaced).
+
+    Raises:
+        InputError: a layer that does not exist, variables without "params", or with "gram" (see `CoDANet.with_gram`),
+            which would no longer belong to the parameters.
+    """
+    if "params" not in variables:
+        raise InputError(f'variables must have the collection "params", but have only {", ".join(variables)}')
+    if "gram" in variables:
+        raise InputError(
+            'variables must not have the collection "gram", which belongs to the parameters as they were: '
+            "give the variables as they were before with_gram"
+        )
+    params = dict(variables["params"])
+    for name in layers:
+        if name not in params:
+            near = get_close_matches(name, params) or params
+            raise InputError(f"there is no layer {name!r} in the parameters: choose {' or '.join(near)}")
+    fresh = jax.jit(model.init)(key, inputs)["params"]
+    stages = []
+    for name in layers:
+        params = {**params, name: fresh[name]}
+        stages.append((name, {**variables, "params": params}))
+    return stages
+
+
+def map_similarity(maps: jax.Array, others: jax.Array) -> jax.Array:
+    """Spearman's rank correlation of two maps' absolute values.
+
+    Equal values share their average rank.
+
+    Args:
+        maps: [N, H, W].
+        others: [N, H, W].
+
+    Returns:
+        [N], in [-1, 1]; 1 for the same map, about 0 for maps that have nothing to do with each other, and 0 where a
+        map is the same everywhere.
+
+    Raises:
+        InputError: maps of other or different shapes.
+    """
+    shape = np.shape(maps)
+    if len(shape) != 3 or np.shape(others) != shape:
+        raise InputError(
+            f"both maps must have the same shape [N, H, W], not {list(shape)} and {list(np.shape(others))}"
+        )
+
+    def centred_ranks(maps: jax.Array) -> jax.Array:
+        flat = jnp.abs(maps).reshape(len(maps), -1)
+        return jax.scipy.stats.rankdata(flat, axis=1) - (flat.shape[1] + 1) / 2
+
+    a, b = centred_ranks(maps), centred_ranks(others)
+    lengths = jnp.linalg.norm(a, axis=1) * jnp.linalg.norm(b, axis=1)
+    return jnp.where(lengths == 0, 0, jnp.sum(a * b, axis=1) / jnp.where(lengths == 0, 1, lengths))
