@@ -83,7 +83,7 @@ def attribution_sheet(
         column_title: what every map explains.
     """
     count = len(images)
-    figure = Figure(figsize=(1.35 * (1 + len(maps)) + 0.3, 1.45 * count + 0.7), layout="constrained")
+    figure = Figure(figsize=(max(4.5, 1.35 * (1 + len(maps)) + 0.3), 1.45 * count + 0.9), layout="constrained")
     axes = figure.subplots(count, 1 + len(maps), squeeze=False)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
@@ -97,7 +97,7 @@ def attribution_sheet(
             scale = contribution_scale(attributions)
             column = axis.get_subplotspec().colspan.start
             axes[index, column].imshow(attributions, cmap=COLOUR_MAP, vmin=-scale, vmax=scale)
-    figure.suptitle(f"{column_title}: red for, blue against; each map in a scale of its own", fontsize=10)
+    figure.suptitle(f"{column_title}\nred for, blue against; each map in a scale of its own", fontsize=10)
     save(figure, path)
 
 

@@ -1,0 +1,309 @@
+"""How interpretable a trained network is: the paper's metrics and more, for its own contributions and other methods.
+
+    python -m experiments.interpretability --workdir=RUN
+    python -m experiments.interpretability --workdir=RUN --methods=contributions,gradcam --metrics=localisation_3x3
+    python -m experiments.interpretability --workdir=RUN10,RUN100,RUN1000 --out=DIR
+
+The first takes all metrics of all methods that are defined for the network; results and figures are in
+RUN/interpretability. What has been measured is not measured again, so that a command that was interrupted goes on, and
+a method can be added. The third compares runs that differ in their temperature, in figures in DIR besides.
+
+    metric              what it says
+    localisation_3x3    share of a class's positive attribution that falls on its own image in a grid of 3×3 images
+    localisation_2x2    the same with grids of 2×2 (not taken unless asked for)
+    pixel_removal       probability of the true class while the least, or the most, important pixels are removed
+    completeness        by how much the attributions miss the logit that they should sum to
+    randomisation       rank correlation of the maps with those after layers were randomised, which must differ
+
+Cost: an hour or more for all methods of XS-CoDA on two CPU cores; docs/results.md has the times. The network's own
+contributions alone take two minutes there.
+"""
+
+import difflib
+import json
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flax
+import jax
+import numpy as np
+from absl import flags
+
+import coda_jax
+from coda_jax import InputError
+from coda_jax.contributions import contribution_map, layer_contributions
+from coda_jax.plotting import curves, maps
+from coda_jax.training.progress import Progress
+from experiments import command_line, measurements
+from experiments.measurements import FRACTION, Measurement, Run, open_run
+from experiments.methods import METHODS, Method
+
+METRICS = ("localisation_3x3", "localisation_2x2", "pixel_removal", "completeness", "randomisation")
+
+_WORKDIR = flags.DEFINE_list("workdir", None, "Directory of a finished run, or several with a comma between them.")
+_METHODS = flags.DEFINE_list("methods", None, "Methods to measure; all that are defined for the network if not given.")
+_METRICS = flags.DEFINE_list("metrics", [metric for metric in METRICS if metric != "localisation_2x2"], "Metrics.")
+_GRIDS = flags.DEFINE_integer("grids", None, "Grids for localisation; 500, or as many as there are, if not given.", 1)
+_IMAGES = flags.DEFINE_integer("images", 1024, "Test images for pixel removal.", 1)
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Directory of prepared data sets; TFDS's default if not given.")
+_OUT = flags.DEFINE_string("out", None, "Directory of the figures that compare several runs.")
+flags.mark_flag_as_required("workdir")
+
+_SHOWN_IMAGES = 6
+
+# By metric and method, what `Measurement.measure` returned.
+Results = dict[str, dict[str, Any]]
+
+
+def main() -> None:
+    """Measure the runs in `--workdir` and draw the figures."""
+    workdirs = [Path(workdir).expanduser() for workdir in _WORKDIR.value]
+    if len(workdirs) > 1 and _OUT.value is None:
+        raise InputError("several runs need --out=DIR, a directory for the figures that compare them")
+    _check_names("metric", _METRICS.value, METRICS)
+    if _METHODS.value is not None:
+        _check_names("method", _METHODS.value, list(METHODS))
+    runs = sorted((open_run(workdir, _DATA_DIR.value) for workdir in workdirs), key=_temperature)
+    for one, other in zip(runs[:-1], runs[1:], strict=True):
+        if _temperature(one) == _temperature(other):
+            raise InputError(f"{one.workdir} and {other.workdir} have the same temperature, {_temperature(one):g}")
+    tasks = [_prepare(run) for run in runs]
+    results = [_measure(run, of_run) for run, of_run in zip(runs, tasks, strict=True)]
+    for run, of_run in zip(runs, results, strict=True):
+        _draw(run, of_run)
+    if len(runs) > 1:
+        _draw_sweep(Path(_OUT.value).expanduser(), runs, results)
+
+
+def _temperature(run: Run) -> float:
+    return run.model.temperature
+
+
+def _check_names(kind: str, names: Sequence[str], known: Sequence[str]) -> None:
+    if not names:
+        raise InputError(f"no {kind} is named: there are {', '.join(known)}")
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+            hint = f"did you mean {near[0]}? (" if near else "("
+            raise InputError(f"there is no {kind} {name!r}: {hint}there are {', '.join(known)})")
+
+
+def _chosen_methods() -> dict[str, Method]:
+    """The methods that were asked for, or all."""
+    return {name: method for name, method in METHODS.items() if _METHODS.value is None or name in _METHODS.value}
+
+
+def _refusal(run: Run, name: str, inputs: jax.Array, targets: np.ndarray) -> str | None:
+    """Why a method is not defined for such inputs of the network, or None if it is."""
+    if name == "lime":  # It is defined for every function, but its superpixels cannot be traced.
+        return None
+    try:
+        jax.eval_shape(partial(METHODS[name].explain, run.model), run.variables, inputs, targets)
+    except InputError as error:
+        return str(error)
+    return None
+
+
+class Task(NamedTuple):
+    """A metric, ready to be taken, and the methods of which it will be."""
+
+    metric: str
+    measurement: Measurement
+    methods: dict[str, Method]
+
+
+def _prepare(run: Run) -> list[Task]:
+    """What was asked for; raises InputError for what cannot be done."""
+    prepare = {
+        "localisation_3x3": lambda: measurements.localisation(run, 3, _GRIDS.value),
+        "localisation_2x2": lambda: measurements.localisation(run, 2, _GRIDS.value),
+        "pixel_removal": lambda: measurements.pixel_removal(run, _IMAGES.value),
+        "completeness": lambda: measurements.completeness(run),
+        "randomisation": lambda: measurements.randomisation(run),
+    }
+    tasks, refused = [], {}
+    for metric in METRICS:
+        if metric not in _METRICS.value:
+            continue
+        task = Task(metric, prepare[metric](), {})
+        for name, method in _chosen_methods().items():
+            refusal = _refusal(run, name, *task.measurement.example)
+            if refusal and _METHODS.value is not None:
+                raise InputError(f"{name} cannot explain this network for {metric}: {refusal}")
+            if refusal:
+                refused.setdefault(f"{name}: {refusal}", []).append(metric)
+            else:
+                task.methods[name] = method
+        tasks.append(task)
+    for reason, metrics in refused.items():
+        print(f"left out of {', '.join(metrics)}: {reason}")
+    return tasks
+
+
+def _measure(run: Run, tasks: Sequence[Task]) -> Results:
+    """Measure what has not been measured, and read what has."""
+    results = {}
+    for metric, measurement, methods in tasks:
+        results[metric] = {}
+        for name, method in methods.items():
+            path = _directory(run) / f"{metric}-{measurement.examples}" / f"{name}.json"
+            produced_by = {
+                "metric": {"name": metric, **measurement.settings},
+                "method": {"name": name, **method.settings},
+                "run": {"model": run.config["model"], "dataset": run.config["dataset"], "step": run.step},
+            }
+            if path.exists() and (record := json.loads(path.read_text()))["produced_by"] == produced_by:
+                print(f"{metric} of {name}: measured before")
+            else:
+                record = {"produced_by": produced_by, **_timed(metric, method, measurement)}
+                path.parent.mkdir(parents=True, exist_ok=True)
+                unfinished = path.with_suffix(".unfinished")
+                unfinished.write_text(json.dumps(record, indent=1) + "\n")
+                unfinished.replace(path)
+            results[metric][method.label] = record["results"]
+    return results
+
+
+def _directory(run: Run) -> Path:
+    return run.workdir / "interpretability"
+
+
+def _timed(metric: str, method: Method, measurement: Measurement) -> dict[str, Any]:
+    """The results of one method with the time they took and the versions that made them."""
+    progress = Progress(measurement.total, unit=measurement.unit)
+    done, told, started = 0, time.monotonic(), time.monotonic()
+
+    def advance(count: int) -> None:
+        nonlocal done, told
+        done += count
+        progress.advance(count)
+        if time.monotonic() - told > 30:
+            progress.tell(f"{metric} of {method.label}: {done} of {measurement.total} {measurement.unit}")
+            told = time.monotonic()
+
+    progress.tell(f"{metric} of {method.label}")
+    results = measurement.measure(method, advance)
+    seconds = time.monotonic() - started
+    progress.tell(f"{metric} of {method.label}: done in {seconds:.0f} s")
+    progress.close()
+    return {
+        "seconds": round(seconds, 1),
+        "device": jax.devices()[0].device_kind,
+        "versions": {module.__name__: module.__version__ for module in (coda_jax, jax, flax, np)},
+        "results": results,
+    }
+
+
+def _draw(run: Run, results: Results) -> None:
+    """Draw the figures of one run, and write and print the table."""
+    directory = _directory(run)
+    directory.mkdir(exist_ok=True)
+    for side in (2, 3):
+        if of_metric := results.get(f"localisation_{side}x{side}"):
+            scores = {label: np.array(of_method["scores"]) for label, of_method in of_metric.items()}
+            curves.localisation_boxes(directory / f"localisation_{side}x{side}", scores, side**2)
+    if of_metric := results.get("pixel_removal"):
+        by_order = {
+            order: {label: np.array(of_method[order]["curve"]) for label, of_method in of_metric.items()}
+            for order in ("least", "most")
+        }
+        curves.removal_curves(directory / "pixel_removal", by_order, FRACTION)
+    if of_metric := results.get("randomisation"):
+        layers = next(iter(of_metric.values()))["layers"]
+        similarities = {label: of_method["rank_correlation"] for label, of_method in of_metric.items()}
+        curves.similarity_curves(directory / "randomisation", layers, similarities)
+    _draw_maps(run)
+    table = _table(results)
+    (directory / "table.md").write_text(table)
+    print(f"\n{table}\nfigures and results: {directory}")
+
+
+def _draw_maps(run: Run) -> None:
+    """Draw the first test images that are classified correctly: by all methods, and one of them layer by layer."""
+    predicted = run.logits.argmax(-1)
+    shown = np.flatnonzero(predicted == run.labels)[:_SHOWN_IMAGES]
+    if not shown.size:
+        return
+    images, inputs, targets = run.images(shown), run.inputs(shown), predicted[shown, None]
+    names = [run.dataset.class_names[target] for target in targets[:, 0]]
+    by_method = {
+        method.label: np.asarray(contribution_map(method.explain(run.model, run.variables, inputs, targets))[:, 0])
+        for name, method in _chosen_methods().items()
+        if _refusal(run, name, inputs, targets) is None
+    }
+    maps.attribution_sheet(_directory(run) / "methods", images, by_method, names, "Attributions to the true class")
+    one, target = inputs[:1], targets[:1]
+    by_layer = [
+        np.asarray(contribution_map(layer_contributions(run.model, run.variables, one, target, layer))[0, 0])
+        for layer in range(len(run.model.channels) + 1)
+    ]
+    layers = [f"input of layer {layer}" for layer in range(len(by_layer) - 1)] + ["input of the head"]
+    title = f"Contributions to “{names[0]}”, logit {run.logits[shown[0], targets[0, 0]]:.3f}"
+    maps.layer_sheet(_directory(run) / "layers", images[0], by_layer, layers, title, run.model.logit_bias)
+
+
+# Column titles of the table, and where their numbers are.
+_COLUMNS = {
+    "localisation 3×3, mean": ("localisation_3x3", "mean"),
+    "median": ("localisation_3x3", "median"),
+    "localisation 2×2, mean": ("localisation_2x2", "mean"),
+    "p(true) after 5% least important removed": ("pixel_removal", "least", "after_5_percent"),
+    "25% least": ("pixel_removal", "least", "after_25_percent"),
+    "5% most": ("pixel_removal", "most", "after_5_percent"),
+    "25% most": ("pixel_removal", "most", "after_25_percent"),
+    "completeness residual, median": ("completeness", "median"),
+    "rank correlation, all layers randomised": ("randomisation", "rank_correlation", -1),
+}
+
+
+def _number(results: Results, label: str, path: Sequence[str | int]) -> float | None:
+    """What is at `path`, the metric and keys below the method, or None where it was not measured."""
+    metric, *keys = path
+    value = results.get(metric, {}).get(label)
+    for key in keys:
+        value = None if value is None else value[key]
+    return value
+
+
+def _table(results: Results) -> str:
+    """The numbers of all methods, as a table in Markdown."""
+    labels = list(dict.fromkeys(label for of_metric in results.values() for label in of_metric))
+    columns = {title: path for title, path in _COLUMNS.items() if path[0] in results}
+    rows = [["method", *columns], ["---"] * (1 + len(columns))]
+    for label in labels:
+        numbers = (_number(results, label, path) for path in columns.values())
+        rows.append([label, *("–" if number is None else f"{number:.3g}" for number in numbers)])
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _draw_sweep(directory: Path, runs: Sequence[Run], results: Sequence[Results]) -> None:
+    """Draw the metrics of all runs with their temperatures on the axis."""
+    directory.mkdir(parents=True, exist_ok=True)
+    temperatures = [_temperature(run) for run in runs]
+    for side in (2, 3):
+        metric = f"localisation_{side}x{side}"
+        if all("contributions" in of_run.get(metric, {}) for of_run in results):
+            scores = [np.array(of_run[metric]["contributions"]["scores"]) for of_run in results]
+            curves.localisation_by_temperature(directory / f"{metric}_of_contributions", temperatures, scores, side**2)
+    for name, path in (
+        ("localisation_3x3", ("localisation_3x3", "mean")),
+        ("localisation_2x2", ("localisation_2x2", "mean")),
+        ("pixel_removal", ("pixel_removal", "least", "after_25_percent")),
+    ):
+        of_metric = {
+            label: [_number(of_run, label, path) for of_run in results]
+            for label in results[0].get(path[0], {})
+            if all(_number(of_run, label, path) is not None for of_run in results)
+        }
+        if of_metric:
+            title = {"mean": "mean localisation", "after_25_percent": "p(true) after 25% least important removed"}
+            curves.metric_by_temperature(directory / name, temperatures, of_metric, title[path[-1]])
+    print(f"figures over the temperature: {directory}")
+
+
+if __name__ == "__main__":
+    command_line.run_without_config(main)

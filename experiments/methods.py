@@ -1,0 +1,80 @@
+"""The attribution methods that networks are compared by, and with which settings."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from coda_jax.attribution.deeplift import deeplift
+from coda_jax.attribution.gradcam import gradcam
+from coda_jax.attribution.guided_backpropagation import guided_backpropagation
+from jax.tree_util import Partial
+
+from coda_jax import CoDANet
+from coda_jax.attribution.gradient import gradient
+from coda_jax.attribution.input_x_gradient import input_x_gradient
+from coda_jax.attribution.integrated_gradients import integrated_gradients
+from coda_jax.attribution.lime import lime
+from coda_jax.attribution.occlusion import occlusion
+from coda_jax.attribution.protocol import LogitsFn
+from coda_jax.attribution.rise import rise
+from coda_jax.attribution.smoothgrad import smoothgrad
+from coda_jax.contributions import contributions
+
+SEED = 0
+Variables = Mapping[str, Any]
+
+
+class Method(NamedTuple):
+    """An attribution method, and the settings with which networks are compared.
+
+    Attributes:
+        label: in figures.
+        explain: from a network, its variables, inputs [N, H, W, 6] and targets [N, T] to attributions [N, T, H, W, 6].
+        settings: that can be written as JSON.
+    """
+
+    label: str
+    explain: Callable[[CoDANet, Variables, jax.Array, np.ndarray], jax.Array]
+    settings: dict[str, Any]
+
+
+def _post_hoc(label: str, method: Callable[..., jax.Array], seed: int | None = None, **settings: Any) -> Method:
+    """A method that is applied from outside, to the network as a function."""
+
+    def explain(model: CoDANet, variables: Variables, inputs: jax.Array, targets: np.ndarray) -> jax.Array:
+        random = {} if seed is None else {"key": jax.random.key(seed)}
+        return method(Partial(model.apply, variables), inputs, targets, **random, **settings)
+
+    return Method(label, explain, settings if seed is None else {"seed": seed, **settings})
+
+
+def _rise_of_probabilities(logits_fn: LogitsFn, inputs: jax.Array, targets: np.ndarray, **settings: Any) -> jax.Array:
+    """RISE as published: masks are weighed by probabilities."""
+    return rise(Partial(_probabilities, logits_fn), inputs, targets, **settings)
+
+
+def _probabilities(logits_fn: LogitsFn, inputs: jax.Array) -> jax.Array:
+    return jax.nn.sigmoid(logits_fn(inputs))
+
+
+def _gradcam_at_last_layer(model: CoDANet, variables: Variables, inputs: jax.Array, targets: np.ndarray) -> jax.Array:
+    return gradcam(Partial(model.apply, variables), inputs, targets, layer=f"layers_{len(model.channels) - 1}")
+
+
+METHODS = {
+    "contributions": Method("contributions", partial(contributions, chunk_size=16), {}),
+    "occlusion_9": _post_hoc("occlusion 9×9", occlusion, window=9, stride=3),
+    "occlusion_5": _post_hoc("occlusion 5×5", occlusion, window=5, stride=2),
+    "gradcam": Method("Grad-CAM", _gradcam_at_last_layer, {"layer": "last"}),
+    "rise": _post_hoc("RISE", _rise_of_probabilities, seed=0, masks=1000, cells=6, probability=0.5),
+    "lime": _post_hoc("LIME", lime, seed=0, segments=50, samples=500),
+    "integrated_gradients": _post_hoc("integrated gradients", integrated_gradients, steps=20),
+    "smoothgrad": _post_hoc("SmoothGrad", smoothgrad, seed=0, samples=25, noise=0.15),
+    "input_x_gradient": _post_hoc("input×gradient", input_x_gradient),
+    "gradient": _post_hoc("gradient", gradient),
+    "deeplift": _post_hoc("DeepLIFT", deeplift),
+    "guided_backpropagation": _post_hoc("guided backpropagation", guided_backpropagation),
+}
+"""All methods by the name that asks for them, the network's own contributions first; some networks refuse some."""

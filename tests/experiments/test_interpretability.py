@@ -1,0 +1,171 @@
+"""The metrics of a finished run, as a user takes them."""
+
+import json
+import shutil
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from coda_jax import add_inverse, data
+from coda_jax.contributions import contribution_map, contributions
+from coda_jax.metrics.localisation import compose_grids, draw_grids, localisation_score
+from coda_jax.training.run_directory import load_run
+from tests.experiments.processes import run
+
+QUICK = ("--grids=5", "--images=40")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The working directory of a network that classifies digits well enough to be explained."""
+    workdir = tmp_path_factory.mktemp("trained") / "run"
+    status, _, err = run(f"--workdir={workdir}", "--config.num_steps=450", "--config.checkpoint_every=450")
+    assert status == 0, err
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def measured(trained):
+    """The same after two methods were measured, and what was printed."""
+    status, out, err = run(
+        f"--workdir={trained}", "--methods=gradient,contributions", *QUICK, experiment="interpretability"
+    )
+    assert status == 0, err
+    return trained / "interpretability", out, err
+
+
+def test_it_leaves_what_it_promises(measured):
+    directory, out, _ = measured
+    figures = ("localisation_3x3", "pixel_removal", "randomisation", "methods", "layers")
+    metrics = {"localisation_3x3-5", "pixel_removal-40", "completeness-128", "randomisation-64"}
+    expected = {f"{name}.{suffix}" for name in figures for suffix in ("png", "svg")} | metrics | {"table.md"}
+    assert {path.name for path in directory.iterdir()} == expected
+    for metric in metrics:
+        assert {path.name for path in (directory / metric).iterdir()} == {"contributions.json", "gradient.json"}
+    table = (directory / "table.md").read_text()
+    assert table in out
+    assert [line.split(" | ")[0] for line in table.splitlines()[2:]] == ["| contributions", "| gradient"]
+    assert str(directory) in out
+
+
+def test_results_are_those_of_the_library(measured):
+    directory, _, _ = measured
+    record = json.loads((directory / "localisation_3x3-5" / "contributions.json").read_text())
+    model, variables = load_run(directory.parent)
+    test = data.load("digits").test
+    images = np.stack([example["image"] for example in test]) / np.float32(255)
+    labels = np.array([example["label"] for example in test])
+    inputs = add_inverse(jnp.asarray(images))
+    drawn = draw_grids(model.apply(variables, inputs), labels, count=5, grid=(3, 3), seed=0)
+    maps = contribution_map(contributions(model, variables, compose_grids(inputs, drawn, (3, 3)), labels[drawn]))
+    # float32; the chunks in which contributions are computed differ.
+    np.testing.assert_allclose(record["results"]["scores"], localisation_score(maps, (3, 3)), rtol=1e-3, atol=1e-4)
+    assert record["results"]["mean"] == pytest.approx(np.mean(record["results"]["scores"]))
+    assert record["produced_by"]["metric"] == {"name": "localisation_3x3", "grid": [3, 3], "grids": 5, "seed": 0}
+    assert record["produced_by"]["run"]["step"] == 450
+    assert record["produced_by"]["run"]["model"]["temperature"] == 10.0
+    assert {"jax", "flax", "coda_jax"} <= record["versions"].keys()
+
+
+def test_contributions_are_complete_and_localise(measured):
+    directory, _, _ = measured
+    residual = json.loads((directory / "completeness-128" / "contributions.json").read_text())["results"]
+    assert residual["percentile_95"] < 1e-4  # Exact but for float32's rounding, relative to logits of some units.
+    scores = {
+        method: json.loads((directory / "localisation_3x3-5" / f"{method}.json").read_text())["results"]["mean"]
+        for method in ("contributions", "gradient")
+    }
+    assert scores["contributions"] > 1 / 9  # Better than a uniform map.
+    assert scores["contributions"] > scores["gradient"]
+    removal = json.loads((directory / "pixel_removal-40" / "contributions.json").read_text())["results"]
+    assert removal["least"]["after_25_percent"] > removal["most"]["after_25_percent"]
+    assert removal["least"]["curve"][0] == pytest.approx(removal["most"]["curve"][0])
+    assert len(removal["least"]["curve"]) == 17  # A quarter of 64 pixels.
+
+
+def test_what_was_measured_is_not_measured_again(measured):
+    directory, _, _ = measured
+    before = {path: path.stat().st_mtime_ns for path in directory.glob("*/*.json")}
+    metrics = "--metrics=completeness,localisation_3x3"
+    status, out, err = run(
+        f"--workdir={directory.parent}",
+        "--methods=contributions,gradcam",
+        metrics,
+        *QUICK,
+        experiment="interpretability",
+    )
+    assert status == 0, err
+    assert "completeness of contributions: measured before" in out
+    assert "Grad-CAM: done in" in err and "contributions: done in" not in err
+    after = {path: path.stat().st_mtime_ns for path in directory.glob("*/*.json")}
+    new = {path.relative_to(directory).as_posix() for path in after.keys() - before.keys()}
+    assert new == {"completeness-128/gradcam.json", "localisation_3x3-5/gradcam.json"}
+    assert {path: after[path] for path in before} == before
+
+
+def test_results_of_another_checkpoint_are_measured_anew(measured, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(measured[0].parent, workdir)
+    path = workdir / "interpretability" / "completeness-128" / "contributions.json"
+    record = json.loads(path.read_text())
+    record["produced_by"]["run"]["step"] = 45
+    path.write_text(json.dumps(record))
+    arguments = (f"--workdir={workdir}", "--methods=contributions", "--metrics=completeness")
+    status, _, err = run(*arguments, experiment="interpretability")
+    assert status == 0 and "completeness of contributions: done in" in err
+    assert json.loads(path.read_text())["produced_by"]["run"]["step"] == 450
+
+
+def test_a_sweep_over_temperatures(measured, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(measured[0].parent, other)
+    config = json.loads((other / "config.json").read_text())
+    config["model"]["temperature"] = 5.0  # Another network, whose logits are twice as large.
+    (other / "config.json").write_text(json.dumps(config))
+    settings = ("--methods=contributions", "--metrics=localisation_3x3", *QUICK)
+    workdirs = f"--workdir={measured[0].parent},{other}"
+    status, out, err = run(workdirs, *settings, f"--out={tmp_path / 'sweep'}", experiment="interpretability")
+    assert status == 0, err
+    expected = {f"localisation_3x3{kind}.{suffix}" for kind in ("", "_of_contributions") for suffix in ("png", "svg")}
+    assert {path.name for path in (tmp_path / "sweep").iterdir()} == expected
+    assert str(tmp_path / "sweep") in out
+    status, _, err = run(f"--workdir={other},{other}", f"--out={tmp_path}", experiment="interpretability")
+    assert status == 1 and err.endswith("have the same temperature, 5\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--methods=grad_cam"], "there is no method 'grad_cam': did you mean gradcam? (there are contributions, "),
+        (["--metrics=localization_3x3"], "there is no metric 'localization_3x3': did you mean localisation_3x3? "),
+        (["--methods=deeplift"], "deeplift cannot explain this network for localisation_3x3: "),
+        (["--methods=occlusion_9", "--metrics=pixel_removal"], "occlusion_9 cannot explain this network for pixel_rem"),
+        (["--grids=500"], "grids"),
+        (["--methods="], "no method is named: there are contributions, "),
+        (["--grids=0"], "--grids"),
+        (["--images=many"], "--images"),
+        (["--method=lime"], "Unknown command line flag 'method'. Did you mean: methods"),
+        (["more"], "unexpected argument 'more'"),
+    ],
+)
+def test_mistakes_are_answered_with_a_line(trained, arguments, message):
+    before = sorted(trained.rglob("*"))
+    status, _, err = run(f"--workdir={trained}", *arguments, experiment="interpretability")
+    assert status == 1
+    assert err.startswith("error: ") and err.count("\n") == 1, err
+    assert message in err
+    assert sorted(trained.rglob("*")) == before
+
+
+def test_runs_that_cannot_be_measured(trained, tmp_path):
+    for workdir, message in (
+        (tmp_path / "nowhere", "there is no run in"),
+        (f"{trained},{tmp_path}", "several runs need --out=DIR"),
+        (tmp_path / "empty", "there is no checkpoint in"),
+    ):
+        (tmp_path / "empty").mkdir(exist_ok=True)
+        shutil.copy(trained / "config.json", tmp_path / "empty")
+        status, _, err = run(f"--workdir={workdir}", experiment="interpretability")
+        assert status == 1 and err.startswith("error: ") and err.count("\n") == 1, err
+        assert message in err
