@@ -3,11 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.tree_util import Partial
 
-from coda_jax.attribution.protocol import LogitsFn, compute_logits
+from coda_jax.attribution.protocol import LogitsFn, check_arguments, compute_logits
 from coda_jax.errors import InputError
-from coda_jax.targets import check_targets
 
 
 def lime(
@@ -64,14 +62,9 @@ def lime(
     for name, value in (("compactness", compactness), ("ridge", ridge), ("kernel_width", kernel_width)):
         if not value > 0:
             raise InputError(f"{name} must be above 0, not {value}")
-    if not isinstance(logits_fn, Partial):
-        logits_fn = Partial(logits_fn)
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((logits_fn, inputs, targets, key))):
         raise InputError("lime computes on the host, so call it outside of jax.jit, jax.vmap and the like")
-    inputs = jnp.asarray(inputs)
-    if inputs.ndim != 4 or not jnp.issubdtype(inputs.dtype, jnp.floating):
-        raise InputError(f"inputs must be floating-point [N, H, W, C], not {inputs.dtype} {list(inputs.shape)}")
-    pairs = check_targets(targets, inputs.shape[0], jax.eval_shape(compute_logits, logits_fn, inputs).shape[-1])
+    logits_fn, inputs, pairs = check_arguments(logits_fn, inputs, targets)
 
     attributions = np.empty((*pairs.shape, *inputs.shape[1:]), inputs.dtype)
     for example, (image, classes) in enumerate(zip(inputs, np.asarray(pairs), strict=True)):

@@ -56,24 +56,30 @@ def attribute(
     Returns:
         The attributions, see the module.
     """
+    if examples_at_once < 1:
+        raise InputError(f"chunk_size must be at least 1, not {examples_at_once}")
+    logits_fn, inputs, pairs = check_arguments(logits_fn, inputs, targets)
+    attributions = _attribute(rule, examples_at_once, tuple(settings.items()), logits_fn, inputs, pairs, arrays)
+    return attributions if np.ndim(targets) == 2 else attributions[:, 0]
+
+
+def check_arguments(
+    logits_fn: LogitsFn, inputs: jax.Array, targets: jax.Array | np.ndarray
+) -> tuple[Partial, jax.Array, jax.Array]:
+    """What every method is given, as a `Partial`, inputs [N, H, W, C] and targets [N, T].
+
+    Raises:
+        InputError: see the module; or logits that are not [N, K].
+    """
     if not isinstance(logits_fn, Partial):
         logits_fn = Partial(logits_fn)
     inputs = jnp.asarray(inputs)
     if inputs.ndim != 4 or not jnp.issubdtype(inputs.dtype, jnp.floating):
         raise InputError(f"inputs must be floating-point [N, H, W, C], not {inputs.dtype} {list(inputs.shape)}")
-    if examples_at_once < 1:
-        raise InputError(f"chunk_size must be at least 1, not {examples_at_once}")
-    pairs = check_targets(targets, inputs.shape[0], count_classes(logits_fn, inputs))
-    attributions = _attribute(rule, examples_at_once, tuple(settings.items()), logits_fn, inputs, pairs, arrays)
-    return attributions if np.ndim(targets) == 2 else attributions[:, 0]
-
-
-def count_classes(logits_fn: LogitsFn, inputs: jax.Array) -> int:
-    """K, the number of logits that `logits_fn` returns for an input; raises InputError if these are not [N, K]."""
     logits = jax.eval_shape(compute_logits, logits_fn, inputs)
     if len(logits.shape) != 2 or logits.shape[0] != inputs.shape[0]:
         raise InputError(f"logits_fn must return logits of shape [{inputs.shape[0]}, K], not {list(logits.shape)}")
-    return logits.shape[1]
+    return logits_fn, inputs, check_targets(targets, inputs.shape[0], logits.shape[1])
 
 
 def check_baseline(baseline: jax.Array | np.ndarray | float, inputs: jax.Array) -> jax.Array:
