@@ -6,6 +6,7 @@ from jax.tree_util import Partial
 
 from coda_jax import InputError
 from coda_jax.attribution.lime import draw_on, find_superpixels, lime
+from tests.attribution.dense import dense
 
 ROUNDING = {"rtol": 1e-3, "atol": 1e-6}  # Of regressions on float32 logits near 1.
 
@@ -19,10 +20,6 @@ INPUTS = np.stack(
 )
 WEIGHTS = np.random.default_rng(1).normal(size=(12 * 12 * 3, 3)).astype(np.float32) / 10
 TARGETS = np.array([[2, 0], [1, 1], [0, 2]])
-
-
-def dense(weights, inputs):
-    return jnp.tanh(inputs.reshape(len(inputs), -1) @ weights)
 
 
 DENSE = Partial(dense, WEIGHTS)

@@ -6,25 +6,9 @@ from jax.tree_util import Partial
 
 from coda_jax import InputError
 from coda_jax.attribution.occlusion import occlusion
+from tests.attribution.dense import DENSE, INPUTS, TARGETS, WEIGHTS, dense, sums
 
 ROUNDING = {"rtol": 1e-4, "atol": 1e-6}  # Differences of float32 values near 1.
-
-INPUTS = np.random.default_rng(0).random((3, 9, 7, 2), np.float32)
-WEIGHTS = np.random.default_rng(1).normal(size=(9 * 7 * 2, 3)).astype(np.float32) / 10
-TARGETS = np.array([[2, 0], [1, 1], [0, 2]])
-
-
-def dense(weights, inputs):
-    return jnp.tanh(inputs.reshape(len(inputs), -1) @ weights)
-
-
-DENSE = Partial(dense, WEIGHTS)
-
-
-def sums(inputs):
-    """Two logits: the sum of all values, and twice that."""
-    total = inputs.sum((1, 2, 3))
-    return jnp.stack([total, 2 * total], axis=-1)
 
 
 def dense_by_definition(image, target, window, stride, fill):

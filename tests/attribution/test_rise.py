@@ -8,26 +8,11 @@ from jax.tree_util import Partial
 
 from coda_jax import InputError
 from coda_jax.attribution.rise import random_mask, rise
+from tests.attribution.dense import DENSE, INPUTS, TARGETS, WEIGHTS, dense, sums
 
 ROUNDING = {"rtol": 1e-4, "atol": 1e-6}  # Sums of some hundred float32 values near 1.
 
 KEY = jax.random.key(0)
-INPUTS = np.random.default_rng(0).random((3, 9, 7, 2), np.float32)
-WEIGHTS = np.random.default_rng(1).normal(size=(9 * 7 * 2, 3)).astype(np.float32) / 10
-TARGETS = np.array([[2, 0], [1, 1], [0, 2]])
-
-
-def dense(weights, inputs):
-    return jnp.tanh(inputs.reshape(len(inputs), -1) @ weights)
-
-
-DENSE = Partial(dense, WEIGHTS)
-
-
-def sums(inputs):
-    """Two logits: the sum of all values, and twice that."""
-    total = inputs.sum((1, 2, 3))
-    return jnp.stack([total, 2 * total], axis=-1)
 
 
 def draw(masks, height, width, cells, probability):
