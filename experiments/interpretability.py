@@ -21,6 +21,7 @@ contributions alone take two minutes there.
 
 import difflib
 import json
+import os
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -42,10 +43,11 @@ from experiments.measurements import FRACTION, Measurement, Run, open_run
 from experiments.methods import METHODS, Method
 
 METRICS = ("localisation_3x3", "localisation_2x2", "pixel_removal", "completeness", "randomisation")
+DEFAULT_METRICS = tuple(metric for metric in METRICS if metric != "localisation_2x2")
 
 _WORKDIR = flags.DEFINE_list("workdir", None, "Directory of a finished run, or several with a comma between them.")
 _METHODS = flags.DEFINE_list("methods", None, "Methods to measure; all that are defined for the network if not given.")
-_METRICS = flags.DEFINE_list("metrics", [metric for metric in METRICS if metric != "localisation_2x2"], "Metrics.")
+_METRICS = flags.DEFINE_list("metrics", None, "Metrics; all that the data allow but localisation_2x2 if not given.")
 _GRIDS = flags.DEFINE_integer("grids", None, "Grids for localisation; 500, or as many as there are, if not given.", 1)
 _IMAGES = flags.DEFINE_integer("images", 1024, "Test images for pixel removal.", 1)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Directory of prepared data sets; TFDS's default if not given.")
@@ -63,7 +65,8 @@ def main() -> None:
     workdirs = [Path(workdir).expanduser() for workdir in _WORKDIR.value]
     if len(workdirs) > 1 and _OUT.value is None:
         raise InputError("several runs need --out=DIR, a directory for the figures that compare them")
-    _check_names("metric", _METRICS.value, METRICS)
+    if _METRICS.value is not None:
+        _check_names("metric", _METRICS.value, METRICS)
     if _METHODS.value is not None:
         _check_names("method", _METHODS.value, list(METHODS))
     runs = sorted((open_run(workdir, _DATA_DIR.value) for workdir in workdirs), key=_temperature)
@@ -71,6 +74,10 @@ def main() -> None:
         if _temperature(one) == _temperature(other):
             raise InputError(f"{one.workdir} and {other.workdir} have the same temperature, {_temperature(one):g}")
     tasks = [_prepare(run) for run in runs]
+    for run in runs:
+        _make(_directory(run))
+    if len(runs) > 1:
+        _make(Path(_OUT.value).expanduser())
     results = [_measure(run, of_run) for run, of_run in zip(runs, tasks, strict=True)]
     for run, of_run in zip(runs, results, strict=True):
         _draw(run, of_run)
@@ -127,9 +134,15 @@ def _prepare(run: Run) -> list[Task]:
     }
     tasks, refused = [], {}
     for metric in METRICS:
-        if metric not in _METRICS.value:
+        if metric not in (DEFAULT_METRICS if _METRICS.value is None else _METRICS.value):
             continue
-        task = Task(metric, prepare[metric](), {})
+        try:
+            task = Task(metric, prepare[metric](), {})
+        except InputError as error:
+            if _METRICS.value is not None or _GRIDS.value is not None:
+                raise
+            print(f"left out: {metric}: {error}")
+            continue
         for name, method in _chosen_methods().items():
             refusal = _refusal(run, name, *task.measurement.example)
             if refusal and _METHODS.value is not None:
@@ -146,6 +159,7 @@ def _prepare(run: Run) -> list[Task]:
 
 def _measure(run: Run, tasks: Sequence[Task]) -> Results:
     """Measure what has not been measured, and read what has."""
+    print(f"measuring {run.workdir}")
     results = {}
     for metric, measurement, methods in tasks:
         results[metric] = {}
@@ -157,10 +171,10 @@ def _measure(run: Run, tasks: Sequence[Task]) -> Results:
                 "run": {"model": run.config["model"], "dataset": run.config["dataset"], "step": run.step},
             }
             if path.exists() and (record := json.loads(path.read_text()))["produced_by"] == produced_by:
-                print(f"{metric} of {name}: measured before")
+                print(f"{metric} of {method.label}: measured before")
             else:
                 record = {"produced_by": produced_by, **_timed(metric, method, measurement)}
-                path.parent.mkdir(parents=True, exist_ok=True)
+                path.parent.mkdir(exist_ok=True)
                 unfinished = path.with_suffix(".unfinished")
                 unfinished.write_text(json.dumps(record, indent=1) + "\n")
                 unfinished.replace(path)
@@ -170,6 +184,16 @@ def _measure(run: Run, tasks: Sequence[Task]) -> Results:
 
 def _directory(run: Run) -> Path:
     return run.workdir / "interpretability"
+
+
+def _make(directory: Path) -> None:
+    """Make a directory, before anything is computed that it could not take."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write to {directory}: {error.strerror}") from error
+    if not os.access(directory, os.W_OK):
+        raise InputError(f"cannot write to {directory}: permission denied")
 
 
 def _timed(metric: str, method: Method, measurement: Measurement) -> dict[str, Any]:
@@ -188,8 +212,8 @@ def _timed(metric: str, method: Method, measurement: Measurement) -> dict[str, A
     progress.tell(f"{metric} of {method.label}")
     results = measurement.measure(method, advance)
     seconds = time.monotonic() - started
-    progress.tell(f"{metric} of {method.label}: done in {seconds:.0f} s")
     progress.close()
+    print(f"{metric} of {method.label}: done in {seconds:.0f} s", flush=True)
     return {
         "seconds": round(seconds, 1),
         "device": jax.devices()[0].device_kind,
@@ -201,7 +225,6 @@ def _timed(metric: str, method: Method, measurement: Measurement) -> dict[str, A
 def _draw(run: Run, results: Results) -> None:
     """Draw the figures of one run, and write and print the table."""
     directory = _directory(run)
-    directory.mkdir(exist_ok=True)
     for side in (2, 3):
         if of_metric := results.get(f"localisation_{side}x{side}"):
             scores = {label: np.array(of_method["scores"]) for label, of_method in of_metric.items()}
@@ -251,7 +274,8 @@ _COLUMNS = {
     "localisation 3×3, mean": ("localisation_3x3", "mean"),
     "median": ("localisation_3x3", "median"),
     "localisation 2×2, mean": ("localisation_2x2", "mean"),
-    "p(true) after 5% least important removed": ("pixel_removal", "least", "after_5_percent"),
+    "p(true), whole image": ("pixel_removal", "least", "curve", 0),
+    "5% least important removed": ("pixel_removal", "least", "after_5_percent"),
     "25% least": ("pixel_removal", "least", "after_25_percent"),
     "5% most": ("pixel_removal", "most", "after_5_percent"),
     "25% most": ("pixel_removal", "most", "after_25_percent"),
@@ -282,7 +306,6 @@ def _table(results: Results) -> str:
 
 def _draw_sweep(directory: Path, runs: Sequence[Run], results: Sequence[Results]) -> None:
     """Draw the metrics of all runs with their temperatures on the axis."""
-    directory.mkdir(parents=True, exist_ok=True)
     temperatures = [_temperature(run) for run in runs]
     for side in (2, 3):
         metric = f"localisation_{side}x{side}"

@@ -97,7 +97,7 @@ def test_what_was_measured_is_not_measured_again(measured):
     )
     assert status == 0, err
     assert "completeness of contributions: measured before" in out
-    assert "Grad-CAM: done in" in err and "contributions: done in" not in err
+    assert "Grad-CAM: done in" in out and "contributions: done in" not in out
     after = {path: path.stat().st_mtime_ns for path in directory.glob("*/*.json")}
     new = {path.relative_to(directory).as_posix() for path in after.keys() - before.keys()}
     assert new == {"completeness-128/gradcam.json", "localisation_3x3-5/gradcam.json"}
@@ -112,8 +112,9 @@ def test_results_of_another_checkpoint_are_measured_anew(measured, tmp_path):
     record["produced_by"]["run"]["step"] = 45
     path.write_text(json.dumps(record))
     arguments = (f"--workdir={workdir}", "--methods=contributions", "--metrics=completeness")
-    status, _, err = run(*arguments, experiment="interpretability")
-    assert status == 0 and "completeness of contributions: done in" in err
+    status, out, err = run(*arguments, experiment="interpretability")
+    assert status == 0, err
+    assert "completeness of contributions: done in" in out
     assert json.loads(path.read_text())["produced_by"]["run"]["step"] == 450
 
 
@@ -156,6 +157,13 @@ def test_mistakes_are_answered_with_a_line(trained, arguments, message):
     assert err.startswith("error: ") and err.count("\n") == 1, err
     assert message in err
     assert sorted(trained.rglob("*")) == before
+
+
+def test_a_directory_that_cannot_be_written(trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "run", ignore=shutil.ignore_patterns("interpretability"))
+    (tmp_path / "run" / "interpretability").write_text("a file where the directory goes")
+    status, _, err = run(f"--workdir={tmp_path / 'run'}", "--methods=gradient", *QUICK, experiment="interpretability")
+    assert status == 1 and err.startswith("error: cannot write to ") and err.count("\n") == 1, err
 
 
 def test_runs_that_cannot_be_measured(trained, tmp_path):
