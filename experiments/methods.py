@@ -50,6 +50,16 @@ def _post_hoc(label: str, method: Callable[..., jax.Array], seed: int | None = N
     return Method(label, explain, settings if seed is None else {"seed": seed, **settings})
 
 
+def _averaged_contributions(
+    model: CoDANet, variables: Variables, inputs: jax.Array, targets: np.ndarray, window: int
+) -> jax.Array:
+    """The mean of the contributions over a square window around each pixel: what an occlusion of it cannot resolve."""
+    attributions = contributions(model, variables, inputs, targets, chunk_size=16)
+    images = attributions.reshape(-1, *inputs.shape[1:])
+    averaged = nn.avg_pool(images, (window, window), padding="SAME", count_include_pad=False)
+    return averaged.reshape(attributions.shape)
+
+
 def _rise_of_probabilities(logits_fn: LogitsFn, inputs: jax.Array, targets: np.ndarray, **settings: Any) -> jax.Array:
     """RISE as published: masks are weighed by probabilities."""
     return rise(Partial(_probabilities, logits_fn), inputs, targets, **settings)
@@ -65,6 +75,7 @@ def _gradcam_at_last_layer(model: CoDANet, variables: Variables, inputs: jax.Arr
 
 METHODS = {
     "contributions": Method("contributions", partial(contributions, chunk_size=16), {}),
+    "contributions_9": Method("contributions, 9×9 mean", partial(_averaged_contributions, window=9), {"window": 9}),
     "occlusion_9": _post_hoc("occlusion 9×9", occlusion, window=9, stride=3),
     "occlusion_5": _post_hoc("occlusion 5×5", occlusion, window=5, stride=2),
     "gradcam": Method("Grad-CAM", _gradcam_at_last_layer, {"layer": "last"}),
