@@ -6,13 +6,14 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from coda_jax.attribution.deeplift import deeplift
-from coda_jax.attribution.gradcam import gradcam
-from coda_jax.attribution.guided_backpropagation import guided_backpropagation
+from flax import linen as nn
 from jax.tree_util import Partial
 
 from coda_jax import CoDANet
+from coda_jax.attribution.deeplift import deeplift
+from coda_jax.attribution.gradcam import gradcam
 from coda_jax.attribution.gradient import gradient
+from coda_jax.attribution.guided_backpropagation import guided_backpropagation
 from coda_jax.attribution.input_x_gradient import input_x_gradient
 from coda_jax.attribution.integrated_gradients import integrated_gradients
 from coda_jax.attribution.lime import lime
@@ -22,7 +23,6 @@ from coda_jax.attribution.rise import rise
 from coda_jax.attribution.smoothgrad import smoothgrad
 from coda_jax.contributions import contributions
 
-SEED = 0
 Variables = Mapping[str, Any]
 
 
