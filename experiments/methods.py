@@ -75,7 +75,7 @@ def _gradcam_at_last_layer(model: CoDANet, variables: Variables, inputs: jax.Arr
 
 METHODS = {
     "contributions": Method("contributions", partial(contributions, chunk_size=16), {}),
-    "contributions_9": Method("contributions, 9×9 mean", partial(_averaged_contributions, window=9), {"window": 9}),
+    "contributions_9": Method("contributions 9×9", partial(_averaged_contributions, window=9), {"window": 9}),
     "occlusion_9": _post_hoc("occlusion 9×9", occlusion, window=9, stride=3),
     "occlusion_5": _post_hoc("occlusion 5×5", occlusion, window=5, stride=2),
     "gradcam": Method("Grad-CAM", _gradcam_at_last_layer, {"layer": "last"}),

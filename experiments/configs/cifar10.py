@@ -7,7 +7,7 @@
     9L-S-CoDA-L2-1000           the same with the L2 norm, T = 1000
     9L-S-CoDA-SQ-rank-F         ranks F, F, 2F (seven times), F: 4, 8, 16 or 144, T = 1000
     9L-S-CoDA-SQ-lambda-L       a penalty of weight L on W(x), L: 0, 0.1, 0.25, 0.5 or 1, T = 64: not implemented yet
-    5L-XS-CoDA-SQ-T             ours, for a CPU: 310,528 parameters, T: 10, 100 or 1000
+    5L-XS-CoDA-SQ-T             ours, for a CPU: 310,528 parameters, T: 10, 100, 1000 or 10000
 
 Cost: S-CoDA takes the paper's 200 epochs of 50,000 images at 2.1 GFLOP forward and three times that a training step:
 on two CPU cores about half an hour an epoch. XS-CoDA takes 18 epochs, under 40 minutes on two CPU cores.
@@ -31,7 +31,7 @@ S_VARIANTS = {
     "9L-S-CoDA-L2-1000": {"norm": "l2"},
 }
 WITH_PENALTY = tuple(f"9L-S-CoDA-SQ-lambda-{weight}" for weight in ("0", "0.1", "0.25", "0.5", "1"))
-XS_TEMPERATURES = {f"5L-XS-CoDA-SQ-{t}": float(t) for t in (10, 100, 1000)}
+XS_TEMPERATURES = {f"5L-XS-CoDA-SQ-{t}": float(t) for t in (10, 100, 1000, 10000)}
 
 
 def get_config(name: str = "") -> ConfigDict:

@@ -1,0 +1,21 @@
+"""The methods that networks are compared by, where they are more than a library function with settings."""
+
+import jax
+import numpy as np
+
+from coda_jax import CoDANet
+from coda_jax.contributions import contributions
+from experiments.methods import METHODS
+
+
+def test_averaged_contributions_are_means_over_the_part_of_the_window_that_is_in_the_image():
+    model = CoDANet(channels=(4, 3), ranks=(4, 4), kernel_sizes=(3, 1), strides=(1, 1), paddings=(1, 0))
+    inputs = jax.random.uniform(jax.random.key(0), (2, 11, 12, 6))
+    variables, targets = model.init(jax.random.key(1), inputs), np.array([[0, 2], [1, 1]])
+    maps = np.asarray(contributions(model, variables, inputs, targets))
+    averaged = np.asarray(METHODS["contributions_9"].explain(model, variables, inputs, targets))
+    assert averaged.shape == maps.shape
+    for row, column in ((0, 0), (5, 6), (10, 3)):
+        window = maps[:, :, max(row - 4, 0) : row + 5, max(column - 4, 0) : column + 5]
+        # Sums of up to 81 float32 numbers of both signs, in another order.
+        np.testing.assert_allclose(averaged[:, :, row, column], window.mean((2, 3)), atol=1e-6 * np.abs(maps).max())
