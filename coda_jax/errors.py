@@ -1,4 +1,4 @@
-"""The error that bad input raises."""
+"""The errors that are answered with one line on the command line."""
 
 
 class InputError(ValueError):
@@ -6,3 +6,18 @@ class InputError(ValueError):
 
     The command line prints the message and exits with status 1; from Python it is a `ValueError`.
     """
+
+
+class RunError(RuntimeError):
+    """A run that cannot go on; the message is one line that says why, and what is kept.
+
+    The command line prints the message and exits with `status`.
+
+    Attributes:
+        status: of the program: 1, or 128 and the number of the signal that ended the run.
+    """
+
+    def __init__(self, message: str, status: int = 1):
+        """Say why, and what is kept."""
+        super().__init__(message)
+        self.status = status

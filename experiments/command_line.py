@@ -4,6 +4,7 @@ import argparse
 import difflib
 import os
 import runpy
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from coda_jax.errors import InputError
+from coda_jax.errors import InputError, RunError
 
 
 def run(main: Callable[[ConfigDict], None], default_config: str | None = None) -> None:
@@ -59,6 +60,12 @@ def _run(main: Callable[[], None], own_flags: Callable[[list[str]], list[str]]) 
             main()
         except InputError as error:
             _refuse(error)
+        except RunError as error:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+            sys.exit(error.status)
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            sys.exit(128 + signal.SIGINT)
 
     logging.set_verbosity(logging.WARNING)  # JAX and Orbax tell much that a user need not read.
     app.run(guarded, flags_parser=parse)

@@ -17,6 +17,7 @@ from coda_jax.training import loop
 from coda_jax.training.metrics_log import read_metrics
 from coda_jax.training.optimizer import adam_with_step_decay
 from coda_jax.training.run_directory import check_same_run, load_config, load_run, save_config
+from experiments import processes
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run; a run that is found there goes on.")
 MODE = flags.DEFINE_enum(
@@ -25,9 +26,9 @@ MODE = flags.DEFINE_enum(
 flags.mark_flag_as_required("workdir")
 
 # They say where and how long, not what: a run may go on with others.
-_FREE_KEYS = ("data_dir", "num_steps", "num_workers")
+_FREE_KEYS = ("data_dir", "num_steps", "num_workers", "log_every", "checkpoint_every")
 _LEAST = {
-    **dict.fromkeys(("num_epochs", "num_steps", "decay_epochs", "log_every", "checkpoint_every"), 1),
+    **dict.fromkeys(("num_epochs", "num_steps", "decay_epochs", "log_every", "checkpoint_every", "accumulation"), 1),
     **dict.fromkeys(("crop_padding", "num_workers", "learning_rate"), 0),
 }
 _EXPLAINED = 12
@@ -37,7 +38,10 @@ def main(config: ConfigDict) -> None:
     """Train and explain the configuration in `--workdir`, or only explain the run that is there."""
     workdir = Path(WORKDIR.value).expanduser()
     if MODE.value == "train":
+        processes.connect()
         model, variables, dataset = _train(config, workdir)
+        if jax.process_index() != 0:
+            return
     else:
         model, variables = load_run(workdir)
         dataset = data.load(load_config(workdir)["dataset"], config.data_dir)
@@ -53,9 +57,10 @@ def _train(config: ConfigDict, workdir: Path) -> tuple[CoDANet, dict, data.Datas
     check_same_run(workdir, config.to_dict(), _FREE_KEYS)
     model = CoDANet(**config.model)
     dataset = data.load(config.dataset, config.data_dir)
-    loop.check(model, dataset, config.batch_size)
+    loop.check(model, dataset, config.batch_size, config.accumulation)
     resident = on_device.read(dataset.train) if config.on_device else None
-    save_config(workdir, config.to_dict())
+    if jax.process_index() == 0:
+        save_config(workdir, config.to_dict())
     optimizer = adam_with_step_decay(
         config.learning_rate,
         decay=config.decay,
@@ -76,15 +81,22 @@ def _train(config: ConfigDict, workdir: Path) -> tuple[CoDANet, dict, data.Datas
         num_workers=config.num_workers,
         log_every=config.log_every,
         checkpoint_every=config.checkpoint_every,
+        accumulation=config.accumulation,
         resident=resident,
     )
+    if jax.process_index() == 0:
+        _report(workdir)
+    return model, {"params": trained.params}, dataset
+
+
+def _report(workdir: Path) -> None:
+    """Draw the learning curves, and tell the test accuracy."""
     records = read_metrics(workdir / "metrics.jsonl")
     learning_curves(workdir / "curves.png", records)
     # A run that is asked for no further step may end with a record of training.
     tested = [record for record in records if "test_accuracy" in record]
     if tested:
         print(f"test accuracy after step {tested[-1]['step']}: {tested[-1]['test_accuracy']:.2%}")
-    return model, {"params": trained.params}, dataset
 
 
 def _explain(model: CoDANet, variables: dict, dataset: data.Dataset, path: Path) -> None:

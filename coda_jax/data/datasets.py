@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from coda_jax.errors import InputError
+from coda_jax.errors import InputError, RunError
 
 
 class Dataset(NamedTuple):
@@ -27,15 +27,40 @@ def load(name: str, data_dir: str | None = None) -> Dataset:
         data_dir: the directory of prepared TFDS data sets; None for TFDS's default.
 
     Raises:
-        InputError: an unknown name, or data that cannot be read or prepared.
+        InputError: an unknown name, or data that cannot be read or prepared. A single damaged example raises RunError
+            when it is read.
     """
     # Imported here because each needs libraries that the others do not.
     if name == "cifar10":
         from coda_jax.data import cifar10
 
-        return Dataset(*cifar10.data_sources(data_dir))
-    if name == "digits":
+        train, test, class_names = cifar10.data_sources(data_dir)
+    elif name == "digits":
         from coda_jax.data import digits
 
-        return Dataset(*digits.data_sources())
-    raise InputError(f"there is no data set {name!r}: choose cifar10 or digits")
+        train, test, class_names = digits.data_sources()
+    else:
+        raise InputError(f"there is no data set {name!r}: choose cifar10 or digits")
+    return Dataset(_Examples(train, "training"), _Examples(test, "test"), class_names)
+
+
+class _Examples:
+    """Examples of which one that cannot be read is named."""
+
+    def __init__(self, source: Sequence[dict[str, Any]], kind: str):
+        self._source, self._kind = source, kind
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        try:
+            return self._source[index]
+        except Exception as error:  # Whatever the format's library makes of damage.
+            if index >= len(self):
+                raise
+            reason = " ".join(str(error).split())[:200]
+            raise RunError(
+                f"{self._kind} example {index}, counted from 0, cannot be read ({reason}): put back an undamaged copy "
+                "of the data set, or delete it to have it prepared anew"
+            ) from error

@@ -11,6 +11,11 @@ from coda_jax.data.augmentation import RandomFlipAndCrop
 
 Batch = dict[str, np.ndarray]
 
+# As good as endless; grain cannot share what it repeats for ever among many processes.
+_EPOCHS = 2**31
+# Grain's own 500 batches would be 22 GB of images of 240 pixels in batches of 64.
+_READ_AHEAD = grain.ReadOptions(num_threads=16, prefetch_buffer_size=16)
+
 
 def train_batches(
     source: Sequence[dict[str, Any]],
@@ -21,8 +26,10 @@ def train_batches(
     crop_padding: int,
     start: int = 0,
     num_workers: int = 0,
+    process: int = 0,
+    processes: int = 1,
 ) -> Iterator[Batch]:
-    """Endless shuffled and augmented batches.
+    """One process's share of endless shuffled and augmented batches; no other examples are read.
 
     Every epoch is a new permutation of all examples; where the batch size does not divide their number, a batch holds
     the end of one epoch and the start of the next. Batch `i` is a function of the seed and `i` alone, so that `start`
@@ -30,53 +37,68 @@ def train_batches(
 
     Args:
         source: random access to {"image": uint8 [H, W, C], "label": int}.
-        batch_size: N.
+        batch_size: N, over all processes, of whose number P it is a multiple.
         seed: of the order, the flips and the crops.
         flip: whether to mirror half of the images.
         crop_padding: pixels by which images are padded before they are cropped to their size.
         start: the number of batches to skip.
         num_workers: processes that prepare batches; 0 for threads of this one.
+        process: which share, from 0 to P - 1; the shares of a batch follow one another in the order of the processes.
+        processes: P.
 
     Yields:
-        {"image": float32 [N, H, W, C] in [0, 1], "label": int32 [N]}.
+        {"image": float32 [N / P, H, W, C] in [0, 1], "label": int32 [N / P]}.
     """
     batches = (
         grain.MapDataset.source(source)
         .seed(seed)
         .shuffle()
-        .repeat()
+        .repeat(_EPOCHS)
         .random_map(RandomFlipAndCrop(flip, crop_padding))
         .map(_to_arrays)
-        .batch(batch_size)
-        .slice(slice(start, None))
+        .batch(batch_size // processes)
+        .slice(slice(start * processes + process, None, processes))
     )
     if not num_workers:
-        return iter(batches.to_iter_dataset())
+        return iter(batches.to_iter_dataset(_READ_AHEAD))
     # grain's workers read absl's flags, which nobody has parsed where the program is not an absl one.
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
     options = grain.multiprocessing.MultiprocessingOptions(num_workers=num_workers)
-    return iter(batches.to_iter_dataset().mp_prefetch(options))
+    return iter(batches.to_iter_dataset(_READ_AHEAD).mp_prefetch(options))
 
 
-def test_batches(source: Sequence[dict[str, Any]], *, batch_size: int) -> Iterator[Batch]:
-    """Every example once, in order, in batches of one size.
+def test_batches(
+    source: Sequence[dict[str, Any]], *, batch_size: int, process: int = 0, processes: int = 1
+) -> Iterator[Batch]:
+    """One process's share of batches of one size that hold every example once, in order.
 
     Args:
-        source: random access to {"image": uint8 [H, W, C], "label": int}.
-        batch_size: N; the last batch is filled up with zeros of weight 0.
+        source: random access to {"image": uint8 [H, W, C], "label": int}, all images of one size.
+        batch_size: N, over all processes, of whose number P it is a multiple; the last batch is filled up with zeros of
+            weight 0.
+        process: which share, from 0 to P - 1; the shares of a batch follow one another in the order of the processes.
+        processes: P; all get the same number of batches.
 
     Yields:
-        {"image": float32 [N, H, W, C] in [0, 1], "label": int32 [N], "weight": float32 [N], 1 or 0}.
+        {"image": float32 [N / P, H, W, C] in [0, 1], "label": int32 [N / P], "weight": float32 [N / P], 1 or 0}.
     """
+    share = batch_size // processes
+    shape = source[0]["image"].shape
 
-    def fill(batch: Batch) -> Batch:
-        count = len(batch["label"])
-        batch = {**batch, "weight": np.ones(count, np.float32)}
-        missing = batch_size - count
-        return {key: np.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1)) for key, array in batch.items()}
+    def read(number: int) -> Batch:
+        first = number * batch_size + process * share
+        batch = {
+            "image": np.zeros((share, *shape), np.float32),
+            "label": np.zeros(share, np.int32),
+            "weight": np.zeros(share, np.float32),
+        }
+        for row, index in enumerate(range(first, min(first + share, len(source)))):
+            for key, value in {**_to_arrays(source[index]), "weight": 1}.items():
+                batch[key][row] = value
+        return batch
 
-    return iter(grain.MapDataset.source(source).map(_to_arrays).batch(batch_size).map(fill).to_iter_dataset())
+    return iter(grain.MapDataset.range(-(-len(source) // batch_size)).map(read).to_iter_dataset(_READ_AHEAD))
 
 
 def _to_arrays(example: dict[str, Any]) -> dict[str, np.ndarray]:

@@ -1,36 +1,66 @@
 """The record of a run's metrics, as JSON lines and for TensorBoard."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import jax
 from tensorboardX import SummaryWriter
+
+from coda_jax.errors import RunError
 
 
 class MetricsLog:
-    """Appends to `metrics.jsonl` and to TensorBoard's files in one directory."""
+    """Appends to `metrics.jsonl` and to TensorBoard's files in one directory; of several processes, the first does."""
 
     def __init__(self, directory: Path, step: int):
-        """Open the record as it was after `step` steps; what a lost continuation wrote after that goes."""
-        directory.mkdir(parents=True, exist_ok=True)
-        path = directory / "metrics.jsonl"
-        kept = [record for record in read_metrics(path) if record["step"] <= step]
-        replacement = path.with_suffix(".new")
-        replacement.write_text("".join(json.dumps(record) + "\n" for record in kept))
-        replacement.replace(path)
-        self._lines = path.open("a")
-        self._tensorboard = SummaryWriter(str(directory / "tensorboard"), purge_step=step + 1)
+        """Open the record as it was after `step` steps; what a lost continuation wrote after that goes.
+
+        Raises:
+            RunError: it cannot be written; so does `write`.
+        """
+        self._directory = directory
+        self._writes = jax.process_index() == 0
+        if not self._writes:
+            return
+        with self._written():
+            directory.mkdir(parents=True, exist_ok=True)
+            path = directory / "metrics.jsonl"
+            kept = [record for record in read_metrics(path) if record["step"] <= step]
+            replacement = path.with_suffix(".new")
+            replacement.write_text("".join(json.dumps(record) + "\n" for record in kept))
+            replacement.replace(path)
+            self._lines = path.open("a")
+            self._tensorboard = SummaryWriter(str(directory / "tensorboard"), purge_step=step + 1)
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
         """Record the metrics' values after `step` steps."""
-        self._lines.write(json.dumps({"step": step, **metrics}) + "\n")
-        self._lines.flush()
-        for name, value in metrics.items():
-            self._tensorboard.add_scalar(name, value, step)
+        if not self._writes:
+            return
+        with self._written():
+            self._lines.write(json.dumps({"step": step, **metrics}) + "\n")
+            self._lines.flush()
+            for name, value in metrics.items():
+                self._tensorboard.add_scalar(name, value, step)
 
     def close(self) -> None:
         """Write out what is buffered."""
+        if not self._writes:
+            return
         self._lines.close()
         self._tensorboard.close()
+
+    @contextmanager
+    def _written(self) -> Iterator[None]:
+        """Say what to do where writing fails."""
+        try:
+            yield
+        except OSError as error:
+            raise RunError(
+                f"cannot write the metrics in {self._directory} ({error.strerror or error}): make room or make it "
+                "writable; the same command goes on from the last checkpoint"
+            ) from error
 
 
 def read_metrics(path: Path) -> list[dict[str, float]]:

@@ -3,16 +3,22 @@
 import sys
 import time
 
+import jax
 from tqdm import tqdm
 
 
 class Progress:
-    """Counts from `done` to `total`, and tells the rate and the time left on standard error."""
+    """Counts from `done` to `total`, and tells the rate and the time left on standard error.
+
+    Of several processes, the first one does.
+    """
 
     def __init__(self, total: int, done: int = 0, unit: str = "images"):
         """Start the clock; `done` units were seen before."""
         self._unit = unit
-        self._bar = tqdm(total=total, initial=done, unit=f" {unit}", unit_scale=True, disable=not sys.stderr.isatty())
+        self._tells = jax.process_index() == 0
+        shown = self._tells and sys.stderr.isatty()
+        self._bar = tqdm(total=total, initial=done, unit=f" {unit}", unit_scale=True, disable=not shown)
         self._started = time.monotonic()
         self._left, self._seen = total - done, 0
 
@@ -24,6 +30,8 @@ class Progress:
 
     def tell(self, message: str) -> None:
         """Print a line; where there is no bar, with the mean rate since the start and the time left at that rate."""
+        if not self._tells:
+            return
         if self._bar.disable and self._seen:
             rate = self._seen / (time.monotonic() - self._started)
             message += (

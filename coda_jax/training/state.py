@@ -34,7 +34,7 @@ class TrainState:
 def create(
     model: CoDANet, optimizer: optax.GradientTransformation, image_size: tuple[int, int], seed: int
 ) -> TrainState:
-    """The state before the first step, on every device.
+    """The state before the first step, on every device of this process.
 
     Args:
         model: the network, for encoded images of `image_size` (H, W).
@@ -53,5 +53,10 @@ def create(
 
 
 def replicated() -> NamedSharding:
-    """The placement of what every device holds whole."""
+    """The placement of what every device of this process holds whole, which is where mapped steps leave a state."""
+    return NamedSharding(Mesh(np.array(jax.local_devices()), (AXIS,)), PartitionSpec())
+
+
+def everywhere() -> NamedSharding:
+    """The placement of what every device of all processes holds whole."""
     return NamedSharding(Mesh(np.array(jax.devices()), (AXIS,)), PartitionSpec())

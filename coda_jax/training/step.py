@@ -23,7 +23,7 @@ Metrics = dict[str, jax.Array]
 
 
 def train_step(
-    state: TrainState, batch: Batch, *, model: CoDANet, optimizer: optax.GradientTransformation
+    state: TrainState, batch: Batch, *, model: CoDANet, optimizer: optax.GradientTransformation, accumulation: int = 1
 ) -> tuple[TrainState, Metrics]:
     """One step of the optimiser, with gradients and metrics averaged over the axis `AXIS`.
 
@@ -32,18 +32,32 @@ def train_step(
         batch: this device's {"image": float32 [n, H, W, 3], "label": int32 [n]}.
         model: the network.
         optimizer: the one that made the state's `opt_state`.
+        accumulation: the number of equal parts of the batch that are computed one after the other, in the memory of
+            one; n is a multiple of it.
 
     Returns:
-        (the next state, {"loss": [] in nats, "accuracy": [] in [0, 1]}), the same on every device.
+        (the next state, {"loss": [] in nats, "accuracy": [] in [0, 1], "finite": [] 1 or 0, whether loss and gradients
+        are}), the same on every device.
     """
 
-    def loss_and_logits(params: dict) -> tuple[jax.Array, jax.Array]:
+    def loss_and_accuracy(params: dict, batch: Batch) -> tuple[jax.Array, jax.Array]:
         logits = model.apply({"params": params}, add_inverse(batch["image"]))
-        return jnp.mean(binary_cross_entropy(logits, batch["label"])), logits
+        accuracy = jnp.mean(jnp.argmax(logits, axis=-1) == batch["label"])
+        return jnp.mean(binary_cross_entropy(logits, batch["label"])), accuracy
 
-    (loss, logits), gradients = jax.value_and_grad(loss_and_logits, has_aux=True)(state.params)
-    accuracy = jnp.mean(jnp.argmax(logits, axis=-1) == batch["label"])
-    gradients, metrics = lax.pmean((gradients, {"loss": loss, "accuracy": accuracy}), AXIS)
+    def gradients_of(batch: Batch) -> tuple[dict, Metrics]:
+        (loss, accuracy), gradients = jax.value_and_grad(loss_and_accuracy, has_aux=True)(state.params, batch)
+        return gradients, {"loss": loss, "accuracy": accuracy}
+
+    if accumulation == 1:
+        means = gradients_of(batch)
+    else:
+        parts = jax.tree.map(lambda array: array.reshape(accumulation, -1, *array.shape[1:]), batch)
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(gradients_of, batch))
+        sums, _ = lax.scan(lambda sums, part: (jax.tree.map(jnp.add, sums, gradients_of(part)), None), zeros, parts)
+        means = jax.tree.map(lambda leaf: leaf / accumulation, sums)
+    gradients, metrics = lax.pmean(means, AXIS)
+    metrics["finite"] = jnp.isfinite(metrics["loss"] + optax.tree.norm(gradients)).astype(jnp.float32)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     return TrainState(state.step + 1, params, opt_state), metrics
@@ -61,6 +75,7 @@ def train_steps(
     batch_size: int,
     flip: bool,
     crop_padding: int,
+    accumulation: int = 1,
 ) -> tuple[TrainState, Metrics]:
     """`train_step` many times, on batches that are drawn on the device.
 
@@ -79,9 +94,10 @@ def train_steps(
         batch_size: over all devices.
         flip: whether to mirror half of the images.
         crop_padding: pixels by which images are padded before they are cropped to their size.
+        accumulation: as in `train_step`.
 
     Returns:
-        (the next state, {"loss": [], "accuracy": []}: sums over the steps), the same on every device.
+        (the next state, {"loss": [], "accuracy": [], "finite": []}: sums over the steps), the same on every device.
     """
     num_examples = len(examples["label"])
     order_key, augmentation_key = jax.random.split(key)
@@ -103,10 +119,10 @@ def train_steps(
             flip=flip,
             crop_padding=crop_padding,
         )
-        state, metrics = train_step(state, batch, model=model, optimizer=optimizer)
+        state, metrics = train_step(state, batch, model=model, optimizer=optimizer, accumulation=accumulation)
         return state, jax.tree.map(jnp.add, sums, metrics)
 
-    return lax.fori_loop(0, count, step, (state, {"loss": jnp.zeros(()), "accuracy": jnp.zeros(())}))
+    return lax.fori_loop(0, count, step, (state, dict.fromkeys(("loss", "accuracy", "finite"), jnp.zeros(()))))
 
 
 def eval_step(params: dict, batch: Batch, *, model: CoDANet) -> Metrics:
@@ -130,28 +146,34 @@ def eval_step(params: dict, batch: Batch, *, model: CoDANet) -> Metrics:
 
 
 def mapped_train_step(
-    model: CoDANet, optimizer: optax.GradientTransformation
+    model: CoDANet, optimizer: optax.GradientTransformation, accumulation: int = 1
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """`train_step` over all devices, for batches [devices, n, ...]; the given state's memory is reused."""
-    step = partial(train_step, model=model, optimizer=optimizer)
+    """`train_step` over all devices of all processes, for this process's share of a batch, [devices, n, ...].
+
+    The given state's memory is reused.
+    """
+    step = partial(train_step, model=model, optimizer=optimizer, accumulation=accumulation)
     return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=0)
 
 
 def mapped_train_steps(
     model: CoDANet, optimizer: optax.GradientTransformation, **settings: Any
 ) -> Callable[[TrainState, on_device.Examples, jax.Array, int, jax.Array], tuple[TrainState, Metrics]]:
-    """`train_steps` with its settings over all devices, for device [devices]; the given state's memory is reused."""
+    """`train_steps` with its settings over all devices of all processes, for this process's `device` [devices].
+
+    The given state's memory is reused.
+    """
     steps = partial(train_steps, model=model, optimizer=optimizer, **settings)
     return jax.pmap(steps, axis_name=AXIS, in_axes=(None, None, None, None, 0), out_axes=None, donate_argnums=0)
 
 
 def mapped_eval_step(model: CoDANet) -> Callable[[dict, Batch], Metrics]:
-    """`eval_step` over all devices, for batches [devices, n, ...]."""
+    """`eval_step` over all devices of all processes, for this process's share of a batch, [devices, n, ...]."""
     return jax.pmap(partial(eval_step, model=model), axis_name=AXIS, in_axes=(None, 0), out_axes=None)
 
 
 def split_over_devices(batch: Batch) -> Batch:
-    """[N, ...] -> [devices, N / devices, ...] for every array of a batch whose size `check_batch_size` accepts."""
+    """[n, ...] -> [devices, n / devices, ...] for every array of this process's share of a batch."""
     devices = jax.local_device_count()
     return {key: array.reshape(devices, -1, *array.shape[1:]) for key, array in batch.items()}
 
@@ -161,8 +183,13 @@ def total(metrics: Sequence[Metrics]) -> dict[str, float]:
     return jax.tree.map(lambda *values: float(np.sum(values, dtype=np.float64)), *jax.device_get(metrics))
 
 
-def check_batch_size(batch_size: int) -> None:
-    """Raise InputError unless the batch can be shared among the devices."""
-    devices = jax.local_device_count()
-    if batch_size < 1 or batch_size % devices:
-        raise InputError(f"batch_size is {batch_size}, but must be a positive multiple of the {devices} device(s)")
+def check_batch_size(batch_size: int, accumulation: int = 1) -> None:
+    """Raise InputError unless the batch can be shared among all devices, and each share be cut in `accumulation` parts.
+
+    Raises:
+        InputError: what the batch size must be a multiple of.
+    """
+    devices = jax.device_count()
+    if batch_size < 1 or batch_size % (devices * accumulation):
+        parts = f"{devices} device(s)" + (f" times {accumulation} accumulated parts" if accumulation > 1 else "")
+        raise InputError(f"batch_size is {batch_size}, but must be a positive multiple of the {parts}")

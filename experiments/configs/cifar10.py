@@ -56,6 +56,7 @@ def get_config(name: str = "") -> ConfigDict:
             "crop_padding": 4,
             "num_workers": 0,
             "on_device": False,
+            "accumulation": 1,
             "log_every": 100,
             "checkpoint_every": 1000,
         }

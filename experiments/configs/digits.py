@@ -39,6 +39,7 @@ def get_config() -> ConfigDict:
             "crop_padding": 1,
             "num_workers": 0,
             "on_device": False,
+            "accumulation": 1,
             "log_every": 100,
             "checkpoint_every": 500,
         }

@@ -53,6 +53,28 @@ def test_workers_change_nothing(num_workers):
     assert_same(take(6, num_workers=num_workers), take(6))
 
 
+@pytest.mark.parametrize("processes", [2, 4])
+def test_processes_share_every_batch(processes):
+    shares = [take(6, start=1, process=process, processes=processes) for process in range(processes)]
+    joined = [
+        {key: np.concatenate([share[key] for share in batch]) for key in batch[0]}
+        for batch in zip(*shares, strict=True)
+    ]
+    assert_same(joined, take(6, start=1))
+
+
+@pytest.mark.parametrize(("batch_size", "processes"), [(4, 2), (8, 4), (16, 2), (20, 2), (4, 4)])
+def test_processes_evaluate_every_example_once(batch_size, processes):
+    shares = [
+        list(evaluation_batches(SOURCE, batch_size=batch_size, process=process, processes=processes))
+        for process in range(processes)
+    ]
+    assert len({len(batches) for batches in shares}) == 1
+    assert all(len(batch["label"]) == batch_size // processes for batches in shares for batch in batches)
+    counted = [label for batches in shares for batch in batches for label in batch["label"][batch["weight"] == 1]]
+    assert sorted(counted) == list(range(10))
+
+
 @pytest.mark.parametrize("batch_size", [1, 4, 5, 16])
 def test_evaluation_sees_every_example_once(batch_size):
     batches = list(evaluation_batches(SOURCE, batch_size=batch_size))

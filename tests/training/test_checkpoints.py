@@ -1,3 +1,4 @@
+import shutil
 from functools import cache
 
 import jax
@@ -52,6 +53,62 @@ def test_an_unfinished_checkpoint_is_not_seen(tmp_path):
     Checkpoints(tmp_path).save(at_step(3))
     (tmp_path / "5.orbax-checkpoint-tmp").mkdir()
     assert Checkpoints(tmp_path).latest_step() == 3
+
+
+def spoil(path, how):
+    content = bytearray(path.read_bytes())
+    if how == "truncated":
+        content = content[: len(content) // 2]
+    else:
+        content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+
+
+FILES = ["default/_METADATA", "default/manifest.ocdbt", "default/d/*", "default/ocdbt.process_0/d/*"]
+
+
+@pytest.mark.parametrize("how", ["truncated", "flipped"])
+@pytest.mark.parametrize("pattern", FILES)
+def test_a_damaged_checkpoint_is_moved_aside_and_the_one_before_is_used(tmp_path, capsys, pattern, how):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(at_step(3, offset=3))
+    checkpoints.save(at_step(5, offset=5))
+    for path in (tmp_path / "5").glob(pattern):
+        spoil(path, how)
+    reopened = Checkpoints(tmp_path)
+    restored = reopened.restore(at_step(0))
+    jax.tree.map(np.testing.assert_array_equal, restored, at_step(3, offset=3))
+    line = capsys.readouterr().err
+    assert f"the checkpoint of step 5 in {tmp_path} is damaged (" in line and "using that of step 3" in line
+    assert (tmp_path / "5.damaged").is_dir()
+    reopened.save(at_step(5, offset=6))
+    jax.tree.map(np.testing.assert_array_equal, Checkpoints(tmp_path).restore(at_step(0)), at_step(5, offset=6))
+
+
+def test_every_flipped_byte_is_harmless_or_noticed(tmp_path, capsys):
+    checkpoints = Checkpoints(tmp_path / "good")
+    checkpoints.save(at_step(3, offset=3))
+    checkpoints.save(at_step(5, offset=5))
+    steps = {step: at_step(step, offset=step) for step in (3, 5)}
+    rng = np.random.default_rng(0)
+    files = sorted(path for path in (tmp_path / "good" / "5").rglob("*") if path.is_file())
+    for i, path in enumerate(rng.choice(files, 25)):
+        copy = tmp_path / str(i)
+        shutil.copytree(tmp_path / "good", copy)
+        spoiled = copy / path.relative_to(tmp_path / "good")
+        content = bytearray(spoiled.read_bytes())
+        content[rng.integers(len(content))] ^= 1 << int(rng.integers(8))
+        spoiled.write_bytes(content)
+        restored = Checkpoints(copy).restore(at_step(0))
+        jax.tree.map(np.testing.assert_array_equal, restored, steps[int(restored.step)])
+
+
+def test_no_whole_checkpoint(tmp_path):
+    Checkpoints(tmp_path).save(at_step(3))
+    spoil(tmp_path / "3" / "default" / "_METADATA", "truncated")
+    with pytest.raises(InputError, match=f"no checkpoint in {tmp_path} can be read: that of step 3 is damaged"):
+        Checkpoints(tmp_path).restore(at_step(0))
+    assert (tmp_path / "3").is_dir()
 
 
 def test_no_checkpoint(tmp_path):

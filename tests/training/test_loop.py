@@ -1,11 +1,15 @@
+import os
 import re
+import resource
+import signal
 
 import jax
 import numpy as np
+import optax
 import pytest
 
-from coda_jax import InputError
 from coda_jax.data import on_device
+from coda_jax.errors import InputError, RunError
 from coda_jax.training.loop import train
 from coda_jax.training.metrics_log import MetricsLog, read_metrics
 from tests.training.problem import DATASET, MODEL, OPTIMIZER
@@ -27,8 +31,22 @@ PIPELINES = {"host": None, "on_device": on_device.read(DATASET.train)}
 both = pytest.mark.parametrize("resident", PIPELINES.values(), ids=PIPELINES.keys())
 
 
-def run(workdir, model=MODEL, **changes):
-    return train(model, OPTIMIZER, DATASET, workdir=workdir, **(SETTINGS | changes))
+def run(workdir, model=MODEL, optimizer=OPTIMIZER, dataset=DATASET, **changes):
+    return train(model, optimizer, dataset, workdir=workdir, **(SETTINGS | changes))
+
+
+class Signalling(list):
+    """Examples of which the one that is read as the `at`-th is preceded by a signal."""
+
+    def __init__(self, examples, at, number):
+        super().__init__(examples)
+        self.left, self.number = at, number
+
+    def __getitem__(self, index):
+        self.left -= 1
+        if self.left == 0:
+            os.kill(os.getpid(), self.number)
+        return super().__getitem__(index)
 
 
 @both
@@ -86,6 +104,74 @@ def test_interrupted_and_resumed_run_ends_with_the_same_bits(tmp_path, resident)
     jax.tree.map(np.testing.assert_array_equal, whole, resumed)
     last = [read_metrics(tmp_path / name / "metrics.jsonl")[-1] for name in ("whole", "parts")]
     assert last[0] == last[1]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_a_run_that_then_goes_on_to_the_same_bits(tmp_path, number):
+    whole = run(tmp_path / "whole")
+    dataset = DATASET._replace(train=Signalling(DATASET.train, 100, number))
+    with pytest.raises(RunError, match=rf"stopped by {number.name} after step \d+ of 30, which is saved") as stopped:
+        run(tmp_path / "stopped", dataset=dataset)
+    assert stopped.value.status == 128 + number
+    step = int(re.search(r"step (\d+)", str(stopped.value))[1])
+    assert step < 30 and (tmp_path / "stopped" / "checkpoints" / str(step)).is_dir()
+    jax.tree.map(np.testing.assert_array_equal, run(tmp_path / "stopped"), whole)
+
+
+def test_a_run_that_is_stopped_while_it_is_tested_is_tested_when_it_goes_on(tmp_path):
+    run(tmp_path / "whole")
+    # The first evaluation, after step 7, reads one example for its shape, and all 21.
+    dataset = DATASET._replace(test=Signalling(DATASET.test, 3, signal.SIGTERM))
+    with pytest.raises(RunError, match="stopped by SIGTERM after step 7 of 30"):
+        run(tmp_path / "stopped", dataset=dataset)
+    run(tmp_path / "stopped")
+    whole, stopped = (
+        [record for record in read_metrics(tmp_path / name / "metrics.jsonl") if "test_loss" in record]
+        for name in ("whole", "stopped")
+    )
+    assert stopped == whole
+
+
+@both
+def test_a_loss_that_is_not_finite_is_named_and_never_saved(tmp_path, resident):
+    # Its first step after the fifth makes parameters of which the loss is not finite.
+    schedule = optax.piecewise_constant_schedule(1e-2, {5: 1e38})
+    optimizer = optax.sgd(schedule)
+    drawn = "by the host" if resident is None else "on the device"
+    message = (
+        "the loss or a gradient of step 7 is not finite: the last checkpoint, of step 4, is kept, .* its batch is "
+        rf"number 6 \(from 0\) of those drawn {drawn} with seed=0, batch_size=8, flip=True and crop_padding=1"
+    )
+    with pytest.raises(RunError, match=message):
+        run(tmp_path, optimizer=optimizer, checkpoint_every=4, resident=resident)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["4"]
+    assert "NaN" not in (tmp_path / "metrics.jsonl").read_text()
+
+
+# No file can grow beyond so many bytes: the first keeps a checkpoint from being written, the second the metrics as well.
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [(3000, "cannot save the checkpoint of step 24 in .*: the last one, of step 12, is kept"), (100, "the metrics in")],
+)
+def test_what_cannot_be_written_stops_a_run_and_spoils_nothing(tmp_path, size, message):
+    whole = run(tmp_path / "whole")
+    run(tmp_path / "stopped", num_steps=12)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        with pytest.raises(RunError, match=message):
+            run(tmp_path / "stopped")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    jax.tree.map(np.testing.assert_array_equal, run(tmp_path / "stopped"), whole)
+
+
+def test_accumulated_parts_give_the_same_step(tmp_path):
+    whole = run(tmp_path / "whole", batch_size=16)
+    parts = run(tmp_path / "parts", batch_size=16, accumulation=2)
+    for ours, expected in zip(jax.tree.leaves(parts.params), jax.tree.leaves(whole.params), strict=True):
+        # Sums in another order, over 30 steps of Adam: the promise is 1e-5.
+        assert np.linalg.norm(ours - expected) <= 1e-5 * np.linalg.norm(expected)
 
 
 def test_finished_run_is_left_as_it_is(tmp_path):

@@ -68,9 +68,9 @@ DEVICES = jax.device_count()
 def seen(monkeypatch):
     """A function that returns the indices of the examples in the batches of each step of given segments."""
 
-    def record(state, batch, *, model, optimizer):
+    def record(state, batch, *, model, optimizer, accumulation):
         indices = jax.lax.all_gather(batch["label"], training_state.AXIS, tiled=True)
-        metrics = {"loss": jnp.float32(1), "accuracy": jnp.float32(state.step)}
+        metrics = {"loss": jnp.float32(1), "accuracy": jnp.float32(state.step), "finite": jnp.float32(1)}
         return state.replace(step=state.step + 1, params=state.params.at[state.step].set(indices)), metrics
 
     monkeypatch.setattr(training_step, "train_step", record)
@@ -85,7 +85,7 @@ def seen(monkeypatch):
         for count in segments:
             before = int(state.step)
             state, sums = steps(batch_size)(state, examples, jax.random.key(seed), count, np.arange(devices))
-            assert total([sums]) == {"loss": count, "accuracy": sum(range(before, before + count))}
+            assert total([sums]) == {"loss": count, "accuracy": sum(range(before, before + count)), "finite": count}
         return np.asarray(state.params)[start : start + sum(segments)]
 
     return indices_of
@@ -156,3 +156,25 @@ def test_batch_size_and_devices():
             InputError, match=f"batch_size is {wrong}, but must be a positive multiple of the {devices}"
         ):
             check_batch_size(wrong)
+    check_batch_size(6 * devices, accumulation=3)
+    with pytest.raises(InputError, match=rf"multiple of the {devices} device\(s\) times 2 accumulated parts"):
+        check_batch_size(3 * devices, accumulation=2)
+
+
+def test_accumulated_parts_give_the_gradient_of_the_whole():
+    batch = {key: np.tile(array, (2, *[1] * (array.ndim - 1))) for key, array in BATCH.items()}
+    states = [
+        mapped_train_step(MODEL, optax.sgd(1.0), accumulation)(
+            training_state.create(MODEL, optax.sgd(1.0), (4, 4), seed=0), split_over_devices(batch)
+        )
+        for accumulation in (1, 4)
+    ]
+    (whole, metrics), (parts, part_metrics) = states
+    for name in ("loss", "accuracy"):
+        np.testing.assert_allclose(part_metrics[name], metrics[name], rtol=1e-6)
+    first = first_state().params
+    for ours, expected, before in zip(*map(jax.tree.leaves, (parts.params, whole.params, first)), strict=True):
+        # Gradients are what the parameters moved by, whose rounding is 1e-7 of them.
+        step = np.asarray(expected) - before
+        assert np.linalg.norm(step) > 0
+        np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-5 * np.abs(step).max() + 1e-6)
