@@ -1,6 +1,7 @@
 """The command lines as a user calls them."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,17 @@ def start(*arguments, experiment="digits", devices=1):
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
     )
+
+
+def run_together(count, *arguments, **settings):
+    """[(exit status, standard output, standard error)] of so many processes that train together."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    together = f"--coordinator=localhost:{port}", f"--num_processes={count}"
+    processes = [start(*arguments, *together, f"--process_id={i}", **settings) for i in range(count)]
+    outputs = [process.communicate(timeout=300) for process in processes]
+    return [(process.returncode, *output) for process, output in zip(processes, outputs, strict=True)]
 
 
 def run(*arguments, **settings):

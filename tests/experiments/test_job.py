@@ -16,7 +16,7 @@ from coda_jax import add_inverse, data
 from coda_jax.contributions import contributions
 from coda_jax.training.metrics_log import read_metrics
 from coda_jax.training.run_directory import load_run
-from tests.experiments.processes import CIFAR10, ROOT, run, start
+from tests.experiments.processes import CIFAR10, ROOT, run, run_together, start
 
 SHORT = ("--config.num_steps=60", "--config.log_every=5", "--config.checkpoint_every=20")
 
@@ -42,14 +42,14 @@ def test_a_run_leaves_what_it_promises(finished):
     assert imread(workdir / "contributions.png").ndim == 3
 
 
-def test_no_further_step_where_the_last_record_is_of_training(finished, tmp_path):
+def test_a_run_that_was_stopped_before_its_last_evaluation(finished, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(finished[0], workdir)
     lines = (workdir / "metrics.jsonl").read_text().splitlines(keepends=True)
     (workdir / "metrics.jsonl").write_text("".join(lines[:-1]))  # Without the evaluation after step 60.
     status, out, err = run(f"--workdir={workdir}", *SHORT)
     assert status == 0, err
-    assert "test accuracy after step 45: " in out  # The first epoch's end.
+    assert "test accuracy after step 60: " in out  # It is tested again.
 
 
 def test_killed_run_goes_on_and_ends_with_the_same_bits(finished, tmp_path):
@@ -85,16 +85,42 @@ def test_bfloat16_agrees_on_a_trained_network(finished):
     assert np.linalg.norm(rounded - exact) <= 2e-2 * np.linalg.norm(exact)
 
 
-@pytest.mark.parametrize("on_device", [False, True])
-def test_eight_devices_give_the_parameters_of_one(tmp_path, on_device):
-    arguments = ("--config.num_steps=20", f"--config.on_device={on_device}")
-    for devices in (1, 8):
-        status, _, err = run(f"--workdir={tmp_path / str(devices)}", *arguments, devices=devices)
-        assert status == 0, err
-    (_, one), (_, eight) = load_run(tmp_path / "1"), load_run(tmp_path / "8")
-    for ours, expected in zip(jax.tree.leaves(eight), jax.tree.leaves(one), strict=True):
+def assert_close_parameters(workdir, reference):
+    for ours, expected in zip(*(jax.tree.leaves(load_run(path)[1]) for path in (workdir, reference)), strict=True):
         # The promise is 1e-5; the devices' sums differ in their order only.
-        np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-5)
+        assert np.linalg.norm(ours - expected) <= 1e-5 * np.linalg.norm(expected)
+
+
+def assert_all_succeed(results):
+    for status, _, err in results:
+        assert status == 0, err
+
+
+@pytest.mark.parametrize("on_device", [False, True])
+def test_devices_and_processes_give_the_parameters_of_one_device(tmp_path, on_device):
+    arguments = ("--config.num_steps=50", f"--config.on_device={on_device}")
+    one, eight, two_by_four = tmp_path / "one", tmp_path / "eight", tmp_path / "two_by_four"
+    assert_all_succeed([run(f"--workdir={one}", *arguments)])
+    assert_all_succeed([run(f"--workdir={eight}", *arguments, devices=8)])
+    first, second = results = run_together(2, f"--workdir={two_by_four}", *arguments, devices=4)
+    assert_all_succeed(results)
+    for workdir in (eight, two_by_four):
+        assert_close_parameters(workdir, one)
+    # Process 0 alone tells and writes, and every test image counts once.
+    assert "test accuracy after step 50" in first[1] and "step" not in second[1] + second[2]
+    tested = [read_metrics(path / "metrics.jsonl")[-1] for path in (one, eight, two_by_four)]
+    assert len({record["test_accuracy"] for record in tested}) == 1
+    np.testing.assert_allclose([record["test_loss"] for record in tested], tested[0]["test_loss"], rtol=1e-5)
+
+
+def test_a_checkpoint_goes_on_with_other_devices_and_processes(finished, tmp_path):
+    workdir, steps = tmp_path / "run", "--config.num_steps={}".format
+    arguments = (f"--workdir={workdir}", *SHORT[1:])
+    assert_all_succeed([run(*arguments, steps(20), devices=8)])
+    assert_all_succeed([run(*arguments, steps(30))])
+    assert_all_succeed(run_together(2, *arguments, steps(45), devices=4))
+    assert_all_succeed([run(*arguments, steps(60))])
+    assert_close_parameters(workdir, finished[0])
 
 
 def test_explain_redraws_a_finished_run(finished):

@@ -148,7 +148,7 @@ def test_a_loss_that_is_not_finite_is_named_and_never_saved(tmp_path, resident):
     assert "NaN" not in (tmp_path / "metrics.jsonl").read_text()
 
 
-# No file can grow beyond so many bytes: the first keeps a checkpoint from being written, the second the metrics as well.
+# No file can grow beyond so many bytes: the first keeps checkpoints from being written, the second metrics as well.
 @pytest.mark.parametrize(
     ("size", "message"),
     [(3000, "cannot save the checkpoint of step 24 in .*: the last one, of step 12, is kept"), (100, "the metrics in")],
