@@ -137,7 +137,11 @@ def localisation_by_logit(
     figure = Figure(figsize=(6.8, 3.8), layout="constrained")
     axis = figure.subplots()
     for temperature, of_images, of_maps, style in zip(
-        temperatures, logits, scores, _styles(len(temperatures)), strict=True
+        temperatures,
+        logits,
+        scores,
+        _styles(1 + len(temperatures))[1:],
+        strict=True,  # None stands out.
     ):
         middles, means = _means_by_unit(np.ravel(of_images), np.ravel(of_maps))
         axis.plot(middles, means, label=f"T = {temperature:g}", marker="o", markersize=4, **style)
