@@ -310,8 +310,13 @@ def _draw_sweep(directory: Path, runs: Sequence[Run], results: Sequence[Results]
     for side in (2, 3):
         metric = f"localisation_{side}x{side}"
         if all("contributions" in of_run.get(metric, {}) for of_run in results):
-            scores = [np.array(of_run[metric]["contributions"]["scores"]) for of_run in results]
-            curves.localisation_by_temperature(directory / f"{metric}_of_contributions", temperatures, scores, side**2)
+            scores, logits = (
+                [np.array(of_run[metric]["contributions"][key]) for of_run in results] for key in ("scores", "logits")
+            )
+            path = directory / f"{metric}_of_contributions"
+            curves.localisation_by_temperature(path, temperatures, scores, side**2)
+            by_logit = directory / f"{metric}_by_logit"
+            curves.localisation_by_logit(by_logit, temperatures, logits, scores, side**2)
     for name, path in (
         ("localisation_3x3", ("localisation_3x3", "mean")),
         ("localisation_2x2", ("localisation_2x2", "mean")),

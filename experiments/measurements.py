@@ -111,7 +111,12 @@ def localisation(run: Run, side: int, count: int | None) -> Measurement:
             scores.append(np.asarray(localisation_score(maps, grid))[:new])
             advance(new)
         scores = np.concatenate(scores)
-        return {"mean": float(scores.mean()), "median": float(np.median(scores)), "scores": scores.tolist()}
+        return {
+            "mean": float(scores.mean()),
+            "median": float(np.median(scores)),
+            "scores": scores.tolist(),
+            "logits": run.logits[grids, targets].tolist(),
+        }
 
     settings = {"grid": list(grid), "grids": len(grids), "seed": SEED}
     example = compose(np.arange(1)), targets[:1]

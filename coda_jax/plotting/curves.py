@@ -122,6 +122,43 @@ def localisation_by_temperature(
     save(figure, path)
 
 
+def localisation_by_logit(
+    path: Path, temperatures: Sequence[float], logits: Sequence[np.ndarray], scores: Sequence[np.ndarray], cells: int
+) -> None:
+    """Draw the mean localisation score against the logit of the image, a line for each temperature.
+
+    Args:
+        path: of the figure without suffix.
+        temperatures: T of the networks, ascending.
+        logits: [G, n] of each network: of every image of the grids, alone, for its own class.
+        scores: [G, n] of each network.
+        cells: n, the number of images in a grid.
+    """
+    figure = Figure(figsize=(6.8, 3.8), layout="constrained")
+    axis = figure.subplots()
+    for temperature, of_images, of_maps, style in zip(
+        temperatures,
+        logits,
+        scores,
+        _styles(1 + len(temperatures))[1:],
+        strict=True,  # None stands out.
+    ):
+        middles, means = _means_by_unit(np.ravel(of_images), np.ravel(of_maps))
+        axis.plot(middles, means, label=f"T = {temperature:g}", marker="o", markersize=4, **style)
+    axis.axhline(1 / cells, color="0.6", linestyle=":", label=f"uniform (1/{cells})")
+    axis.set(xlabel="logit of the image alone, means over one unit", ylabel="mean localisation", ylim=(0, 1))
+    axis.grid(alpha=0.3)
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8, frameon=False)
+    save(figure, path)
+
+
+def _means_by_unit(positions: np.ndarray, values: np.ndarray) -> tuple[list[float], list[float]]:
+    """The middles of intervals of length 1, and the mean values in them; where there are fewer than 10, none."""
+    units = np.floor(positions).astype(int)
+    kept = [unit for unit in np.unique(units) if np.sum(units == unit) >= 10]
+    return [unit + 0.5 for unit in kept], [float(values[units == unit].mean()) for unit in kept]
+
+
 def metric_by_temperature(
     path: Path, temperatures: Sequence[float], values: Mapping[str, Sequence[float]], name: str
 ) -> None:

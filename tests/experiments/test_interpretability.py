@@ -128,7 +128,11 @@ def test_a_sweep_over_temperatures(measured, tmp_path):
     workdirs = f"--workdir={measured[0].parent},{other}"
     status, out, err = run(workdirs, *settings, f"--out={tmp_path / 'sweep'}", experiment="interpretability")
     assert status == 0, err
-    expected = {f"localisation_3x3{kind}.{suffix}" for kind in ("", "_of_contributions") for suffix in ("png", "svg")}
+    expected = {
+        f"localisation_3x3{kind}.{suffix}"
+        for kind in ("", "_of_contributions", "_by_logit")
+        for suffix in ("png", "svg")
+    }
     assert {path.name for path in (tmp_path / "sweep").iterdir()} == expected
     assert str(tmp_path / "sweep") in out
     status, _, err = run(f"--workdir={other},{other}", f"--out={tmp_path}", experiment="interpretability")

@@ -72,8 +72,21 @@ def test_by_temperature(tmp_path):
     rng = np.random.default_rng(0)
     curves.localisation_by_temperature(tmp_path / "boxes", [10.0, 1000.0], [rng.random((5, 4))] * 2, cells=4)
     written(tmp_path / "boxes", ["10", "1000", "temperature T", "uniform (1/4)"])
+    logits = [rng.random((5, 4))] * 2  # All in one unit, of 20 images.
+    curves.localisation_by_logit(tmp_path / "logits", [10.0, 1000.0], logits, logits, cells=4)
+    written(
+        tmp_path / "logits", ["T = 10", "T = 1000", "logit of the image alone, means over one unit", "uniform (1/4)"]
+    )
     curves.metric_by_temperature(tmp_path / "lines", [10.0, 1000.0], {"ours": [0.3, 0.9]}, "mean localisation")
     written(tmp_path / "lines", ["10", "1000", "mean localisation", "ours"])
+
+
+def test_means_by_unit():
+    positions = np.array([*[-0.5] * 10, *[0.0] * 9, *[2.1, 2.9] * 5])
+    values = np.array([*[0.2] * 10, *[1.0] * 9, *[0.0, 1.0] * 5])
+    middles, means = curves._means_by_unit(positions, values)
+    assert middles == [-0.5, 2.5]  # Nine images are too few.
+    np.testing.assert_allclose(means, [0.2, 0.5], rtol=1e-12)
 
 
 def test_lines_can_be_told_apart():
