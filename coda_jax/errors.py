@@ -1,4 +1,4 @@
-"""The error that bad input raises."""
+"""The error that bad input raises, and its text."""
 
 
 class InputError(ValueError):
@@ -6,3 +6,9 @@ class InputError(ValueError):
 
     The command line prints the message and exits with status 1; from Python it is a `ValueError`.
     """
+
+
+def one_line(text: object) -> str:
+    """A text of unknown origin on one line, with U+FFFD for control characters, which terminals would obey."""
+    words = " ".join(str(text).split())
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in words)
