@@ -94,35 +94,37 @@ class Step(NamedTuple):
     Attributes:
         flops, bytes: operations and memory traffic, each (of a step, of an image).
         gradient_bytes: of all gradients in float32.
+        temporary_bytes: of memory, for the network's batch, beside parameters and optimiser state.
     """
 
     flops: tuple[float, float]
     bytes: tuple[float, float]
     gradient_bytes: int
+    temporary_bytes: int
 
 
 def count(network: Network) -> Step:
-    """The cost of a step, by compiling it for one and for two images and not running it."""
+    """The cost of a step, which is compiled for one, for two, and for the batch's images, and not run."""
     model = CoDANet(**network.shape)
-    one, two = (_cost_analysis(model, network.image_size, batch) for batch in (1, 2))
+    one, two = (_compiled(model, network.image_size, batch).cost_analysis() for batch in (1, 2))
+    memory = _compiled(model, network.image_size, network.batch).memory_analysis()
     flops, traffic = (
         (2 * one[key] - two[key], two[key] - one[key])  # A line through both.
         for key in ("flops", "bytes accessed")
     )
-    return Step(flops, traffic, 4 * _parameters(model, network.image_size))
+    return Step(flops, traffic, 4 * _parameters(model, network.image_size), memory.temp_size_in_bytes)
 
 
-def _cost_analysis(model: CoDANet, image_size: int, batch: int) -> dict[str, float]:
+def _compiled(model: CoDANet, image_size: int, batch: int) -> jax.stages.Compiled:
     limits = chunks._MOST_VALUES
     chunks._MOST_VALUES = {}  # Chunks as on accelerators: XLA would count the body of a loop over chunks once.
     try:
         images = jax.ShapeDtypeStruct((1, batch, image_size, image_size, 3), jnp.float32)
         labels = jax.ShapeDtypeStruct((1, batch), jnp.int32)
         step = mapped_train_step(model, ours.ADAM)
-        compiled = step.lower(_state(model, image_size), {"image": images, "label": labels}).compile()
+        return step.lower(_state(model, image_size), {"image": images, "label": labels}).compile()
     finally:
         chunks._MOST_VALUES = limits
-    return compiled.cost_analysis()
 
 
 def _state(model: CoDANet, image_size: int) -> training_state.TrainState:
@@ -177,9 +179,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     steps = {name: count(network) for name, network in NETWORKS.items()}
     print_table(
         "A training step with Adam, as XLA counts it",
-        ["", "parameters", "GFLOP a step", "and an image", "GB a step", "and an image"],
+        ["", "parameters", "GFLOP a step", "and an image", "GB a step", "and an image", "batch", "temporary GB"],
         [
             [name, step.gradient_bytes // 4, *(value / 1e9 for value in (*step.flops, *step.bytes))]
+            + [NETWORKS[name].batch, step.temporary_bytes / 1e9]
             for name, step in steps.items()
         ],
     )

@@ -9,7 +9,7 @@ from coda_jax import CoDANet
 from coda_jax.models import L_CODA, S_CODA
 
 CHIP = Chip(flops=200, memory=20, group=4, inside=100, outside=10, cores=None)  # Of which half is reached.
-STEP = Step(flops=(1000, 100), bytes=(30, 20), gradient_bytes=400)
+STEP = Step(flops=(1000, 100), bytes=(30, 20), gradient_bytes=400, temporary_bytes=0)
 TINY = Network(
     {"channels": (8, 4), "ranks": (4, 2), "kernel_sizes": (3, 1), "strides": (2, 1), "paddings": (1, 0)}, 32, batch=2
 )
@@ -42,7 +42,7 @@ def test_parameters_are_the_papers(shape, size, parameters):
 
 def test_cost_grows_with_the_batch():
     step = step_time.count(TINY)
-    six = step_time._cost_analysis(CoDANet(**TINY.shape), TINY.image_size, 6)
+    six = step_time._compiled(CoDANet(**TINY.shape), TINY.image_size, 6).cost_analysis()
     assert 0 < step.flops[0] < step.flops[1]
     # The line through batches of one and two misses larger ones a little, as the compiler fuses them otherwise.
     assert step.flops[0] + 6 * step.flops[1] == pytest.approx(six["flops"], rel=0.05)
