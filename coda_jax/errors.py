@@ -1,4 +1,4 @@
-"""The errors that are answered with one line on the command line."""
+"""The errors that are answered with one line on the command line, and their text."""
 
 
 class InputError(ValueError):
@@ -21,3 +21,9 @@ class RunError(RuntimeError):
         """Say why, and what is kept."""
         super().__init__(message)
         self.status = status
+
+
+def one_line(text: object) -> str:
+    """A text of unknown origin on one line, with U+FFFD for control characters, which terminals would obey."""
+    words = " ".join(str(text).split())
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in words)

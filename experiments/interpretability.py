@@ -265,8 +265,8 @@ def _draw_maps(run: Run) -> None:
         for layer in range(len(run.model.channels) + 1)
     ]
     layers = [f"input of layer {layer}" for layer in range(len(by_layer) - 1)] + ["input of the head"]
-    title = f"Contributions to “{names[0]}”, logit {run.logits[shown[0], targets[0, 0]]:.3f}"
-    maps.layer_sheet(_directory(run) / "layers", images[0], by_layer, layers, title, run.model.logit_bias)
+    logit = run.logits[shown[0], targets[0, 0]]
+    maps.layer_sheet(_directory(run) / "layers", images[0], by_layer, layers, names[0], logit, run.model.logit_bias)
 
 
 # Column titles of the table, and where their numbers are.

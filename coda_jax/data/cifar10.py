@@ -10,12 +10,12 @@ https://www.cs.toronto.edu/~kriz/cifar.html (the "binary version" describes the 
 
 import contextlib
 import fcntl
+import gzip
 import io
 import itertools
 import shutil
 import sys
 import tarfile
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -25,7 +25,7 @@ import pooch
 import requests
 import tensorflow_datasets as tfds
 
-from coda_jax.errors import InputError
+from coda_jax.errors import InputError, one_line
 
 ARCHIVE_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 ARCHIVE_SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
@@ -37,6 +37,9 @@ _SPLIT_FILES = {
     "test": ["cifar-10-batches-bin/test_batch.bin"],
 }
 _RECORD_BYTES = 1 + 3 * 32 * 32
+_MOST_FILE_BYTES = 10_000 * _RECORD_BYTES
+# Six such files, two short texts, and the headers.
+_MOST_ARCHIVE_BYTES = 200_000_000
 
 
 def data_sources(data_dir: str | None) -> tuple[Sequence, Sequence, tuple[str, ...]]:
@@ -71,7 +74,7 @@ def data_sources(data_dir: str | None) -> tuple[Sequence, Sequence, tuple[str, .
             _prepare(root, prepared)
         except (OSError, RuntimeError) as error:  # ArrayRecord's for a full disk is the latter.
             raise InputError(
-                f"cannot prepare CIFAR-10 in {root} ({_one_line(error)}): free space there and "
+                f"cannot prepare CIFAR-10 in {root} ({one_line(error)}): free space there and "
                 "make it writable, or give another data_dir"
             ) from error
     return _open(prepared)
@@ -89,7 +92,7 @@ def _open(prepared: Path) -> tuple[Sequence, Sequence, tuple[str, ...]]:
             return train, test, tuple(builder.info.features["label"].names)
     except Exception as error:
         raise InputError(
-            f"{prepared} is not a readable CIFAR-10 data set ({_one_line(error)}): delete it to "
+            f"{prepared} is not a readable CIFAR-10 data set ({one_line(error)}): delete it to "
             "have CIFAR-10 prepared anew, or give another data_dir"
         ) from error
     raise InputError(
@@ -139,42 +142,48 @@ def _fetch_archive(downloads: Path) -> Path:
             progressbar=sys.stderr.isatty(),
         )
     except requests.RequestException as error:
-        raise InputError(f"cannot download {ARCHIVE_URL} ({_one_line(error)}): try again, {by_hand}") from error
+        raise InputError(f"cannot download {ARCHIVE_URL} ({one_line(error)}): try again, {by_hand}") from error
     except ValueError as error:
-        raise InputError(f"{ARCHIVE_URL}: {_one_line(error)} Try again, {by_hand}") from error
+        raise InputError(f"{ARCHIVE_URL}: {one_line(error)} Try again, {by_hand}") from error
     return archive
 
 
 def _read_archive(archive: Path) -> dict[str, np.ndarray]:
-    """Returns the six batch files by name, each uint8 [record, label and pixels=3073]."""
-    remedy = "put the official archive in its place"
-    batches = {}
-    names = [name for files in _SPLIT_FILES.values() for name in files]
-    try:
-        with tarfile.open(archive, "r|gz") as tar:
-            for member in tar:
-                if member.name in names and member.isfile():
-                    batches[member.name] = np.frombuffer(tar.extractfile(member).read(), np.uint8)
-    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
-        raise InputError(f"cannot read {archive} ({_one_line(error)}): {remedy}") from error
+    """Returns the six batch files by name, each uint8 [record, label and pixels=3073].
 
+    Nothing is written to disk, no link is followed, and no more is unpacked than the official archive holds.
+    """
+    remedy = "put the official archive in its place"
+    names = [name for files in _SPLIT_FILES.values() for name in files]
+    members = {}
+    try:
+        with gzip.open(archive) as file:
+            content = file.read(_MOST_ARCHIVE_BYTES + 1)
+        if len(content) > _MOST_ARCHIVE_BYTES:
+            raise tarfile.ReadError(f"it unpacks to more than {_MOST_ARCHIVE_BYTES} bytes")
+        for member in tarfile.open(fileobj=io.BytesIO(content), mode="r:"):
+            if member.size < 0:  # tarfile would find the same members without end.
+                raise tarfile.ReadError("a member has a negative size")
+            if member.isfile() and not member.issparse():
+                members[member.name] = member
+    except Exception as error:  # tarfile raises many kinds for headers that make no sense.
+        raise InputError(f"cannot read {archive} ({one_line(error)}): {remedy}") from error
+
+    batches = {}
     for name in names:
-        if name not in batches:
+        if name not in members:
             raise InputError(f"{archive} lacks {name}: {remedy}")
-        size = batches[name].size
-        if not size or size % _RECORD_BYTES:
+        size = members[name].size
+        if not 0 < size <= _MOST_FILE_BYTES or size % _RECORD_BYTES:
             raise InputError(
-                f"{name} in {archive} has {size} bytes, not a positive multiple of {_RECORD_BYTES}: {remedy}"
+                f"{name} in {archive} has {size} bytes, not a positive multiple of {_RECORD_BYTES} up to "
+                f"{_MOST_FILE_BYTES}: {remedy}"
             )
-        batches[name] = batches[name].reshape(-1, _RECORD_BYTES)
+        batches[name] = np.frombuffer(content, np.uint8, size, members[name].offset_data).reshape(-1, _RECORD_BYTES)
         label = batches[name][:, 0].max()
         if label > 9:
             raise InputError(f"{name} in {archive} has a label {label}, above 9: {remedy}")
     return batches
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 # TFDS has a data set of this name already, and refuses to register a second.

@@ -1,13 +1,15 @@
 """Checkpoints of the authors' PyTorch implementation (github.com/moboehle/CoDA-Nets)."""
 
 import os
+import pickle
 import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from coda_jax.errors import InputError
+from coda_jax.errors import InputError, one_line
 from coda_jax.models import LOGIT_BIAS, CoDANet
 
 _NAME = re.compile(r"(?:module\.)?(\d+)\.weight_mod\.weighting_f\.(0\.weight|1\.weight|1\.bias)")
@@ -81,15 +83,34 @@ def _read(path: str | os.PathLike) -> Mapping[str, Any]:
         raise ModuleNotFoundError(
             f"reading {os.fspath(path)} needs PyTorch: install torch, or give a mapping of names to arrays"
         ) from None
+    refused = f"{os.fspath(path)} is not a readable PyTorch checkpoint"
     try:
+        size = os.path.getsize(path)
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                unpacked = sum(member.file_size for member in archive.infolist())
+            if unpacked > size:  # PyTorch compresses nothing, but would unpack whatever it is given.
+                raise InputError(f"{refused}: its {size} bytes unpack to {unpacked}")
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except InputError:
+        raise
     except FileNotFoundError:
         raise InputError(f"there is no checkpoint at {os.fspath(path)}") from None
+    except pickle.UnpicklingError as error:  # PyTorch's own message tells how to run what is in the file.
+        raise InputError(
+            f"{refused}: it is damaged, or holds other things than arrays, which are not loaded"
+        ) from error
     except Exception as error:  # torch raises many kinds, all of which mean that the file cannot be read.
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"{os.fspath(path)} is not a readable PyTorch checkpoint: {reason}") from error
+        reason = one_line(str(error).strip().partition("\n")[0] or type(error).__name__)
+        raise InputError(f"{refused}: {reason}") from error
     if not isinstance(checkpoint, Mapping):
         raise InputError(f"{os.fspath(path)} holds a {type(checkpoint).__name__}, not a mapping of names to arrays")
+    for name, array in checkpoint.items():
+        if not isinstance(name, str) or not isinstance(array, torch.Tensor):
+            raise InputError(f"{os.fspath(path)} holds a {type(array).__name__} as {name!r}, not only arrays by name")
+    values = sum(array.nbytes for array in checkpoint.values())
+    if values > size:  # A view may show one value any number of times.
+        raise InputError(f"{refused}: its {size} bytes claim to hold {values} bytes of arrays")
     return checkpoint
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from coda_jax.plotting.files import save
+from coda_jax.plotting.names import shown
 
 COLOUR_MAP = "RdBu_r"
 """Diverging and safe for the colour-blind: red speaks for the class, blue against it, white is zero."""
@@ -52,13 +53,14 @@ def contribution_sheet(
         row, column = divmod(index, examples_a_row)
         image_axis, *map_axes = axes[row, (panels + 1) * column :][:panels]
         image_axis.imshow(images[index])
-        image_axis.set_title(f"true: {class_names[labels[index]]}", fontsize=9)
+        image_axis.set_title(f"true: {shown(class_names[labels[index]])}", fontsize=9)
         for axis, contributions, target, probability in zip(
             map_axes, maps[index], targets[index], probabilities[index], strict=True
         ):
             drawn = axis.imshow(contributions, cmap=COLOUR_MAP, vmin=-scale, vmax=scale)
             right = target == labels[index]
-            axis.set_title(f"{class_names[target]} {probability:.0%}", fontsize=9, weight="bold" if right else None)
+            title = f"{shown(class_names[target])} {probability:.0%}"
+            axis.set_title(title, fontsize=9, weight="bold" if right else None)
     figure.colorbar(
         drawn, ax=axes, location="bottom", fraction=0.03, aspect=60, label="contribution to the logit", extend="both"
     )
@@ -69,7 +71,7 @@ def contribution_sheet(
 
 
 def attribution_sheet(
-    path: Path, images: np.ndarray, maps: Mapping[str, np.ndarray], titles: Sequence[str], column_title: str
+    path: Path, images: np.ndarray, maps: Mapping[str, np.ndarray], names: Sequence[str], column_title: str
 ) -> None:
     """Draw images, a row each, beside their attribution maps by several methods.
 
@@ -79,7 +81,7 @@ def attribution_sheet(
         path: of the figure without suffix.
         images: [N, H, W, 3] in [0, 1].
         maps: [N, H, W] by method.
-        titles: of the images.
+        names: of the images' classes.
         column_title: what every map explains.
     """
     count = len(images)
@@ -88,9 +90,9 @@ def attribution_sheet(
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
-    for row, image, title in zip(axes, images, titles, strict=True):
+    for row, image, name in zip(axes, images, names, strict=True):
         row[0].imshow(image)
-        row[0].set_ylabel(title, fontsize=9)
+        row[0].set_ylabel(shown(name), fontsize=9)
     for axis, (method, of_method) in zip(axes[0, 1:], maps.items(), strict=True):
         axis.set_title(method, fontsize=9)
         for index, attributions in enumerate(of_method):
@@ -102,7 +104,13 @@ def attribution_sheet(
 
 
 def layer_sheet(
-    path: Path, image: np.ndarray, maps: Sequence[np.ndarray], names: Sequence[str], title: str, offset: float
+    path: Path,
+    image: np.ndarray,
+    maps: Sequence[np.ndarray],
+    names: Sequence[str],
+    class_name: str,
+    logit: float,
+    offset: float,
 ) -> None:
     """Draw one image, and what every position of every layer's input contributes to one logit.
 
@@ -111,7 +119,8 @@ def layer_sheet(
         image: [H, W, 3] in [0, 1].
         maps: for every layer the contribution map in the space of its input, [Hl, Wl].
         names: of the layers' inputs.
-        title: of the figure.
+        class_name: of the logit.
+        logit: the number that is explained.
         offset: the logit bias, which the contributions leave out.
     """
     figure = Figure(figsize=(1.75 * (1 + len(maps)), 2.7), layout="constrained")
@@ -125,5 +134,9 @@ def layer_sheet(
         axis.imshow(contributions, cmap=COLOUR_MAP, vmin=-scale, vmax=scale)
         height, width = contributions.shape
         axis.set_title(f"{name}, {height}×{width}\nsum {contributions.sum():.3f}", fontsize=9)
-    figure.suptitle(f"{title}\neach sum, with the bias {offset:.3f}, is the logit; scales differ", fontsize=10)
+    figure.suptitle(
+        f"Contributions to “{shown(class_name)}”, logit {logit:.3f}\n"
+        f"each sum, with the bias {offset:.3f}, is the logit; scales differ",
+        fontsize=10,
+    )
     save(figure, path)

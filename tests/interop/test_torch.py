@@ -1,4 +1,8 @@
+import io
+import pickle
 import sys
+import tarfile
+import zipfile
 
 import jax
 import numpy as np
@@ -19,6 +23,9 @@ def checkpoint(**changes):
         "0.weight_mod.weighting_f.1.bias": np.arange(8.0),
     }
     return {name: array for name, array in (arrays | changes).items() if array is not None}
+
+
+FIRST, SECOND, BIAS = checkpoint()
 
 
 def test_layout_by_hand():
@@ -78,15 +85,73 @@ class Harmful:
         return open, (str(self.path), "w")
 
 
-def test_code_in_a_file_is_not_run(tmp_path):
+def save_zip(torch, value, path):
+    torch.save(value, path)
+
+
+def save_old(torch, value, path):
+    torch.save(value, path, _use_new_zipfile_serialization=False)
+
+
+def save_bare_pickle(torch, value, path):
+    path.write_bytes(pickle.dumps(value, protocol=2))
+
+
+def save_oldest(torch, value, path):
+    """As PyTorch did before 0.1.10: a tar, which it unpacks."""
+    content = pickle.dumps(value, protocol=2)
+    with tarfile.open(path, "w") as tar:
+        for name in ("sys_info", "pickle", "storages", "tensors", "../made"):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+
+
+@pytest.mark.parametrize("save", [save_zip, save_old, save_bare_pickle, save_oldest])
+def test_code_in_a_file_is_not_run(tmp_path, save):
     torch = pytest.importorskip("torch", reason="reading a .pkl needs PyTorch")
-    torch.save({"weights": Harmful(tmp_path / "made")}, tmp_path / "harmful.pkl")
-    with pytest.raises(InputError, match="not a readable PyTorch checkpoint"):
-        load_checkpoint(tmp_path / "harmful.pkl", [1], [0])
-    assert not (tmp_path / "made").exists()
+    file = tmp_path / "harmful.pkl"
+    save(torch, {"0.weight_mod.weighting_f.0.weight": Harmful(tmp_path / "made")}, file)
+    with pytest.raises(InputError, match="not a readable PyTorch checkpoint") as caught:
+        load_checkpoint(file, [1], [0])
+    assert str(caught.value).isprintable()
+    assert list(tmp_path.iterdir()) == [file]
 
 
-FIRST, SECOND, BIAS = checkpoint()
+def test_the_harmful_pickle_would_do_harm(tmp_path):
+    pickle.loads(pickle.dumps(Harmful(tmp_path / "made"))).close()
+    assert (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("save", [save_zip, save_old])
+def test_arrays_larger_than_their_file(tmp_path, save):
+    torch = pytest.importorskip("torch", reason="reading a .pkl needs PyTorch")
+    count, value = 4 * 10**11, torch.zeros(1)
+    views = {FIRST: value.expand(3, 1, 2, 2), SECOND: value.expand(count, 3, 1, 1), BIAS: value.expand(count)}
+    save(torch, views, tmp_path / "views.pkl")
+    with pytest.raises(InputError, match="bytes claim to hold 6400000000048 bytes of arrays"):
+        load_checkpoint(tmp_path / "views.pkl", [1], [0])
+
+
+def test_compressed_checkpoint(tmp_path):
+    torch = pytest.importorskip("torch", reason="reading a .pkl needs PyTorch")
+    zeros = checkpoint(**{SECOND: np.zeros((10**6, 3, 1, 1)), BIAS: np.zeros(10**6)})
+    torch.save({name: torch.from_numpy(array) for name, array in zeros.items()}, tmp_path / "plain.pkl")
+    with zipfile.ZipFile(tmp_path / "plain.pkl") as plain:
+        with zipfile.ZipFile(tmp_path / "bomb.pkl", "w", zipfile.ZIP_DEFLATED) as bomb:
+            for name in plain.namelist():
+                bomb.writestr(name, plain.read(name))
+    load_checkpoint(tmp_path / "plain.pkl", [1], [0])
+    with pytest.raises(InputError, match=r"bomb.pkl is not .*: its \d{5} bytes unpack to 3200\d{4}"):
+        load_checkpoint(tmp_path / "bomb.pkl", [1], [0])
+
+
+@pytest.mark.parametrize(("name", "value"), [("fc", [1.0]), (7, "tensor")])
+def test_other_things_than_arrays(tmp_path, name, value):
+    torch = pytest.importorskip("torch", reason="reading a .pkl needs PyTorch")
+    torch.save({name: torch.zeros(1) if value == "tensor" else value}, tmp_path / "other.pkl")
+    with pytest.raises(InputError, match=f"other.pkl holds a (list|Tensor) as {name!r}, not only arrays by name"):
+        load_checkpoint(tmp_path / "other.pkl", [1], [0])
 
 
 @pytest.mark.parametrize(

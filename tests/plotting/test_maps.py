@@ -1,8 +1,13 @@
+from xml.etree import ElementTree
+
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from coda_jax.plotting.maps import attribution_sheet, contribution_scale, contribution_sheet, layer_sheet
+from coda_jax.plotting.names import shown
 
 
 def test_scale_is_the_99_75th_percentile_of_the_absolute_values():
@@ -49,9 +54,67 @@ def test_attribution_sheet_scales_every_map_by_itself(tmp_path):
 
 def test_layer_sheet_names_every_sum(tmp_path):
     maps = [np.ones((4, 4)), -np.ones((2, 2))]
-    layer_sheet(tmp_path / "layers", np.zeros((8, 8, 3)), maps, ["input of layer 0", "input of the head"], "cat", -2.2)
+    layer_sheet(
+        tmp_path / "layers", np.zeros((8, 8, 3)), maps, ["input of layer 0", "input of the head"], "cat", 9.8, -2.2
+    )
     red, blue = red_and_blue(tmp_path / "layers.png")
     assert red > 1000 and blue > 1000
     drawing = (tmp_path / "layers.svg").read_text()
     assert "<!-- sum 16.000 -->" in drawing and "<!-- sum -4.000 -->" in drawing
     assert "<!-- input of the head, 2×2 -->" in drawing
+    assert "<!-- Contributions to “cat”, logit 9.800 -->" in drawing
+
+
+# Mathematics, right and wrong; markup; line breaks; what terminals obey; what cannot be encoded; and much of it.
+HOSTILE = [
+    "$x",
+    "$x^2$",
+    "$\\frac{$",
+    r"\$1\$",
+    "<script>-->&amp;",
+    "a\nb\r\nc",
+    "\0\x1b[31m",
+    "\u202ecba",
+    "\ud800",
+    "x" * 10**6,
+]
+
+
+def test_names_as_they_are_shown():
+    assert [shown(name) for name in ("cat", "$x$", "a\n b", "\x1b[31m\u202e\ud800", 33 * "x")] == [
+        "cat",
+        r"\$x\$",
+        "a b",
+        "\N{REPLACEMENT CHARACTER}[31m" + 2 * "\N{REPLACEMENT CHARACTER}",
+        31 * "x" + "…",
+    ]
+
+
+@pytest.mark.parametrize("name", ["$x^2$", r"\$1\$", "$"])
+def test_a_dollar_sign_is_drawn_as_one(name):
+    figure = Figure()
+    canvas = FigureCanvasAgg(figure)
+    escaped, literal = figure.text(0, 0, shown(name)), figure.text(0, 0, name, parse_math=False)
+    canvas.draw()
+    assert escaped.get_window_extent().bounds == literal.get_window_extent().bounds
+
+
+@pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
+def test_hostile_class_names(tmp_path, name):
+    image, attributions = np.zeros((1, 8, 8, 3)), np.ones((1, 8, 8))
+    contribution_sheet(
+        tmp_path / "sheet.png",
+        images=image,
+        maps=attributions[None],
+        targets=np.zeros((1, 1), int),
+        probabilities=np.ones((1, 1)),
+        labels=np.zeros(1, int),
+        class_names=[name],
+    )
+    attribution_sheet(tmp_path / "methods", image, {"one": attributions}, [name], "Attributions")
+    layer_sheet(tmp_path / "layers", image[0], [attributions[0]], ["input"], name, 0.0, 0.0)
+    for file in ("sheet", "methods", "layers"):
+        assert max(imread(tmp_path / f"{file}.png").shape) < 1000
+    for file in ("methods", "layers"):
+        elements = ElementTree.parse(tmp_path / f"{file}.svg").iter()
+        assert not any(element.tag.endswith("script") for element in elements)

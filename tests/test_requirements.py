@@ -1,0 +1,42 @@
+"""The ranges of the dependencies' versions, and the versions that are known to work."""
+
+import configparser
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+
+
+def direct_requirements():
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg")
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    for extra in settings["options.extras_require"].values():
+        lines += extra.split("\n")
+    return [Requirement(line) for line in lines if line]
+
+
+def known_versions(file):
+    lines = [line for line in file.read_text().splitlines() if not line.startswith("#")]
+    return dict(line.split("==") for line in lines)  # Raises where a line is not a name and a version.
+
+
+@pytest.mark.parametrize("requirement", direct_requirements(), ids=str)
+def test_every_dependency_has_a_range_that_holds_the_known_versions(requirement):
+    assert sorted({specifier.operator for specifier in requirement.specifier}) == ["<", ">="]
+    for file in (ROOT / "constraints").iterdir():
+        version = known_versions(file).get(canonicalize_name(requirement.name))
+        if version is None:
+            assert requirement.name == "torch"  # Not tested on every Python.
+        else:
+            assert version in requirement.specifier, file.name
+
+
+def test_every_python_has_known_versions():
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg")
+    pythons = [line.split(" :: ")[-1] for line in settings["metadata"]["classifiers"].split("\n") if line]
+    assert sorted(file.name for file in (ROOT / "constraints").iterdir()) == [f"python{p}.txt" for p in sorted(pythons)]
