@@ -1,5 +1,7 @@
 """Checkpoints of a run, by Orbax."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +42,7 @@ class Checkpoints:
         """The newest checkpoint, placed on the devices as `target` is.
 
         Raises:
-            InputError: there is none, or it is of another architecture than the target.
+            InputError: there is none, or it is damaged or of another architecture than the target.
         """
         abstract = jax.tree.map(ocp.tree.to_shape_dtype_struct, target)
         return self._restore(self._matching_step(target.params), abstract)
@@ -49,7 +51,7 @@ class Checkpoints:
         """The parameters in the newest checkpoint, on the default device.
 
         Raises:
-            InputError: there is none, or it is of another architecture than the model.
+            InputError: there is none, or it is damaged or of another architecture than the model.
         """
         # The image size does not matter for the shapes, as long as every kernel fits.
         shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 256, 256, 6)))["params"]
@@ -64,14 +66,29 @@ class Checkpoints:
         """What `abstract`, a tree of shapes and shardings, names of a checkpoint."""
         placements = ocp.checkpoint_utils.construct_restore_args(abstract)
         arguments = ocp.args.PyTreeRestore(abstract, restore_args=placements, partial_restore=True)
-        return self._manager.restore(step, args=arguments)
+        with self._readable(step):
+            return self._manager.restore(step, args=arguments)
+
+    @contextlib.contextmanager
+    def _readable(self, step: int) -> Iterator[None]:
+        """Make an InputError of whatever Orbax raises for a damaged checkpoint, which is of many types."""
+        try:
+            yield
+        except Exception as error:
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise InputError(
+                f"the checkpoint {self._directory / str(step)} is damaged: delete it to go on from the one before, or "
+                f"from the beginning ({reason})"
+            ) from error
 
     def _matching_step(self, params: Any) -> int:
         """The newest checkpoint's step; raises InputError if its parameters' shapes are not those of `params`."""
         step = self.latest_step()
         if step is None:
             raise InputError(f"there is no checkpoint in {self._directory}: train first")
-        saved, wanted = _shapes(self._manager.item_metadata(step)["params"]), _shapes(params)
+        with self._readable(step):
+            saved = _shapes(self._manager.item_metadata(step)["params"])
+        wanted = _shapes(params)
         for name in sorted(saved.keys() | wanted.keys()):
             if saved.get(name) != wanted.get(name):
                 raise InputError(

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from tensorboardX import SummaryWriter
 
+from coda_jax.errors import InputError
+
 
 class MetricsLog:
     """Appends to `metrics.jsonl` and to TensorBoard's files in one directory."""
@@ -37,8 +39,18 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
     """The records of a `metrics.jsonl`, oldest first; none if there is no such file.
 
     A last line that a killed run did not finish is left out.
+
+    Raises:
+        InputError: another line is no record.
     """
     if not path.exists():
         return []
-    lines = path.read_text().split("\n")
-    return [json.loads(line) for line in lines[:-1] if line]
+    records = []
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+        try:
+            if line:
+                records.append(json.loads(line))
+                _ = records[-1]["step"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path} is damaged (line {number} is no record): delete that line") from error
+    return records
