@@ -75,8 +75,8 @@ def train(
         The state after the last step.
 
     Raises:
-        InputError: a batch size that the devices cannot share, a model with another number of classes than the data,
-            or a checkpoint of another architecture.
+        InputError: a batch size that the devices cannot share, a model with another number of classes than the data
+            or larger kernels than its images, or a checkpoint that is damaged or of another architecture.
     """
     check(model, dataset, batch_size)
     state = training_state.create(model, optimizer, dataset.train[0]["image"].shape[:2], seed)
@@ -140,12 +140,14 @@ def train(
 
 
 def check(model: CoDANet, dataset: Dataset, batch_size: int) -> None:
-    """Raise InputError unless the network fits the data's classes, and the batches the devices."""
+    """Raise InputError unless the network fits the data's classes and images, and the batches the devices."""
     check_batch_size(batch_size)
     if model.channels[-1] != len(dataset.class_names):
         raise InputError(
             f"the last of channels is {model.channels[-1]}, but the data has {len(dataset.class_names)} classes"
         )
+    height, width, _ = dataset.train[0]["image"].shape
+    jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, height, width, 6), np.float32))
 
 
 def _by_host_batches(

@@ -1,6 +1,7 @@
 """One step of training or evaluation as a function of one device's share of a batch."""
 
 import math
+import numbers
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -164,5 +165,5 @@ def total(metrics: Sequence[Metrics]) -> dict[str, float]:
 def check_batch_size(batch_size: int) -> None:
     """Raise InputError unless the batch can be shared among the devices."""
     devices = jax.local_device_count()
-    if batch_size < 1 or batch_size % devices:
+    if not isinstance(batch_size, numbers.Integral) or batch_size < 1 or batch_size % devices:
         raise InputError(f"batch_size is {batch_size}, but must be a positive multiple of the {devices} device(s)")
