@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from coda_jax.checks import check_images, check_number
 from coda_jax.dau import FORMS, NORMS, gram
 from coda_jax.errors import InputError
 from coda_jax.layers import DAUConv, Head
@@ -90,28 +91,30 @@ class CoDANet(nn.Module):
         lengths = {}
         for name, least in (("channels", 1), ("ranks", 1), ("kernel_sizes", 1), ("strides", 1), ("paddings", 0)):
             values = getattr(self, name)
-            if not isinstance(values, Sequence) or not all(isinstance(n, int) and n >= least for n in values):
+            if not isinstance(values, Sequence) or not all(type(n) is int and n >= least for n in values):
                 raise InputError(f"{name} must be whole numbers of at least {least}, one a layer, not {values}")
             object.__setattr__(self, name, tuple(values))
             lengths[name] = len(values)
         if self.forms is not None:
+            if not isinstance(self.forms, Sequence) or not all(form in (*FORMS, None) for form in self.forms):
+                raise InputError(f"forms must be of {', '.join(FORMS)} or None, one a layer, not {self.forms}")
             object.__setattr__(self, "forms", tuple(self.forms))
-            if not set(self.forms) <= {*FORMS, None}:
-                raise InputError(f"forms must be of {', '.join(FORMS)} or None, not {self.forms}")
             lengths["forms"] = len(self.forms)
         if len(set(lengths.values())) != 1 or not self.channels:
             found = ", ".join(f"{name} {length}" for name, length in lengths.items())
             raise InputError(f"every list must have one value a layer, but their lengths are: {found}")
         if self.norm not in NORMS:
             raise InputError(f"norm is {self.norm!r}, but must be one of {', '.join(NORMS)}")
-        try:
-            dtype = jnp.dtype(self.dtype).name
-        except TypeError:
-            dtype = self.dtype
-        if dtype not in DTYPES:
-            raise InputError(f"dtype is {dtype}, but must be one of {', '.join(DTYPES)}")
-        if not self.temperature > 0:
-            raise InputError(f"temperature must be above 0, not {self.temperature}")
+        for name in ("dtype", "param_dtype"):
+            dtype = getattr(self, name)
+            try:
+                dtype = jnp.dtype(dtype).name
+            except TypeError:
+                pass  # It is no dtype, and said as it is.
+            if dtype not in DTYPES:
+                raise InputError(f"{name} is {dtype}, but must be one of {', '.join(DTYPES)}")
+        check_number("temperature", self.temperature, above=0)
+        check_number("logit_bias", self.logit_bias)
         super().__post_init__()
 
     def setup(self) -> None:
@@ -163,8 +166,7 @@ class CoDANet(nn.Module):
             InputError: inputs of another rank or dtype, of another number of channels than the parameters were
                 made for, or too small for a layer's kernel.
         """
-        if inputs.ndim != 4 or not jnp.issubdtype(inputs.dtype, jnp.floating):
-            raise InputError(f"inputs must be floating-point [N, H, W, C], not {inputs.dtype} {list(inputs.shape)}")
+        inputs = check_images("inputs", inputs)
         maps = []
         for layer in (*self.layers, self.head):
             self.sow("intermediates", "layer_inputs", inputs)

@@ -66,8 +66,16 @@ def _run(main: Callable[[], None], own_flags: Callable[[list[str]], list[str]]) 
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             sys.exit(128 + signal.SIGINT)
+        except OSError as error:  # A full disk, or a file that cannot be written.
+            if error.strerror is None:
+                raise
+            _refuse(f"{error.filename or 'a file'}: {error.strerror}")
+        except (MemoryError, jax.errors.JaxRuntimeError) as error:
+            if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            _refuse("the memory is full: lower --config.batch_size, or set --config.on_device=False")
 
-    logging.set_verbosity(logging.WARNING)  # JAX and Orbax tell much that a user need not read.
+    logging.set_verbosity(logging.FATAL)  # Orbax tells much that a user need not read, and raises the rest.
     app.run(guarded, flags_parser=parse)
 
 
@@ -90,7 +98,7 @@ def keep_compiled_programs() -> None:
 
 def _load(config: str | None) -> ConfigDict:
     """What `get_config(NAME)`, or `get_config()`, of the file in FILE:NAME, or FILE, returns."""
-    if config is None:
+    if not config:
         raise InputError("--config=FILE:NAME is missing")
     file, _, name = config.partition(":")
     if not Path(file).is_file():
@@ -99,7 +107,27 @@ def _load(config: str | None) -> ConfigDict:
         get_config = runpy.run_path(file)["get_config"]
     except (SyntaxError, KeyError, ValueError) as error:
         raise InputError(f"--config={config}: {file} is not a Python file with a function get_config") from error
-    return get_config(name) if name else get_config()
+    except Exception as error:
+        raise InputError(f"--config={config}: {file} raises {type(error).__name__}: {error}") from error
+    try:
+        loaded = get_config(name) if name else get_config()
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"--config={config}: get_config raises {type(error).__name__}: {error}") from error
+    if not isinstance(loaded, ConfigDict):
+        raise InputError(f"--config={config}: get_config must return a ConfigDict, not {type(loaded).__name__}")
+    return loaded
+
+
+def as_directory(flag: str, value: str) -> Path:
+    """The directory that a flag names; raises InputError where it names none."""
+    if not value:
+        raise InputError(f"--{flag}=DIR is missing")
+    try:
+        return Path(value).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"--{flag}={value}: there is no such home directory") from error
 
 
 def _check_keys(config: ConfigDict, arguments: Sequence[str]) -> None:
@@ -115,5 +143,5 @@ def _check_keys(config: ConfigDict, arguments: Sequence[str]) -> None:
                 level = level[key]
 
 
-def _refuse(error: Exception) -> None:
+def _refuse(error: Exception | str) -> None:
     sys.exit(f"error: {' '.join(str(error).split())}")

@@ -38,6 +38,7 @@ from coda_jax import InputError
 from coda_jax.contributions import contribution_map, layer_contributions
 from coda_jax.plotting import curves, maps
 from coda_jax.training.progress import Progress
+from coda_jax.training.run_directory import check_writable
 from experiments import command_line, measurements
 from experiments.measurements import FRACTION, Measurement, Run, open_run
 from experiments.methods import METHODS, Method
@@ -62,9 +63,12 @@ Results = dict[str, dict[str, Any]]
 
 def main() -> None:
     """Measure the runs in `--workdir` and draw the figures."""
-    workdirs = [Path(workdir).expanduser() for workdir in _WORKDIR.value]
+    workdirs = [command_line.as_directory("workdir", workdir) for workdir in _WORKDIR.value or [""]]
     if len(workdirs) > 1 and _OUT.value is None:
         raise InputError("several runs need --out=DIR, a directory for the figures that compare them")
+    out = command_line.as_directory("out", _OUT.value) if len(workdirs) > 1 else None
+    for directory in [workdir / "interpretability" for workdir in workdirs] + ([] if out is None else [out]):
+        check_writable(directory)
     if _METRICS.value is not None:
         _check_names("metric", _METRICS.value, METRICS)
     if _METHODS.value is not None:
@@ -74,15 +78,13 @@ def main() -> None:
         if _temperature(one) == _temperature(other):
             raise InputError(f"{one.workdir} and {other.workdir} have the same temperature, {_temperature(one):g}")
     tasks = [_prepare(run) for run in runs]
-    for run in runs:
-        _make(_directory(run))
-    if len(runs) > 1:
-        _make(Path(_OUT.value).expanduser())
-    results = [_measure(run, of_run) for run, of_run in zip(runs, tasks, strict=True)]
+    known = [_read(run, of_run) for run, of_run in zip(runs, tasks, strict=True)]
+    results = [_measure(run, *of_run) for run, *of_run in zip(runs, tasks, known, strict=True)]
     for run, of_run in zip(runs, results, strict=True):
         _draw(run, of_run)
-    if len(runs) > 1:
-        _draw_sweep(Path(_OUT.value).expanduser(), runs, results)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        _draw_sweep(out, runs, results)
 
 
 def _temperature(run: Run) -> float:
@@ -95,8 +97,8 @@ def _check_names(kind: str, names: Sequence[str], known: Sequence[str]) -> None:
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-            hint = f"did you mean {near[0]}? (" if near else "("
-            raise InputError(f"there is no {kind} {name!r}: {hint}there are {', '.join(known)})")
+            hint = f"did you mean {near[0]}? There" if near else "there"
+            raise InputError(f"there is no {kind} {name!r}: {hint} are {', '.join(known)}")
 
 
 def _chosen_methods() -> dict[str, Method]:
@@ -157,24 +159,47 @@ def _prepare(run: Run) -> list[Task]:
     return tasks
 
 
-def _measure(run: Run, tasks: Sequence[Task]) -> Results:
-    """Measure what has not been measured, and read what has."""
+def _path(run: Run, task: Task, method: str) -> Path:
+    """The file of a metric's results of one method."""
+    return _directory(run) / f"{task.metric}-{task.measurement.examples}" / f"{method}.json"
+
+
+def _read(run: Run, tasks: Sequence[Task]) -> dict[Path, Any]:
+    """What has been measured, by file; raises InputError for a damaged one, before hours are spent on the others."""
+    records = {}
+    for task in tasks:
+        for method in task.methods:
+            path = _path(run, task, method)
+            check_writable(path.parent)
+            if os.path.lexists(path):
+                try:
+                    records[path] = json.loads(path.read_text())
+                    _ = records[path]["produced_by"], records[path]["results"]
+                except (OSError, ValueError, KeyError, TypeError) as error:
+                    raise InputError(f"{path} is damaged ({error}): delete it to have it measured again") from error
+    return records
+
+
+def _measure(run: Run, tasks: Sequence[Task], known: dict[Path, Any]) -> Results:
+    """The results of all tasks, of which those in `known` with the same settings are not measured again."""
     print(f"measuring {run.workdir}")
     results = {}
-    for metric, measurement, methods in tasks:
+    for task in tasks:
+        metric, measurement, methods = task
         results[metric] = {}
         for name, method in methods.items():
-            path = _directory(run) / f"{metric}-{measurement.examples}" / f"{name}.json"
+            path = _path(run, task, name)
             produced_by = {
                 "metric": {"name": metric, **measurement.settings},
                 "method": {"name": name, **method.settings},
                 "run": {"model": run.config["model"], "dataset": run.config["dataset"], "step": run.step},
             }
-            if path.exists() and (record := json.loads(path.read_text()))["produced_by"] == produced_by:
+            if path in known and known[path]["produced_by"] == produced_by:
+                record = known[path]
                 print(f"{metric} of {method.label}: measured before")
             else:
                 record = {"produced_by": produced_by, **_timed(metric, method, measurement)}
-                path.parent.mkdir(exist_ok=True)
+                path.parent.mkdir(parents=True, exist_ok=True)
                 unfinished = path.with_suffix(".unfinished")
                 unfinished.write_text(json.dumps(record, indent=1) + "\n")
                 unfinished.replace(path)
@@ -184,16 +209,6 @@ def _measure(run: Run, tasks: Sequence[Task]) -> Results:
 
 def _directory(run: Run) -> Path:
     return run.workdir / "interpretability"
-
-
-def _make(directory: Path) -> None:
-    """Make a directory, before anything is computed that it could not take."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot write to {directory}: {error.strerror}") from error
-    if not os.access(directory, os.W_OK):
-        raise InputError(f"cannot write to {directory}: permission denied")
 
 
 def _timed(metric: str, method: Method, measurement: Measurement) -> dict[str, Any]:
@@ -225,6 +240,7 @@ def _timed(metric: str, method: Method, measurement: Measurement) -> dict[str, A
 def _draw(run: Run, results: Results) -> None:
     """Draw the figures of one run, and write and print the table."""
     directory = _directory(run)
+    directory.mkdir(parents=True, exist_ok=True)
     for side in (2, 3):
         if of_metric := results.get(f"localisation_{side}x{side}"):
             scores = {label: np.array(of_method["scores"]) for label, of_method in of_metric.items()}

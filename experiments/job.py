@@ -9,6 +9,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from coda_jax import CoDANet, InputError, add_inverse, data
+from coda_jax.checks import check_whole
 from coda_jax.contributions import contribution_map, contributions
 from coda_jax.data import on_device
 from coda_jax.plotting.curves import learning_curves
@@ -16,8 +17,16 @@ from coda_jax.plotting.maps import contribution_sheet
 from coda_jax.training import loop
 from coda_jax.training.metrics_log import read_metrics
 from coda_jax.training.optimizer import adam_with_step_decay
-from coda_jax.training.run_directory import check_same_run, load_config, load_run, save_config
-from experiments import processes
+from coda_jax.training.run_directory import (
+    check_same_run,
+    check_writable,
+    load_config,
+    load_run,
+    make_model,
+    save_config,
+)
+from experiments import command_line, processes
+from experiments.configs import digits
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run; a run that is found there goes on.")
 MODE = flags.DEFINE_enum(
@@ -29,14 +38,20 @@ flags.mark_flag_as_required("workdir")
 _FREE_KEYS = ("data_dir", "num_steps", "num_workers", "log_every", "checkpoint_every")
 _LEAST = {
     **dict.fromkeys(("num_epochs", "num_steps", "decay_epochs", "log_every", "checkpoint_every", "accumulation"), 1),
-    **dict.fromkeys(("crop_padding", "num_workers", "learning_rate"), 0),
+    **dict.fromkeys(("crop_padding", "num_workers", "seed"), 0),
 }
+_SEEDS = 2**32
 _EXPLAINED = 12
 
 
 def main(config: ConfigDict) -> None:
     """Train and explain the configuration in `--workdir`, or only explain the run that is there."""
-    workdir = Path(WORKDIR.value).expanduser()
+    workdir = command_line.as_directory("workdir", WORKDIR.value)
+    for name in ("checkpoints", "tensorboard"):
+        check_writable(workdir / name)
+    for name in ("contributions.png", "curves.png", "metrics.jsonl"):
+        if (workdir / name).is_dir():
+            raise InputError(f"cannot write to {workdir / name}: it is a directory")
     if MODE.value == "train":
         processes.connect()
         model, variables, dataset = _train(config, workdir)
@@ -44,23 +59,19 @@ def main(config: ConfigDict) -> None:
             return
     else:
         model, variables = load_run(workdir)
-        dataset = data.load(load_config(workdir)["dataset"], config.data_dir)
+        dataset = data.load(load_config(workdir).get("dataset"), config.data_dir)
     _explain(model, variables, dataset, workdir / "contributions.png")
     print(f"contribution maps: {workdir / 'contributions.png'}; metrics and curves are beside them")
 
 
 def _train(config: ConfigDict, workdir: Path) -> tuple[CoDANet, dict, data.Dataset]:
     """Train, or go on, until the end; the network, its variables and its data."""
-    for key, least in _LEAST.items():
-        if config[key] is not None and config[key] < least:
-            raise InputError(f"{key} is {config[key]}, but must be at least {least}")
+    _check(config)
     check_same_run(workdir, config.to_dict(), _FREE_KEYS)
-    model = CoDANet(**config.model)
+    model = make_model(config.to_dict())
     dataset = data.load(config.dataset, config.data_dir)
     loop.check(model, dataset, config.batch_size, config.accumulation)
-    resident = on_device.read(dataset.train) if config.on_device else None
-    if jax.process_index() == 0:
-        save_config(workdir, config.to_dict())
+    _check_data(config, dataset)
     optimizer = adam_with_step_decay(
         config.learning_rate,
         decay=config.decay,
@@ -68,6 +79,9 @@ def _train(config: ConfigDict, workdir: Path) -> tuple[CoDANet, dict, data.Datas
         batch_size=config.batch_size,
         num_examples=len(dataset.train),
     )
+    resident = on_device.read(dataset.train) if config.on_device else None
+    if jax.process_index() == 0:
+        save_config(workdir, config.to_dict())
     trained = loop.train(
         model,
         optimizer,
@@ -97,6 +111,32 @@ def _report(workdir: Path) -> None:
     tested = [record for record in records if "test_accuracy" in record]
     if tested:
         print(f"test accuracy after step {tested[-1]['step']}: {tested[-1]['test_accuracy']:.2%}")
+
+
+def _check(config: ConfigDict) -> None:
+    """Raise InputError for a configuration of other keys or types than the experiments', or numbers out of range."""
+    example = digits.get_config()
+    if set(config) != set(example):
+        differing = ", ".join(sorted(set(config) ^ set(example)))
+        raise InputError(f"a configuration must have the keys {', '.join(example)}; too many or missing: {differing}")
+    for key, value in config.items():
+        kind = example.get_type(key)
+        fits = isinstance(value, (int, float) if kind is float else kind) and isinstance(value, bool) == (kind is bool)
+        if not fits and not value is example[key] is None:
+            raise InputError(f"{key} is {value!r}, but must be of type {kind.__name__}")
+        if key in _LEAST and value is not None:
+            check_whole(key, value, _LEAST[key])
+    if config.seed >= _SEEDS:
+        raise InputError(f"seed must be below 2³², not {config.seed}")
+
+
+def _check_data(config: ConfigDict, dataset: data.Dataset) -> None:
+    """Raise InputError for a batch or a crop that is larger than the data."""
+    if config.batch_size > len(dataset.train):
+        raise InputError(f"batch_size is {config.batch_size}, but there are {len(dataset.train)} training images")
+    size = min(dataset.train[0]["image"].shape[:2])
+    if config.crop_padding > size:
+        raise InputError(f"crop_padding is {config.crop_padding}, but must be at most the images' {size} pixels")
 
 
 def _explain(model: CoDANet, variables: dict, dataset: data.Dataset, path: Path) -> None:

@@ -64,7 +64,7 @@ def open_run(workdir: Path, data_dir: str | None) -> Run:
     """Load a run and classify its test images; raises InputError where there is no run or no checkpoint."""
     config = load_config(workdir)
     model, variables = load_run(workdir)
-    dataset = data.load(config["dataset"], data_dir)
+    dataset = data.load(config.get("dataset"), data_dir)
     classify = jax.jit(model.apply)
     batches = list(data.test_batches(dataset.test, batch_size=min(500, len(dataset.test))))
     logits = np.concatenate([classify(variables, add_inverse(batch["image"])) for batch in batches])

@@ -102,6 +102,8 @@ def _open(prepared: Path) -> tuple[Sequence, Sequence, tuple[str, ...]]:
 
 
 def _prepare(root: Path, prepared: Path) -> None:
+    if prepared.parent.exists() and not prepared.parent.is_dir():
+        raise NotADirectoryError(f"{prepared.parent} is not a directory")
     downloads = root / "downloads" / "cifar10"
     downloads.mkdir(parents=True, exist_ok=True)
     # Runs started together would delete each other's unfinished files; a killed run's lock is

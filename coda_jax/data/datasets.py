@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from coda_jax.errors import InputError, RunError
+from coda_jax.errors import InputError, RunError, one_line
 
 
 class Dataset(NamedTuple):
@@ -59,7 +59,7 @@ class _Examples:
         except Exception as error:  # Whatever the format's library makes of damage.
             if index >= len(self):
                 raise
-            reason = " ".join(str(error).split())[:200]
+            reason = one_line(error)[:200]
             raise RunError(
                 f"{self._kind} example {index}, counted from 0, cannot be read ({reason}): put back an undamaged copy "
                 "of the data set, or delete it to have it prepared anew"

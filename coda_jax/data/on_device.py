@@ -5,6 +5,7 @@ into the training step, so that no step waits for the host. The examples form on
 what comes at a position is a function of the random key and the position alone.
 """
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -27,8 +28,15 @@ def read(source: Sequence[dict[str, Any]]) -> Examples:
         source: random access to {"image": uint8 [H, W, C], "label": int}.
 
     Raises:
-        InputError: the images have differing sizes.
+        InputError: the images have differing sizes, or need more memory than a device has, where it tells.
     """
+    needed = len(source) * source[0]["image"].nbytes
+    memory = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", math.inf)
+    if needed > memory:
+        raise InputError(
+            f"on_device needs {needed / 1e9:.3g} GB for the images, but a device has {memory / 1e9:.3g} GB: "
+            "use on_device=False"
+        )
     images, labels = [], []
     for i in range(len(source)):
         example = source[i]

@@ -13,7 +13,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from jax.sharding import SingleDeviceSharding
 
-from coda_jax.errors import InputError, RunError
+from coda_jax.errors import InputError, RunError, one_line
 from coda_jax.models import CoDANet
 from coda_jax.training.state import TrainState, everywhere
 
@@ -59,7 +59,7 @@ class Checkpoints:
             kept = self.latest_step()
             last = "there is none before" if kept is None else f"the last one, of step {kept}, is kept"
             raise RunError(
-                f"cannot save the checkpoint of step {step} in {self._directory} ({_one_line(error)}): {last}; make "
+                f"cannot save the checkpoint of step {step} in {self._directory} ({one_line(error)}): {last}; make "
                 "room and give the same command to go on"
             ) from error
 
@@ -117,7 +117,7 @@ class Checkpoints:
             except InputError:
                 raise
             except Exception as error:  # Whatever damaged files make of Orbax and TensorStore.
-                damaged[step] = _one_line(error)[:200]
+                damaged[step] = one_line(error)[:200]
                 continue
             for other, reason in damaged.items():
                 if jax.process_index() == 0:
@@ -175,7 +175,3 @@ def _checksums(tree: object) -> Mapping[str, int]:
         name: zlib.crc32(np.ascontiguousarray(leaf.addressable_data(0)))
         for name, leaf in _named_leaves(tree).items()
     }
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

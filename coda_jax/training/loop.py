@@ -83,8 +83,8 @@ def train(
         The state after the last step.
 
     Raises:
-        InputError: a batch size that the devices cannot share, a model with another number of classes than the data,
-            or a checkpoint of another architecture.
+        InputError: a batch size that the devices cannot share, a model with another number of classes than the data or
+            larger kernels than its images, or a checkpoint of another architecture.
         RunError: the run stops before its end: SIGTERM or SIGINT arrived, after which the state was saved; the loss or
             a gradient was not finite; or a checkpoint or record could not be written.
     """
@@ -204,12 +204,14 @@ def _first_not_finite(recent: list[tuple[Metrics, int]], done: int) -> int | Non
 
 
 def check(model: CoDANet, dataset: Dataset, batch_size: int, accumulation: int = 1) -> None:
-    """Raise InputError unless the network fits the data's classes, and the batches the devices."""
+    """Raise InputError unless the network fits the data's classes and images, and the batches the devices."""
     check_batch_size(batch_size, accumulation)
     if model.channels[-1] != len(dataset.class_names):
         raise InputError(
             f"the last of channels is {model.channels[-1]}, but the data has {len(dataset.class_names)} classes"
         )
+    height, width, _ = dataset.train[0]["image"].shape
+    jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, height, width, 6), np.float32))
 
 
 def _by_host_batches(

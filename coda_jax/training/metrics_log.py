@@ -8,7 +8,7 @@ from pathlib import Path
 import jax
 from tensorboardX import SummaryWriter
 
-from coda_jax.errors import RunError
+from coda_jax.errors import InputError, RunError
 
 
 class MetricsLog:
@@ -67,8 +67,18 @@ def read_metrics(path: Path) -> list[dict[str, float]]:
     """The records of a `metrics.jsonl`, oldest first; none if there is no such file.
 
     A last line that a killed run did not finish is left out.
+
+    Raises:
+        InputError: another line is no record.
     """
     if not path.exists():
         return []
-    lines = path.read_text().split("\n")
-    return [json.loads(line) for line in lines[:-1] if line]
+    records = []
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+        try:
+            if line:
+                records.append(json.loads(line))
+                _ = records[-1]["step"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path} is damaged (line {number} is no record): delete that line") from error
+    return records

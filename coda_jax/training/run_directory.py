@@ -5,6 +5,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+
 from coda_jax.errors import InputError
 from coda_jax.models import CoDANet
 from coda_jax.training.checkpoints import Checkpoints
@@ -13,9 +16,27 @@ Config = dict[str, Any]
 
 
 def save_config(workdir: Path, config: Config) -> None:
-    """Write the configuration, whose entry "model" holds the attributes of the `CoDANet`."""
-    workdir.mkdir(parents=True, exist_ok=True)
-    (workdir / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    """Write the configuration, whose entry "model" holds the attributes of the `CoDANet`.
+
+    Raises:
+        InputError: the directory cannot be made or written.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        replacement = workdir / "config.new"
+        replacement.write_text(json.dumps(config, indent=2) + "\n")
+        replacement.replace(workdir / "config.json")
+    except OSError as error:
+        raise InputError(f"cannot write to {workdir}: {error.strerror}") from error
+
+
+def check_writable(directory: Path) -> None:
+    """Raise InputError unless the directory is there and can be written, or can be made."""
+    existing = next((path for path in (directory, *directory.absolute().parents) if os.path.lexists(path)), directory)
+    if not existing.is_dir():
+        raise InputError(f"cannot write to {directory}: {existing} is not a directory")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise InputError(f"cannot write to {directory}: permission denied for {existing}")
 
 
 def check_same_run(workdir: Path, config: Config, free_keys: tuple[str, ...]) -> None:
@@ -43,20 +64,37 @@ def check_same_run(workdir: Path, config: Config, free_keys: tuple[str, ...]) ->
 
 
 def load_config(workdir: str | os.PathLike) -> Config:
-    """The configuration of a run; raises InputError if there is no run."""
+    """The configuration of a run; raises InputError if there is no run, or one whose configuration is damaged."""
     path = Path(workdir) / "config.json"
-    if not path.exists():
+    if not os.path.lexists(path):
         raise InputError(f"there is no run in {os.fspath(workdir)}: it has no config.json")
-    return json.loads(path.read_text())
+    try:
+        config = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is damaged ({error}): write it anew, or train in another directory") from error
+    if not isinstance(config, dict) or not isinstance(config.get("model"), dict):
+        raise InputError(f'{path} is damaged (it has no "model"): write it anew, or train in another directory')
+    return config
+
+
+def make_model(config: Config) -> CoDANet:
+    """The network of a configuration; raises InputError for attributes that are missing, unknown, or out of range."""
+    try:
+        model = CoDANet(**config["model"])
+    except TypeError as error:
+        raise InputError(f"the configuration's model: {error}") from error
+    if jnp.dtype(model.dtype) == jnp.float64 and not jax.config.jax_enable_x64:
+        raise InputError("dtype is float64, which JAX computes with only where JAX_ENABLE_X64=1 is set")
+    return model
 
 
 def load_run(workdir: str | os.PathLike) -> tuple[CoDANet, dict[str, Any]]:
     """A trained network: the model and the variables of a run's newest checkpoint.
 
     Raises:
-        InputError: there is no run, or no checkpoint yet.
+        InputError: there is no run, or no checkpoint yet, or what is there is damaged.
     """
-    model = CoDANet(**load_config(workdir)["model"])
+    model = make_model(load_config(workdir))
     return model, {"params": Checkpoints(Path(workdir) / "checkpoints").restore_params(model)}
 
 

@@ -1,6 +1,7 @@
 """One step of training or evaluation as a function of one device's share of a batch."""
 
 import math
+import numbers
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -190,6 +191,6 @@ def check_batch_size(batch_size: int, accumulation: int = 1) -> None:
         InputError: what the batch size must be a multiple of.
     """
     devices = jax.device_count()
-    if batch_size < 1 or batch_size % (devices * accumulation):
+    if not isinstance(batch_size, numbers.Integral) or batch_size < 1 or batch_size % (devices * accumulation):
         parts = f"{devices} device(s)" + (f" times {accumulation} accumulated parts" if accumulation > 1 else "")
         raise InputError(f"batch_size is {batch_size}, but must be a positive multiple of the {parts}")

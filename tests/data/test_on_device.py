@@ -97,3 +97,18 @@ def test_images_of_differing_sizes_are_refused():
     message = "needs images of one size, but some are 2×2×3 and some 2×5×3: use on_device=False"
     with pytest.raises(InputError, match=message):
         on_device.read(source)
+
+
+class Device:
+    def memory_stats(self):
+        return {"bytes_limit": 10**9}
+
+
+def test_more_images_than_the_device_has_memory_for(monkeypatch):
+    source = [{"image": np.zeros((1000, 1000, 3), np.uint8), "label": 0}] * 400  # 1.2 GB, were they all different.
+    monkeypatch.setattr(jax, "local_devices", lambda: [Device()])
+    with pytest.raises(
+        InputError, match="on_device needs 1.2 GB for the images, but a device has 1 GB: use on_device=F"
+    ):
+        on_device.read(source)
+    assert len(on_device.read(source[:1])["label"]) == 1

@@ -7,7 +7,7 @@ import jax
 import pytest
 
 from experiments import command_line
-from tests.experiments.processes import CIFAR10, run
+from tests.experiments.processes import run
 
 
 @pytest.fixture
@@ -60,42 +60,37 @@ def test_the_command_lines_keep_compiled_programs(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "experiment", "message"),
+    ("error", "message"),
     [
-        ([], "cifar10", "--config=FILE:NAME is missing"),
-        ([CIFAR10 + "5"], "cifar10", "no configuration '5L-XS-CoDA-SQ-1005': the nearest are 5L-XS-CoDA-SQ-100,"),
-        (["--config=nowhere.py:a"], "cifar10", "there is no file nowhere.py"),
-        (["--config=README.md"], "cifar10", "README.md is not a Python file with a function get_config"),
-        ([CIFAR10, "--config.batchsize=8"], "cifar10", "no key 'batchsize': 'batchsize' could be batch_size"),
-        ([CIFAR10, "--config.model.rank=8"], "cifar10", "no key 'model.rank': 'rank' could be ranks"),
-        ([CIFAR10, "--config.batch_size=many"], "cifar10", "--config.batch_size=many"),
-        ([CIFAR10, "--config.data_dir=/nowhere"], "cifar10", "/nowhere is not a directory"),
-        (["--workdi=DIR"], "digits", "Unknown command line flag 'workdi'. Did you mean: workdir"),
-        (["--mode=exlpain"], "digits", "value should be one of <train|explain>"),
-        (["more"], "digits", "unexpected argument 'more'"),
-        (["--mode=explain"], "digits", "there is no run in"),
-        (["--config.batch_size=0"], "digits", "batch_size is 0, but must be a positive multiple"),
-        (["--config.log_every=0"], "digits", "log_every is 0, but must be at least 1"),
-        (["--config.num_steps=0"], "digits", "num_steps is 0, but must be at least 1"),
-        (["--config.model.channels=(16, 32, 9)"], "digits", "the last of channels is 9, but the data has 10 classes"),
-        (["--config.model.strides=(1,)"], "digits", "strides 1, paddings 3"),
-        (["--config.model.norm=l3"], "digits", "norm is 'l3', but must be one of sq, l2"),
-        (["--config.dataset=mnist"], "digits", "there is no data set 'mnist'"),
+        (
+            OSError(28, "No space left on device", "runs/a/metrics.jsonl"),
+            "runs/a/metrics.jsonl: No space left on device",
+        ),
+        (MemoryError(), "the memory is full: lower --config.batch_size"),
+        (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory"), "the memory is full: lower --config.batch_s"),
     ],
 )
-def test_mistakes_are_answered_with_a_line(tmp_path, arguments, experiment, message):
-    status, out, err = run(f"--workdir={tmp_path / 'run'}", *arguments, experiment=experiment)
-    assert (status, out) == (1, "")
-    assert err.startswith("error: ") and err.count("\n") == 1, err
-    assert message in err
-    assert not (tmp_path / "run").exists()
+def test_what_the_machine_cannot_do_is_answered_with_a_line(cache_dir, monkeypatch, error, message):
+    def main():
+        raise error
+
+    monkeypatch.setattr(command_line.app, "run", lambda main, flags_parser: main(["program"]))
+    with pytest.raises(SystemExit, match=f"^error: {message}"):
+        command_line.run_without_config(main)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError("a library's own"), jax.errors.JaxRuntimeError("INTERNAL: a mistake of ours")]
+)
+def test_other_errors_are_not_hidden(cache_dir, monkeypatch, error):
+    def main():
+        raise error
+
+    monkeypatch.setattr(command_line.app, "run", lambda main, flags_parser: main(["program"]))
+    with pytest.raises(type(error)):
+        command_line.run_without_config(main)
 
 
 def test_batch_size_and_eight_devices(tmp_path):
     status, _, err = run(f"--workdir={tmp_path}", "--config.batch_size=12", devices=8)
     assert (status, err) == (1, "error: batch_size is 12, but must be a positive multiple of the 8 device(s)\n")
-
-
-def test_workdir_is_needed():
-    status, _, err = run()
-    assert status == 1 and "--workdir" in err and err.count("\n") == 1
