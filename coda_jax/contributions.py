@@ -21,10 +21,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from coda_jax.checks import as_array, check_whole
 from coda_jax.chunks import map_batches
 from coda_jax.encoding import check_pixels
 from coda_jax.errors import InputError
-from coda_jax.models import CoDANet
+from coda_jax.models import CoDANet, check_variables
 from coda_jax.targets import check_targets
 
 Targets = jax.Array | np.ndarray | str | None
@@ -99,6 +100,9 @@ def linear_weights(
 
 def contribution_map(contributions: jax.Array) -> jax.Array:
     """Contribution of every pixel, the sum over its channels: [N, T, H, W, C] -> [N, T, H, W]."""
+    contributions = as_array("contributions", contributions)
+    if contributions.ndim != 5:
+        raise InputError(f"contributions must have shape [N, T, H, W, C], not {list(contributions.shape)}")
     return jnp.sum(contributions, axis=-1)
 
 
@@ -111,11 +115,13 @@ def _explain(
     chunk_size: int | None,
 ) -> tuple[jax.Array, jax.Array]:
     """The targets' rows of the map from `layer` on, [N, T, Hl, Wl, Cl], and that layer's input [N, Hl, Wl, Cl]."""
-    check_pixels("inputs", inputs, channels=6)
-    if not 0 <= layer <= len(model.channels):
-        raise InputError(f"layer must be from 0 to {len(model.channels)}, not {layer}")
-    if chunk_size is not None and chunk_size < 1:
-        raise InputError(f"chunk_size must be at least 1, not {chunk_size}")
+    inputs = check_pixels("inputs", inputs, channels=6)
+    check_variables(model, variables)
+    check_whole("layer", layer, 0)
+    if layer > len(model.channels):
+        raise InputError(f"layer must be at most {len(model.channels)}, not {layer}")
+    if chunk_size is not None:
+        check_whole("chunk_size", chunk_size)
     classes = model.channels[-1]
     if isinstance(targets, str):
         if targets != "all":

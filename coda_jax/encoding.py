@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from coda_jax.checks import as_array
 from coda_jax.errors import InputError
 
 
@@ -21,20 +22,21 @@ def add_inverse(images: jax.Array) -> jax.Array:
     Raises:
         InputError: another shape, dtype or (unless traced) range.
     """
-    check_pixels("images", images, channels=3)
+    images = check_pixels("images", images, channels=3)
     return jnp.concatenate([images, 1 - images], axis=-1)
 
 
-def check_pixels(name: str, pixels: jax.Array, channels: int) -> None:
-    """Raise InputError unless `pixels` is [N, H, W, channels], floating and, if it is not traced, in [0, 1]."""
-    shape = np.shape(pixels)
+def check_pixels(name: str, pixels: jax.Array | np.ndarray, channels: int) -> jax.Array | np.ndarray:
+    """`pixels` as an array, or InputError unless it is [N, H, W, channels], floating and, if not traced, in [0, 1]."""
+    pixels = as_array(name, pixels)
+    shape = pixels.shape
     if len(shape) != 4 or shape[-1] != channels:
         hint = "encode images with coda_jax.add_inverse" if channels == 6 else "stack RGB images, channels last"
         raise InputError(f"{name} must have shape [N, H, W, {channels}], not {list(shape)}: {hint}")
-    dtype = jnp.result_type(pixels)
-    if not jnp.issubdtype(dtype, jnp.floating):
-        raise InputError(f"{name} must be floating-point in [0, 1], not {dtype}: divide 8-bit pixels by 255")
+    if not jnp.issubdtype(pixels.dtype, jnp.floating):
+        raise InputError(f"{name} must be floating-point in [0, 1], not {pixels.dtype}: divide 8-bit pixels by 255")
     if not isinstance(pixels, jax.core.Tracer):
         low, high = np.min(pixels, initial=0.0), np.max(pixels, initial=0.0)
         if not (low >= 0 and high <= 1):
             raise InputError(f"{name} must lie in [0, 1], but range from {low:g} to {high:g}")
+    return pixels

@@ -1,5 +1,6 @@
 """Convolutional Dynamic Alignment Networks."""
 
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from coda_jax.checks import check_images, check_number
+from coda_jax.checks import check_choice, check_images, check_number
 from coda_jax.dau import FORMS, NORMS, gram
 from coda_jax.errors import InputError
 from coda_jax.layers import DAUConv, Head
@@ -96,23 +97,21 @@ class CoDANet(nn.Module):
             object.__setattr__(self, name, tuple(values))
             lengths[name] = len(values)
         if self.forms is not None:
-            if not isinstance(self.forms, Sequence) or not all(form in (*FORMS, None) for form in self.forms):
+            if not isinstance(self.forms, Sequence) or not all(
+                form is None or (isinstance(form, str) and form in FORMS) for form in self.forms
+            ):
                 raise InputError(f"forms must be of {', '.join(FORMS)} or None, one a layer, not {self.forms}")
             object.__setattr__(self, "forms", tuple(self.forms))
             lengths["forms"] = len(self.forms)
         if len(set(lengths.values())) != 1 or not self.channels:
             found = ", ".join(f"{name} {length}" for name, length in lengths.items())
             raise InputError(f"every list must have one value a layer, but their lengths are: {found}")
-        if self.norm not in NORMS:
-            raise InputError(f"norm is {self.norm!r}, but must be one of {', '.join(NORMS)}")
+        check_choice("norm", self.norm, NORMS)
         for name in ("dtype", "param_dtype"):
             dtype = getattr(self, name)
-            try:
-                dtype = jnp.dtype(dtype).name
-            except TypeError:
-                pass  # It is no dtype, and said as it is.
-            if dtype not in DTYPES:
-                raise InputError(f"{name} is {dtype}, but must be one of {', '.join(DTYPES)}")
+            with contextlib.suppress(TypeError, ValueError):  # What is no dtype is refused as it is.
+                dtype = None if dtype is None else jnp.dtype(dtype).name  # NumPy makes float64 of None.
+            check_choice(name, dtype, DTYPES)
         check_number("temperature", self.temperature, above=0)
         check_number("logit_bias", self.logit_bias)
         super().__post_init__()
@@ -173,3 +172,20 @@ class CoDANet(nn.Module):
             inputs, linear = layer(inputs)
             maps.append(linear)
         return inputs, LinearMap(tuple(maps))
+
+
+def check_variables(model: CoDANet, variables: Mapping[str, Any]) -> None:
+    """Raise InputError unless the variables have the names and shapes of the parameters of the model for images."""
+    if not isinstance(model, CoDANet):
+        raise InputError(f"model must be a CoDANet, not {model!r}")
+    if not isinstance(variables, Mapping) or not isinstance(variables.get("params"), Mapping):
+        raise InputError('variables must be a mapping with the collection "params", as from model.init')
+    channels = 6
+    for index, (units, rank, size) in enumerate(zip(model.channels, model.ranks, model.kernel_sizes, strict=True)):
+        window = (size, size, channels)
+        layer = variables["params"].get(f"layers_{index}")
+        for name, shape in (("B", (*window, rank)), ("A", (*window, units, rank)), ("b", (*window, units))):
+            found = getattr(layer.get(name), "shape", None) if isinstance(layer, Mapping) else None
+            if found != shape:
+                raise InputError(f"variables must have params/layers_{index}/{name} of shape {shape}, not {found}")
+        channels = units

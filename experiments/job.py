@@ -5,6 +5,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import optax
 from absl import flags
 from ml_collections import ConfigDict
 
@@ -25,6 +26,7 @@ from coda_jax.training.run_directory import (
     make_model,
     save_config,
 )
+from coda_jax.training.step import check_batch_size
 from experiments import command_line, processes
 from experiments.configs import digits
 
@@ -72,19 +74,12 @@ def _train(config: ConfigDict, workdir: Path) -> tuple[CoDANet, dict, data.Datas
     dataset = data.load(config.dataset, config.data_dir)
     loop.check(model, dataset, config.batch_size, config.accumulation)
     _check_data(config, dataset)
-    optimizer = adam_with_step_decay(
-        config.learning_rate,
-        decay=config.decay,
-        decay_epochs=config.decay_epochs,
-        batch_size=config.batch_size,
-        num_examples=len(dataset.train),
-    )
     resident = on_device.read(dataset.train) if config.on_device else None
     if jax.process_index() == 0:
         save_config(workdir, config.to_dict())
     trained = loop.train(
         model,
-        optimizer,
+        _optimizer(config, len(dataset.train)),
         dataset,
         workdir=workdir,
         batch_size=config.batch_size,
@@ -122,12 +117,24 @@ def _check(config: ConfigDict) -> None:
     for key, value in config.items():
         kind = example.get_type(key)
         fits = isinstance(value, (int, float) if kind is float else kind) and isinstance(value, bool) == (kind is bool)
-        if not fits and not value is example[key] is None:
+        if not fits and not (value is None and example[key] is None):
             raise InputError(f"{key} is {value!r}, but must be of type {kind.__name__}")
         if key in _LEAST and value is not None:
             check_whole(key, value, _LEAST[key])
     if config.seed >= _SEEDS:
         raise InputError(f"seed must be below 2³², not {config.seed}")
+    check_batch_size(config.batch_size, config.accumulation)
+    _optimizer(config, num_examples=1)  # Refuses what it cannot use before data is downloaded.
+
+
+def _optimizer(config: ConfigDict, num_examples: int) -> optax.GradientTransformation:
+    return adam_with_step_decay(
+        config.learning_rate,
+        decay=config.decay,
+        decay_epochs=config.decay_epochs,
+        batch_size=config.batch_size,
+        num_examples=num_examples,
+    )
 
 
 def _check_data(config: ConfigDict, dataset: data.Dataset) -> None:

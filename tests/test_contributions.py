@@ -145,7 +145,7 @@ def test_contribution_map_by_hand():
         ({"targets": np.zeros(5, int)}, r"whole numbers of shape \[7\] or \[7, T\], not int64 \[5\]"),
         ({"targets": np.zeros(7)}, "not float64"),
         ({"chunk_size": 0}, "chunk_size must be at least 1, not 0"),
-        ({"layer": 4}, "layer must be from 0 to 3, not 4"),
+        ({"layer": 4}, "layer must be at most 3, not 4"),
     ],
 )
 def test_bad_arguments(network, arguments, message):

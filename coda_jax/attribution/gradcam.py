@@ -36,6 +36,8 @@ def gradcam(
     Raises:
         InputError: likewise; a layer that does not exist, is called more than once, or returns something else.
     """
+    if not isinstance(layer, str):
+        raise InputError(f"layer must be the path of a module, not {layer!r}")
     return attribute(_rule, logits_fn, inputs, targets, examples_at_once=chunk_size, layer=layer)
 
 

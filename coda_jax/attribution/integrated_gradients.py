@@ -7,7 +7,7 @@ from jax import lax
 
 from coda_jax.attribution.gradient import target_gradients
 from coda_jax.attribution.protocol import LogitsFn, attribute, check_baseline
-from coda_jax.errors import InputError
+from coda_jax.checks import check_whole
 
 
 def integrated_gradients(
@@ -38,8 +38,7 @@ def integrated_gradients(
     Raises:
         InputError: likewise; fewer than one step, or a baseline of another shape.
     """
-    if steps < 1:
-        raise InputError(f"steps must be at least 1, not {steps}")
+    check_whole("steps", steps)
     baseline = check_baseline(baseline, inputs)
     return attribute(_rule, logits_fn, inputs, targets, baseline, examples_at_once=chunk_size, steps=steps)
 

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from coda_jax.attribution.protocol import LogitsFn, check_arguments, compute_logits
+from coda_jax.attribution.protocol import LogitsFn, check_arguments, check_fill, compute_logits
+from coda_jax.checks import check_key, check_number, check_whole
 from coda_jax.errors import InputError
 
 
@@ -57,14 +58,14 @@ def lime(
     from sklearn.linear_model import Ridge  # Slow to import.
 
     for name, value in (("segments", segments), ("samples", samples), ("chunk_size", chunk_size)):
-        if value < 1:
-            raise InputError(f"{name} must be at least 1, not {value}")
+        check_whole(name, value)
     for name, value in (("compactness", compactness), ("ridge", ridge), ("kernel_width", kernel_width)):
-        if not value > 0:
-            raise InputError(f"{name} must be above 0, not {value}")
+        check_number(name, value, above=0)
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((logits_fn, inputs, targets, key))):
         raise InputError("lime computes on the host, so call it outside of jax.jit, jax.vmap and the like")
+    check_key("key", key)
     logits_fn, inputs, pairs = check_arguments(logits_fn, inputs, targets)
+    fill = check_fill(fill, inputs)
 
     attributions = np.empty((*pairs.shape, *inputs.shape[1:]), inputs.dtype)
     for example, (image, classes) in enumerate(zip(inputs, np.asarray(pairs), strict=True)):
@@ -99,7 +100,7 @@ def draw_on(key: jax.Array, samples: int, superpixels: int) -> np.ndarray:
 
 
 def _perturbed_logits(
-    logits_fn: LogitsFn, image: jax.Array, superpixels: np.ndarray, on: np.ndarray, fill: float, chunk_size: int
+    logits_fn: LogitsFn, image: jax.Array, superpixels: np.ndarray, on: np.ndarray, fill: jax.Array, chunk_size: int
 ) -> np.ndarray:
     """The logits [samples, K] of an image [H, W, C] with the superpixels shown that are on [samples, superpixels]."""
     samples = len(on)
@@ -108,5 +109,5 @@ def _perturbed_logits(
         # The last chunk is filled up with repetitions, so that one program computes all.
         indices = np.minimum(np.arange(first, first + min(chunk_size, samples)), samples - 1)
         shown = on[indices][:, superpixels, None]
-        logits.append(np.asarray(compute_logits(logits_fn, jnp.where(shown, image, jnp.asarray(fill, image.dtype)))))
+        logits.append(np.asarray(compute_logits(logits_fn, jnp.where(shown, image, fill))))
     return np.concatenate(logits)[:samples]

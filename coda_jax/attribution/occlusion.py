@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from coda_jax.attribution.protocol import LogitsFn, attribute
+from coda_jax.attribution.protocol import LogitsFn, attribute, check_fill
+from coda_jax.checks import check_whole
 from coda_jax.chunks import map_batches
 from coda_jax.errors import InputError
 
@@ -41,12 +42,11 @@ def occlusion(
             which would leave pixels uncovered.
     """
     for name, value in (("window", window), ("stride", stride), ("chunk_size", chunk_size)):
-        if value < 1:
-            raise InputError(f"{name} must be at least 1, not {value}")
+        check_whole(name, value)
     if stride > window:
         raise InputError(f"stride must be at most the window's {window}, not {stride}")
     settings = {"window": window, "stride": stride, "chunk_size": chunk_size}
-    fill = jnp.asarray(fill, jnp.result_type(inputs))
+    fill = check_fill(fill, inputs)
     return attribute(_rule, logits_fn, inputs, targets, fill, examples_at_once=1, **settings)
 
 

@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
+from coda_jax.checks import as_array, check_images, check_whole, naming
 from coda_jax.chunks import map_batches
 from coda_jax.errors import InputError
 from coda_jax.targets import check_targets
@@ -56,8 +57,7 @@ def attribute(
     Returns:
         The attributions, see the module.
     """
-    if examples_at_once < 1:
-        raise InputError(f"chunk_size must be at least 1, not {examples_at_once}")
+    check_whole("chunk_size", examples_at_once)
     logits_fn, inputs, pairs = check_arguments(logits_fn, inputs, targets)
     attributions = _attribute(rule, examples_at_once, tuple(settings.items()), logits_fn, inputs, pairs, arrays)
     return attributions if np.ndim(targets) == 2 else attributions[:, 0]
@@ -71,12 +71,15 @@ def check_arguments(
     Raises:
         InputError: see the module; or logits that are not [N, K].
     """
+    if not callable(logits_fn):
+        raise InputError(f"logits_fn must be a function from inputs to logits, not {logits_fn!r}")
     if not isinstance(logits_fn, Partial):
         logits_fn = Partial(logits_fn)
-    inputs = jnp.asarray(inputs)
-    if inputs.ndim != 4 or not jnp.issubdtype(inputs.dtype, jnp.floating):
-        raise InputError(f"inputs must be floating-point [N, H, W, C], not {inputs.dtype} {list(inputs.shape)}")
-    logits = jax.eval_shape(compute_logits, logits_fn, inputs)
+    inputs = jnp.asarray(check_images("inputs", inputs))
+    with naming(f"logits_fn cannot take inputs of {inputs.dtype} {list(inputs.shape)}"):
+        logits = jax.eval_shape(compute_logits, logits_fn, inputs)
+    if not isinstance(logits, jax.ShapeDtypeStruct) or not jnp.issubdtype(logits.dtype, jnp.floating):
+        raise InputError(f"logits_fn must return floating-point logits, not {logits}")
     if len(logits.shape) != 2 or logits.shape[0] != inputs.shape[0]:
         raise InputError(f"logits_fn must return logits of shape [{inputs.shape[0]}, K], not {list(logits.shape)}")
     return logits_fn, inputs, check_targets(targets, inputs.shape[0], logits.shape[1])
@@ -84,10 +87,19 @@ def check_arguments(
 
 def check_baseline(baseline: jax.Array | np.ndarray | float, inputs: jax.Array) -> jax.Array:
     """A baseline in the inputs' dtype; raises InputError unless it broadcasts to an input [H, W, C]."""
-    shape, wanted = np.shape(baseline), np.shape(inputs)[1:]
+    baseline, inputs = as_array("baseline", baseline), check_images("inputs", inputs)
+    shape, wanted = baseline.shape, inputs.shape[1:]
     if len(shape) > 3 or any(size not in (1, other) for size, other in zip(shape[::-1], wanted[::-1], strict=False)):
         raise InputError(f"baseline must broadcast to the inputs' {list(wanted)}, but has shape {list(shape)}")
     return jnp.asarray(baseline, jnp.result_type(inputs))
+
+
+def check_fill(fill: jax.Array | float, inputs: jax.Array) -> jax.Array:
+    """The value that hides a part of an input, in the inputs' dtype; raises InputError unless it is a number."""
+    fill = as_array("fill", fill)
+    if fill.ndim:
+        raise InputError(f"fill must be a number, not an array of shape {list(fill.shape)}")
+    return jnp.asarray(fill, jnp.result_type(check_images("inputs", inputs)))
 
 
 @jax.jit

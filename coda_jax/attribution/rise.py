@@ -6,6 +6,7 @@ import numpy as np
 from jax import lax
 
 from coda_jax.attribution.protocol import LogitsFn, attribute
+from coda_jax.checks import check_key, check_number, check_whole
 from coda_jax.errors import InputError
 
 
@@ -43,9 +44,10 @@ def rise(
         InputError: likewise; fewer than one mask, fewer than one cell or more than pixels, or a probability not between
             0 and 1.
     """
+    check_key("key", key)
     for name, value in (("masks", masks), ("cells", cells), ("chunk_size", chunk_size)):
-        if value < 1:
-            raise InputError(f"{name} must be at least 1, not {value}")
+        check_whole(name, value)
+    check_number("probability", probability)
     if not 0 < probability < 1:
         raise InputError(f"probability must be between 0 and 1, not {probability}")
     arrays = key, jnp.asarray(probability, float)

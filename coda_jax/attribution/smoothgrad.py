@@ -7,7 +7,7 @@ from jax import lax
 
 from coda_jax.attribution.gradient import target_gradients
 from coda_jax.attribution.protocol import LogitsFn, attribute
-from coda_jax.errors import InputError
+from coda_jax.checks import check_images, check_key, check_number, check_whole
 
 
 def smoothgrad(
@@ -37,11 +37,10 @@ def smoothgrad(
     Raises:
         InputError: likewise; fewer than one sample, or negative noise.
     """
-    if samples < 1:
-        raise InputError(f"samples must be at least 1, not {samples}")
-    if not noise >= 0:
-        raise InputError(f"noise must be at least 0, not {noise}")
-    arrays = key, jnp.asarray(noise, jnp.result_type(inputs))
+    check_key("key", key)
+    check_whole("samples", samples)
+    check_number("noise", noise, least=0)
+    arrays = key, jnp.asarray(noise, jnp.result_type(check_images("inputs", inputs)))
     return attribute(_rule, logits_fn, inputs, targets, *arrays, examples_at_once=chunk_size, samples=samples)
 
 

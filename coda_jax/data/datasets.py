@@ -1,5 +1,6 @@
 """Data sets by name."""
 
+import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -30,6 +31,10 @@ def load(name: str, data_dir: str | None = None) -> Dataset:
         InputError: an unknown name, or data that cannot be read or prepared. A single damaged example raises RunError
             when it is read.
     """
+    if data_dir is not None and not isinstance(data_dir, str | os.PathLike):
+        raise InputError(f"data_dir must be a path, not {data_dir!r}")
+    if not isinstance(name, str):
+        raise InputError(f"name must be that of a data set, not {name!r}")
     # Imported here because each needs libraries that the others do not.
     if name == "cifar10":
         from coda_jax.data import cifar10

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from coda_jax.checks import as_array
 from coda_jax.errors import InputError, one_line
 from coda_jax.models import LOGIT_BIAS, CoDANet
 
@@ -47,17 +48,19 @@ def load_checkpoint(
     """
     if isinstance(path_or_mapping, Mapping):
         arrays = path_or_mapping
+    elif not isinstance(path_or_mapping, str | os.PathLike):
+        raise InputError(f"path_or_mapping must be a path or a mapping of names to arrays, not {path_or_mapping!r}")
     else:
         arrays = _read(path_or_mapping)
     layers: dict[int, dict[str, np.ndarray]] = {}
     for name, array in arrays.items():
-        match = _NAME.fullmatch(name)
-        if match is None:
+        match = isinstance(name, str) and _NAME.fullmatch(name)
+        if not match:
             raise InputError(
                 f"the checkpoint holds {name!r}, which is no parameter of a CoDA-Net: "
                 "names are like 0.weight_mod.weighting_f.0.weight"
             )
-        layers.setdefault(int(match[1]), {})[match[2]] = np.asarray(array)
+        layers.setdefault(int(match[1]), {})[match[2]] = np.asarray(as_array(name, array))
     if not layers or sorted(layers) != list(range(len(layers))):
         raise InputError(f"the checkpoint's layers must be numbered from 0 without gaps, but are {sorted(layers)}")
 

@@ -2,8 +2,8 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from coda_jax.checks import as_array
 from coda_jax.errors import InputError
 
 
@@ -25,12 +25,14 @@ def completeness_residual(attributions: jax.Array, logits: jax.Array, baseline_l
     Raises:
         InputError: arrays whose shapes do not fit.
     """
-    shape = np.shape(attributions)
+    attributions, logits = as_array("attributions", attributions), as_array("logits", logits)
+    baseline_logits = as_array("baseline_logits", baseline_logits)
+    shape = attributions.shape
     if len(shape) != 5:
         raise InputError(f"attributions must have shape [N, T, H, W, C], not {list(shape)}")
-    if np.shape(logits) != shape[:2]:
-        raise InputError(f"logits must have shape {list(shape[:2])}, one for each target, not {list(np.shape(logits))}")
-    baseline = np.shape(baseline_logits)
+    if logits.shape != shape[:2]:
+        raise InputError(f"logits must have shape {list(shape[:2])}, one for each target, not {list(logits.shape)}")
+    baseline = baseline_logits.shape
     if len(baseline) > 2 or any(
         size not in (1, wanted) for size, wanted in zip(baseline[::-1], shape[1::-1], strict=False)
     ):

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from coda_jax.checks import as_array, check_whole
 from coda_jax.errors import InputError
 
 PAPER_GRIDS = 500
@@ -29,7 +30,8 @@ def localisation_score(maps: jax.Array, grid: tuple[int, int] = (3, 3)) -> jax.A
         InputError: maps of another shape, or that cannot be divided into the grid's cells.
     """
     rows, columns = _check_grid(grid)
-    shape = np.shape(maps)
+    maps = as_array("maps", maps)
+    shape = maps.shape
     if len(shape) != 4 or shape[1] != rows * columns:
         raise InputError(f"maps must have shape [G, {rows * columns}, gh, gw] for grid {grid}, not {list(shape)}")
     grids, cells, height, width = shape
@@ -56,23 +58,23 @@ def compose_grids(inputs: jax.Array, indices: jax.Array | np.ndarray, grid: tupl
         InputError: inputs or indices of another shape or dtype, or (unless traced) an image that does not exist.
     """
     rows, columns = _check_grid(grid)
-    if np.ndim(inputs) != 4:
-        raise InputError(f"inputs must have shape [N, H, W, C], not {list(np.shape(inputs))}")
-    if not isinstance(indices, jax.Array):
-        indices = np.asarray(indices)
+    inputs, indices = as_array("inputs", inputs), as_array("indices", indices)
+    if inputs.ndim != 4:
+        raise InputError(f"inputs must have shape [N, H, W, C], not {list(inputs.shape)}")
     whole = jnp.issubdtype(indices.dtype, jnp.integer)
     if not whole or indices.ndim != 2 or indices.shape[1] != rows * columns:
         raise InputError(
             f"indices must be whole numbers of shape [G, {rows * columns}] for grid {grid}, "
             f"not {indices.dtype} {list(indices.shape)}"
         )
-    examples, height, width, channels = np.shape(inputs)
+    examples, height, width, channels = inputs.shape
     if not isinstance(indices, jax.core.Tracer):
         outside = np.asarray(indices)[(indices < 0) | (indices >= examples)]
         if outside.size:
             raise InputError(f"index {outside[0]} is not of an image: the images go from 0 to {examples - 1}")
-    cells = jnp.asarray(inputs)[indices].reshape(-1, rows, columns, height, width, channels)
-    return cells.transpose(0, 1, 3, 2, 4, 5).reshape(-1, rows * height, columns * width, channels)
+    grids = indices.shape[0]
+    cells = jnp.asarray(inputs)[indices].reshape(grids, rows, columns, height, width, channels)
+    return cells.transpose(0, 1, 3, 2, 4, 5).reshape(grids, rows * height, columns * width, channels)
 
 
 def draw_grids(
@@ -105,7 +107,7 @@ def draw_grids(
     """
     rows, columns = _check_grid(grid)
     cells = rows * columns
-    logits, labels = np.asarray(logits), np.asarray(labels)
+    logits, labels = np.asarray(as_array("logits", logits)), np.asarray(as_array("labels", labels))
     if logits.ndim != 2:
         raise InputError(f"logits must have shape [N, K], not {list(logits.shape)}")
     examples, classes = logits.shape
@@ -115,8 +117,9 @@ def draw_grids(
         raise InputError(f"labels must be from 0 to {classes - 1}, but are from {labels.min()} to {labels.max()}")
     if cells > classes:
         raise InputError(f"a grid of {rows}x{columns} cells needs {cells} classes, but there are {classes}")
-    if count is not None and count < 1:
-        raise InputError(f"count must be at least 1 or None, not {count}")
+    if count is not None:
+        check_whole("count", count)
+    check_whole("seed", seed, 0)
 
     true_logits = logits[np.arange(examples), labels]
     confident = (np.argmax(logits, axis=1) == labels) & (true_logits > 0)  # A probability of 0.5 is a logit of 0.
@@ -145,6 +148,7 @@ def draw_grids(
 
 def _check_grid(grid: tuple[int, int]) -> tuple[int, int]:
     """The rows and columns of a grid; raises InputError unless both are whole numbers of at least 1."""
-    if np.shape(grid) != (2,) or not all(isinstance(number, int) and number >= 1 for number in grid):
+    whole = isinstance(grid, tuple | list) and all(type(number) is int and number >= 1 for number in grid)
+    if not whole or len(grid) != 2:
         raise InputError(f"grid must be the numbers of rows and columns, such as (3, 3), not {grid}")
     return grid[0], grid[1]

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from coda_jax.checks import as_array, check_choice, check_images, check_number, check_whole, naming
 from coda_jax.chunks import map_batches
 from coda_jax.errors import InputError
 from coda_jax.targets import check_targets
@@ -56,25 +57,25 @@ def removal_curve(
         InputError: arrays of other shapes or dtypes, (unless traced) a class that does not exist, settings out of
             range, or so many points that no pixel is left to remove at each.
     """
-    if np.ndim(inputs) != 4 or not jnp.issubdtype(jnp.result_type(inputs), jnp.floating):
-        raise InputError(
-            f"inputs must be floating-point [N, H, W, C], not {jnp.result_type(inputs)} {list(np.shape(inputs))}"
-        )
-    examples, height, width, _ = np.shape(inputs)
-    if np.shape(maps) != (examples, height, width):
-        raise InputError(f"maps must have shape {[examples, height, width]}, one an input, not {list(np.shape(maps))}")
-    if np.ndim(targets) != 1:
-        raise InputError(f"targets must have shape [{examples}], not {list(np.shape(targets))}")
-    classes = jax.eval_shape(model.apply, variables, inputs).shape[-1]
+    if not isinstance(model, nn.Module):
+        raise InputError(f"model must be a Flax linen module, not {model!r}")
+    inputs, maps, targets = check_images("inputs", inputs), as_array("maps", maps), as_array("targets", targets)
+    examples, height, width, _ = inputs.shape
+    if maps.shape != (examples, height, width):
+        raise InputError(f"maps must have shape {[examples, height, width]}, one an input, not {list(maps.shape)}")
+    if targets.ndim != 1:
+        raise InputError(f"targets must have shape [{examples}], not {list(targets.shape)}")
+    if not isinstance(variables, Mapping):
+        raise InputError(f"variables must be a mapping, as from model.init, not {variables!r}")
+    with naming("model cannot be applied to these variables and inputs"):
+        classes = jax.eval_shape(model.apply, variables, inputs).shape[-1]
     targets = check_targets(targets, examples, classes)[:, 0]
-    if order not in ORDERS:
-        raise InputError(f"order is {order!r}, but must be one of {', '.join(ORDERS)}")
-    if not 0 < fraction <= 1:
-        raise InputError(f"fraction must be above 0 and at most 1, not {fraction}")
-    if points < 1:
-        raise InputError(f"points must be at least 1, not {points}")
-    if chunk_size < 1:
-        raise InputError(f"chunk_size must be at least 1, not {chunk_size}")
+    check_choice("order", order, ORDERS)
+    check_number("fraction", fraction, above=0)
+    if fraction > 1:
+        raise InputError(f"fraction must be at most 1, not {fraction}")
+    check_whole("points", points)
+    check_whole("chunk_size", chunk_size)
     # Rounded first because 0.57 · 10 · 10, as floats, is a little less than 57.
     pixels = int(round(fraction * height * width / points, 9))
     if pixels == 0:

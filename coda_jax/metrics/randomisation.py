@@ -10,9 +10,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 
+from coda_jax.checks import as_array, check_key, naming
 from coda_jax.errors import InputError
 
 
@@ -36,6 +36,11 @@ def randomise_layers(
         InputError: a layer that does not exist, variables without "params", or with "gram" (see `CoDANet.with_gram`),
             which would no longer belong to the parameters.
     """
+    if not isinstance(model, nn.Module):
+        raise InputError(f"model must be a Flax linen module, not {model!r}")
+    if not isinstance(variables, Mapping):
+        raise InputError(f'variables must be a mapping with the collection "params", not {variables!r}')
+    check_key("key", key)
     if "params" not in variables:
         raise InputError(f'variables must have the collection "params", but have only {", ".join(variables)}')
     if "gram" in variables:
@@ -43,12 +48,16 @@ def randomise_layers(
             'variables must not have the collection "gram", which belongs to the parameters as they were: '
             "give the variables as they were before with_gram"
         )
+    if not isinstance(layers, Sequence) or not all(isinstance(name, str) for name in layers):
+        raise InputError(f"layers must be a list of names, not {layers!r}")
     params = dict(variables["params"])
     for name in layers:
         if name not in params:
             near = get_close_matches(name, params) or params
             raise InputError(f"there is no layer {name!r} in the parameters: choose {' or '.join(near)}")
-    fresh = jax.jit(model.init)(key, inputs)["params"]
+    inputs = as_array("inputs", inputs)
+    with naming("model cannot be initialised for these inputs"):
+        fresh = jax.jit(model.init)(key, inputs)["params"]
     stages = []
     for name in layers:
         params = {**params, name: fresh[name]}
@@ -72,14 +81,15 @@ def map_similarity(maps: jax.Array, others: jax.Array) -> jax.Array:
     Raises:
         InputError: maps of other or different shapes.
     """
-    shape = np.shape(maps)
-    if len(shape) != 3 or np.shape(others) != shape:
+    maps, others = as_array("maps", maps), as_array("others", others)
+    if maps.ndim != 3 or others.shape != maps.shape:
         raise InputError(
-            f"both maps must have the same shape [N, H, W], not {list(shape)} and {list(np.shape(others))}"
+            f"both maps must have the same shape [N, H, W], not {list(maps.shape)} and {list(others.shape)}"
         )
+    count, height, width = maps.shape
 
     def centred_ranks(maps: jax.Array) -> jax.Array:
-        flat = jnp.abs(maps).reshape(len(maps), -1)
+        flat = jnp.abs(maps).reshape(count, height * width)
         return jax.scipy.stats.rankdata(flat, axis=1) - (flat.shape[1] + 1) / 2
 
     a, b = centred_ranks(maps), centred_ranks(others)

@@ -184,7 +184,7 @@ def test_traced_arguments(explain):
         ({"chunk_size": 0}, "chunk_size must be at least 1, not 0"),
         ({"compactness": 0.0}, "compactness must be above 0, not 0"),
         ({"ridge": -1.0}, "ridge must be above 0, not -1"),
-        ({"kernel_width": float("nan")}, "kernel_width must be above 0, not nan"),
+        ({"kernel_width": float("nan")}, "kernel_width must be finite, not nan"),
         ({"inputs": INPUTS[0]}, r"inputs must be floating-point \[N, H, W, C\], not float32 \[12, 12, 3\]"),
         ({"inputs": INPUTS.astype(int)}, r"inputs must be floating-point"),
         ({"targets": np.full(3, 3)}, "target 3 is not a class"),

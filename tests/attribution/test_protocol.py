@@ -120,8 +120,8 @@ def test_products_are_computed_in_full_precision():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"inputs": INPUTS[0]}, r"inputs must be floating-point \[N, H, W, C\], not float32 \[8, 6, 2\]"),
-        ({"inputs": INPUTS.astype(int)}, r"inputs must be floating-point \[N, H, W, C\], not int32 \[5, 8, 6, 2\]"),
+        ({"inputs": INPUTS[0]}, r"inputs must be floating-point \[N, H, W, C\], not float64 \[8, 6, 2\]"),
+        ({"inputs": INPUTS.astype(int)}, r"inputs must be floating-point \[N, H, W, C\], not int64 \[5, 8, 6, 2\]"),
         ({"targets": TARGETS[:4]}, r"whole numbers of shape \[5\] or \[5, T\], not int64 \[4, 2\]"),
         ({"targets": TARGETS[..., None]}, r"not int64 \[5, 2, 1\]"),
         ({"targets": TARGETS / 2}, r"not float64 \[5, 2\]"),

@@ -164,7 +164,7 @@ def test_under_jit_and_vmap():
         ({"cells": 8}, "cells must be at most the inputs' 9 x 7 pixels, not 8"),
         ({"probability": 0.0}, "probability must be between 0 and 1, not 0"),
         ({"probability": 1.0}, "probability must be between 0 and 1, not 1"),
-        ({"probability": float("nan")}, "probability must be between 0 and 1, not nan"),
+        ({"probability": float("nan")}, "probability must be finite, not nan"),
         ({"chunk_size": 0}, "chunk_size must be at least 1, not 0"),
         ({"inputs": INPUTS[0]}, r"inputs must be floating-point \[N, H, W, C\], not float32 \[9, 7, 2\]"),
         ({"targets": np.full(3, 3)}, "target 3 is not a class"),

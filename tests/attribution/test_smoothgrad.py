@@ -59,7 +59,7 @@ def test_no_noise_is_the_gradient():
     [
         ({"samples": 0}, "samples must be at least 1, not 0"),
         ({"noise": -0.1}, "noise must be at least 0, not -0.1"),
-        ({"noise": float("nan")}, "noise must be at least 0, not nan"),
+        ({"noise": float("nan")}, "noise must be finite, not nan"),
     ],
 )
 def test_bad_settings(settings, message):

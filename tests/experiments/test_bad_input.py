@@ -81,6 +81,9 @@ FLAGS = [
     ("cifar10", ["--workdir=TMP/run", CIFAR10, "--config.model.rank=8"], "no key 'model.rank': 'rank' could be ranks"),
     ("cifar10", ["--workdir=TMP/run", CIFAR10, "--config.batch_size=many"], "--config.batch_size=many"),
     ("cifar10", [CIFAR10], "--workdir"),
+    # Before anything is downloaded to TMP.
+    ("cifar10", ["--workdir=TMP/run", CIFAR10, "--config.data_dir=TMP", "--config.decay=0"], "decay must be above 0"),
+    ("cifar10", ["--workdir=TMP/run", CIFAR10, "--config.data_dir=TMP", "--config.batch_size=0"], "batch_size is 0"),
     ("digits", [], "--workdir"),
     ("digits", ["--workdir="], "--workdir=DIR is missing"),
     ("digits", ["--workdir=~nobody-of-that-name/run"], "there is no such home directory"),
@@ -157,7 +160,7 @@ VALUES = [
     ("model.temperature=0", "temperature must be above 0, not 0.0"),
     ("model.temperature=inf", "temperature must be finite, not inf"),
     ("model.logit_bias=nan", "logit_bias must be finite, not nan"),
-    ("model.dtype=float16", "dtype is float16, but must be one of float32, bfloat16"),
+    ("model.dtype=float16", "dtype is 'float16', but must be one of float32, bfloat16"),
     ("model.dtype=half", "dtype is "),
     ("model.dtype=float64", "dtype is float64, which JAX computes with only where JAX_ENABLE_X64=1 is set"),
 ]
@@ -271,7 +274,7 @@ RUNS = [
     (edit(model=MODEL | {"temperature": "hot"}), (EXPLAIN, MEASURE), "temperature must be a number, not 'hot'"),
     (edit(model=MODEL | {"temperature": 5.0}), (TRAIN,), "model.temperature is 10.0 (there 5.0); use the same values"),
     (edit(on_device=None), (TRAIN,), "another configuration: on_device is False (there None)"),  # An older version's.
-    (edit(dataset=None), (EXPLAIN, MEASURE), "there is no data set None: choose cifar10 or digits"),
+    (edit(dataset=None), (EXPLAIN, MEASURE), "name must be that of a data set, not None"),
     (edit(dataset="mnist"), (EXPLAIN, MEASURE), "there is no data set 'mnist'"),
     (
         edit(model=MODEL | {"ranks": [4, 16, 16]}),

@@ -204,7 +204,7 @@ def test_bad_arguments(function, arguments, message):
         ({"labels": np.zeros(20)}, r"not float64 \[20\]"),
         ({"labels": np.arange(20)}, "labels must be from 0 to 9, but are from 0 to 19"),
         ({"grid": (4, 4)}, "a grid of 4x4 cells needs 16 classes, but there are 10"),
-        ({"count": 0}, "count must be at least 1 or None, not 0"),
+        ({"count": 0}, "count must be at least 1, not 0"),
         ({"logits": -np.ones((20, 10)), "count": None}, "grids of 9 classes .* can be 0, not 1: 0 of 20 images"),
         ({"count": 3}, "grids .* can be 2, not 3: 20 of 20 .* class 0 has the fewest of them, 2"),
     ],

@@ -195,7 +195,7 @@ def test_the_defaults_are_the_papers():
         ({"targets": np.zeros(3, int)}, r"targets must be whole numbers of shape \[2\] .* not int64 \[3\]"),
         ({"targets": np.array([0, 2])}, "target 2 is not a class: classes go from 0 to 1"),
         ({"order": "random"}, "order is 'random', but must be one of least, most"),
-        ({"fraction": 0.0}, "fraction must be above 0 and at most 1, not 0.0"),
+        ({"fraction": 0.0}, "fraction must be above 0, not 0.0"),
         ({"fraction": 1.1}, "fraction must be .* not 1.1"),
         ({"fraction": float("nan")}, "fraction must be .* not nan"),
         ({"points": 0}, "points must be at least 1, not 0"),
