@@ -18,13 +18,22 @@ def start(*arguments, experiment="digits", devices=1):
     )
 
 
-def run_together(count, *arguments, **settings):
-    """[(exit status, standard output, standard error)] of so many processes that train together."""
+def start_together(count, *arguments, **settings):
+    """So many processes that train together."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     together = f"--coordinator=localhost:{port}", f"--num_processes={count}"
-    processes = [start(*arguments, *together, f"--process_id={i}", **settings) for i in range(count)]
+    return [start(*arguments, *together, f"--process_id={i}", **settings) for i in range(count)]
+
+
+def run_together(count, *arguments, **settings):
+    """[(exit status, standard output, standard error)] of so many processes that train together."""
+    return outcomes(start_together(count, *arguments, **settings))
+
+
+def outcomes(processes):
+    """[(exit status, standard output, standard error)] of processes, when they have ended."""
     outputs = [process.communicate(timeout=300) for process in processes]
     return [(process.returncode, *output) for process, output in zip(processes, outputs, strict=True)]
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,7 +17,7 @@ from coda_jax import add_inverse, data
 from coda_jax.contributions import contributions
 from coda_jax.training.metrics_log import read_metrics
 from coda_jax.training.run_directory import load_run
-from tests.experiments.processes import CIFAR10, ROOT, run, run_together, start
+from tests.experiments.processes import CIFAR10, ROOT, outcomes, run, run_together, start, start_together
 
 SHORT = ("--config.num_steps=60", "--config.log_every=5", "--config.checkpoint_every=20")
 
@@ -111,6 +112,20 @@ def test_devices_and_processes_give_the_parameters_of_one_device(tmp_path, on_de
     tested = [read_metrics(path / "metrics.jsonl")[-1] for path in (one, eight, two_by_four)]
     assert len({record["test_accuracy"] for record in tested}) == 1
     np.testing.assert_allclose([record["test_loss"] for record in tested], tested[0]["test_loss"], rtol=1e-5)
+
+
+def test_a_signal_to_one_process_stops_all_after_the_same_step(tmp_path):
+    processes = start_together(2, f"--workdir={tmp_path}", "--config.log_every=5")
+    for line in processes[0].stderr:
+        if line.startswith("step 10/"):
+            processes[1].send_signal(signal.SIGTERM)
+            break
+    results = outcomes(processes)
+    assert [status for status, _, _ in results] == [128 + signal.SIGTERM] * 2
+    first, second = (err.splitlines()[-1] for _, _, err in results)
+    assert first == second
+    step = re.fullmatch(r"error: stopped by SIGTERM after step (\d+) of 1348, which is saved: .*", first)[1]
+    assert (tmp_path / "checkpoints" / step).is_dir()
 
 
 def test_a_checkpoint_goes_on_with_other_devices_and_processes(finished, tmp_path):

@@ -6,7 +6,6 @@ Cost: about three minutes on two CPU cores. Prints after how long the survivor e
 """
 
 import shutil
-import socket
 import tempfile
 import time
 from pathlib import Path
@@ -15,7 +14,7 @@ import jax
 import numpy as np
 
 from coda_jax.training.run_directory import load_run
-from tests.experiments.processes import run_together, start
+from tests.experiments.processes import run_together, start_together
 
 ARGUMENTS = ("--config.num_steps=120", "--config.log_every=10", "--config.checkpoint_every=25")
 
@@ -26,11 +25,7 @@ def main() -> None:
     finish(directory / "undisturbed")
     for victim in (0, 1):
         workdir = directory / str(victim)
-        with socket.socket() as free:
-            free.bind(("localhost", 0))
-            port = free.getsockname()[1]
-        together = f"--workdir={workdir}", *ARGUMENTS, f"--coordinator=localhost:{port}", "--num_processes=2"
-        processes = [start(*together, f"--process_id={i}", devices=2) for i in range(2)]
+        processes = start_together(2, f"--workdir={workdir}", *ARGUMENTS, devices=2)
         for line in processes[0].stderr:
             if line.startswith("step 60/"):
                 break
