@@ -10,6 +10,9 @@ from coda_jax.training import state
 from coda_jax.training.checkpoints import Checkpoints
 from tests.training.problem import MODEL, OPTIMIZER
 
+# What Orbax began when it failed, it leaves to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 
 @cache
 def first_state(model):

@@ -14,6 +14,9 @@ from coda_jax.training.loop import train
 from coda_jax.training.metrics_log import MetricsLog, read_metrics
 from tests.training.problem import DATASET, MODEL, OPTIMIZER
 
+# What Orbax began when it failed, it leaves to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 SETTINGS = {
     "batch_size": 8,
     "num_steps": 30,
