@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 from absl import app, flags, logging
@@ -76,7 +77,14 @@ def _run(main: Callable[[], None], own_flags: Callable[[list[str]], list[str]]) 
             _refuse("the memory is full: lower --config.batch_size, or set --config.on_device=False")
 
     logging.set_verbosity(logging.FATAL)  # Orbax tells much that a user need not read, and raises the rest.
+    sys.unraisablehook = _tell_unraisable
     app.run(guarded, flags_parser=parse)
+
+
+def _tell_unraisable(unraisable: Any) -> None:
+    """Tell what Python cannot raise, but nothing of the writes that a checkpoint left behind when it failed."""
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
 
 
 def keep_compiled_programs() -> None:

@@ -1,12 +1,15 @@
 """The record of a run's metrics, as JSON lines and for TensorBoard."""
 
 import json
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import jax
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.summary import scalar
 
 from coda_jax.errors import InputError, RunError
 
@@ -32,7 +35,12 @@ class MetricsLog:
             replacement.write_text("".join(json.dumps(record) + "\n" for record in kept))
             replacement.replace(path)
             self._lines = path.open("a")
-            self._tensorboard = SummaryWriter(str(directory / "tensorboard"), purge_step=step + 1)
+            (directory / "tensorboard").mkdir(exist_ok=True)
+            # Not SummaryWriter, whose thread would fail unseen where the disk is full.
+            self._tensorboard = EventsWriter(str(directory / "tensorboard" / "events"))
+            # Has TensorBoard hide what a lost continuation wrote after these steps.
+            self._tensorboard.write_event(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
+            self._tensorboard.flush()
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
         """Record the metrics' values after `step` steps."""
@@ -42,14 +50,16 @@ class MetricsLog:
             self._lines.write(json.dumps({"step": step, **metrics}) + "\n")
             self._lines.flush()
             for name, value in metrics.items():
-                self._tensorboard.add_scalar(name, value, step)
+                self._tensorboard.write_event(Event(wall_time=time.time(), step=step, summary=scalar(name, value)))
+            self._tensorboard.flush()
 
     def close(self) -> None:
-        """Write out what is buffered."""
+        """Close the files."""
         if not self._writes:
             return
-        self._lines.close()
-        self._tensorboard.close()
+        for file in (self._lines, self._tensorboard):
+            with suppress(OSError):  # Only what `write` has raised for already can be left to be written.
+                file.close()
 
     @contextmanager
     def _written(self) -> Iterator[None]:
