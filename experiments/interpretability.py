@@ -268,7 +268,7 @@ def _draw_maps(run: Run) -> None:
     if not shown.size:
         return
     images, inputs, targets = run.images(shown), run.inputs(shown), predicted[shown, None]
-    names = [run.dataset.class_names[target] for target in targets[:, 0]]
+    names = [run.dataset.info.class_names[target] for target in targets[:, 0]]
     by_method = {
         method.label: np.asarray(contribution_map(method.explain(run.model, run.variables, inputs, targets))[:, 0])
         for name, method in _chosen_methods().items()

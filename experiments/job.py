@@ -25,6 +25,7 @@ from coda_jax.training.run_directory import (
     load_run,
     make_model,
     save_config,
+    save_dataset_info,
 )
 from coda_jax.training.step import check_batch_size
 from experiments import command_line, processes
@@ -77,6 +78,7 @@ def _train(config: ConfigDict, workdir: Path) -> tuple[CoDANet, dict, data.Datas
     resident = on_device.read(dataset.train) if config.on_device else None
     if jax.process_index() == 0:
         save_config(workdir, config.to_dict())
+        save_dataset_info(workdir, dataset.info)
     trained = loop.train(
         model,
         _optimizer(config, len(dataset.train)),
@@ -159,5 +161,5 @@ def _explain(model: CoDANet, variables: dict, dataset: data.Dataset, path: Path)
         targets=targets,
         probabilities=np.asarray(jax.nn.sigmoid(np.take_along_axis(logits, targets, axis=-1))),
         labels=batch["label"],
-        class_names=dataset.class_names,
+        class_names=dataset.info.class_names,
     )

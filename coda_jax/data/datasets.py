@@ -4,7 +4,20 @@ import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from coda_jax.data.preprocessing import Preprocessing
 from coda_jax.errors import InputError, RunError, one_line
+
+
+class DatasetInfo(NamedTuple):
+    """What is to be known of a data set where its images are not at hand.
+
+    Attributes:
+        class_names: the name of each label, in the labels' order.
+        preprocessing: how any other image becomes one of the kind that the data set holds.
+    """
+
+    class_names: tuple[str, ...]
+    preprocessing: Preprocessing
 
 
 class Dataset(NamedTuple):
@@ -12,12 +25,12 @@ class Dataset(NamedTuple):
 
     Attributes:
         train, test: random access to {"image": uint8 [H, W, 3], "label": int}.
-        class_names: the name of each label, in the labels' order.
+        info: of the labels and the images.
     """
 
     train: Sequence[dict[str, Any]]
     test: Sequence[dict[str, Any]]
-    class_names: tuple[str, ...]
+    info: DatasetInfo
 
 
 def load(name: str, data_dir: str | None = None) -> Dataset:
@@ -40,13 +53,15 @@ def load(name: str, data_dir: str | None = None) -> Dataset:
         from coda_jax.data import cifar10
 
         train, test, class_names = cifar10.data_sources(data_dir)
+        preprocessing = Preprocessing(size=32, shorter_side=32)
     elif name == "digits":
         from coda_jax.data import digits
 
         train, test, class_names = digits.data_sources()
+        preprocessing = Preprocessing(size=8, shorter_side=8, grey=True)
     else:
         raise InputError(f"there is no data set {name!r}: choose cifar10 or digits")
-    return Dataset(_Examples(train, "training"), _Examples(test, "test"), class_names)
+    return Dataset(_Examples(train, "training"), _Examples(test, "test"), DatasetInfo(class_names, preprocessing))
 
 
 class _Examples:

@@ -206,9 +206,9 @@ def _first_not_finite(recent: list[tuple[Metrics, int]], done: int) -> int | Non
 def check(model: CoDANet, dataset: Dataset, batch_size: int, accumulation: int = 1) -> None:
     """Raise InputError unless the network fits the data's classes and images, and the batches the devices."""
     check_batch_size(batch_size, accumulation)
-    if model.channels[-1] != len(dataset.class_names):
+    if model.channels[-1] != len(dataset.info.class_names):
         raise InputError(
-            f"the last of channels is {model.channels[-1]}, but the data has {len(dataset.class_names)} classes"
+            f"the last of channels is {model.channels[-1]}, but the data has {len(dataset.info.class_names)} classes"
         )
     height, width, _ = dataset.train[0]["image"].shape
     jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, height, width, 6), np.float32))

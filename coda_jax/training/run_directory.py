@@ -1,4 +1,4 @@
-"""The directory of a run: its configuration in `config.json`, and its checkpoints in `checkpoints`."""
+"""The directory of a run: its `config.json`, its `dataset.json` and its `checkpoints`."""
 
 import json
 import os
@@ -8,6 +8,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from coda_jax.checks import check_whole
+from coda_jax.data.datasets import DatasetInfo
+from coda_jax.data.preprocessing import Preprocessing
 from coda_jax.errors import InputError
 from coda_jax.models import CoDANet
 from coda_jax.training.checkpoints import Checkpoints
@@ -21,13 +24,35 @@ def save_config(workdir: Path, config: Config) -> None:
     Raises:
         InputError: the directory cannot be made or written.
     """
+    _write_json(workdir / "config.json", config)
+
+
+def save_dataset_info(workdir: Path, info: DatasetInfo) -> None:
+    """Write the names of the classes, and how images are prepared.
+
+    Raises:
+        InputError: the directory cannot be made or written.
+    """
+    _write_json(workdir / "dataset.json", info._asdict() | {"preprocessing": info.preprocessing._asdict()})
+
+
+def load_dataset_info(workdir: str | os.PathLike) -> DatasetInfo:
+    """What `save_dataset_info` wrote; raises InputError if nothing is there, or it is damaged."""
+    path = Path(workdir) / "dataset.json"
+    if not os.path.lexists(path):
+        raise InputError(f"{path} is missing: give the command that trained the run once more, which writes it")
     try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        replacement = workdir / "config.new"
-        replacement.write_text(json.dumps(config, indent=2) + "\n")
-        replacement.replace(workdir / "config.json")
-    except OSError as error:
-        raise InputError(f"cannot write to {workdir}: {error.strerror}") from error
+        read = json.loads(path.read_text())
+        names, preprocessing = read["class_names"], Preprocessing(**read["preprocessing"])
+        check_whole("size", preprocessing.size)
+        check_whole("shorter_side", preprocessing.shorter_side, preprocessing.size)
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise InputError("class_names must be a list of names")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path} is damaged ({error}): give the command that trained the run once more, which writes it"
+        ) from error
+    return DatasetInfo(tuple(names), preprocessing)
 
 
 def check_writable(directory: Path) -> None:
@@ -96,6 +121,16 @@ def load_run(workdir: str | os.PathLike) -> tuple[CoDANet, dict[str, Any]]:
     """
     model = make_model(load_config(workdir))
     return model, {"params": Checkpoints(Path(workdir) / "checkpoints").restore_params(model)}
+
+
+def _write_json(path: Path, content: Config) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replacement = path.with_suffix(".new")
+        replacement.write_text(json.dumps(content, indent=2) + "\n")
+        replacement.replace(path)
+    except OSError as error:
+        raise InputError(f"cannot write to {path.parent}: {error.strerror}") from error
 
 
 def _flat(tree: Config, prefix: str = "") -> Config:

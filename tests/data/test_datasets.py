@@ -10,12 +10,12 @@ from coda_jax.errors import RunError
 def test_digits():
     dataset = data.load("digits")
     assert dataset.train[0]["image"].shape == (8, 8, 3)
-    assert len(dataset.class_names) == 10
+    assert len(dataset.info.class_names) == 10
 
 
 def test_cifar10(cifar10_dir):
     dataset = data.load("cifar10", str(cifar10_dir))
-    assert (len(dataset.train), len(dataset.test), dataset.class_names[3]) == (50000, 10000, "cat")
+    assert (len(dataset.train), len(dataset.test), dataset.info.class_names[3]) == (50000, 10000, "cat")
 
 
 def test_a_damaged_example_is_named(cifar10_dir, tmp_path):

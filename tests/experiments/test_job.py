@@ -33,8 +33,8 @@ def finished(tmp_path_factory):
 
 def test_a_run_leaves_what_it_promises(finished):
     workdir, out = finished
-    expected = {"checkpoints", "config.json", "contributions.png", "curves.png", "metrics.jsonl", "tensorboard"}
-    assert {path.name for path in workdir.iterdir()} == expected
+    files = {"config.json", "contributions.png", "curves.png", "dataset.json", "metrics.jsonl"}
+    assert {path.name for path in workdir.iterdir()} == files | {"checkpoints", "tensorboard"}
     assert json.loads((workdir / "config.json").read_text())["model"]["temperature"] == 10.0
     last = read_metrics(workdir / "metrics.jsonl")[-1]
     assert last["step"] == 60

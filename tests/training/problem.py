@@ -4,7 +4,7 @@ import numpy as np
 import optax
 
 from coda_jax import CoDANet
-from coda_jax.data import Dataset
+from coda_jax.data import Dataset, DatasetInfo, Preprocessing
 
 
 def examples(count, seed):
@@ -17,6 +17,6 @@ def examples(count, seed):
     return [{"image": image.astype(np.uint8), "label": int(label)} for image, label in zip(images, labels, strict=True)]
 
 
-DATASET = Dataset(examples(50, seed=0), examples(21, seed=1), ("above", "below"))
+DATASET = Dataset(examples(50, seed=0), examples(21, seed=1), DatasetInfo(("above", "below"), Preprocessing(4, 4)))
 MODEL = CoDANet(channels=(6, 2), ranks=(4, 4), kernel_sizes=(3, 1), strides=(1, 1), paddings=(1, 0), temperature=4.0)
 OPTIMIZER = optax.adam(1e-2)

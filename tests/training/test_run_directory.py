@@ -1,13 +1,22 @@
 import dataclasses
+import json
 
 import jax
 import numpy as np
 import pytest
 
 from coda_jax import InputError
+from coda_jax.data import DatasetInfo, Preprocessing
 from coda_jax.training import state
 from coda_jax.training.checkpoints import Checkpoints
-from coda_jax.training.run_directory import check_same_run, load_config, load_run, save_config
+from coda_jax.training.run_directory import (
+    check_same_run,
+    load_config,
+    load_dataset_info,
+    load_run,
+    save_config,
+    save_dataset_info,
+)
 from tests.training.problem import MODEL, OPTIMIZER
 
 CONFIG = {"seed": 0, "data_dir": "a", "model": {"channels": (1, 2), "norm": "sq"}}
@@ -57,3 +66,31 @@ def test_no_run_and_no_checkpoint(tmp_path):
     )
     with pytest.raises(InputError, match="there is no checkpoint in .*: train first"):
         load_run(tmp_path)
+
+
+INFO = DatasetInfo(("cat", "dog <b>"), Preprocessing(size=32, shorter_side=36))
+
+
+def test_dataset_info_comes_back(tmp_path):
+    save_dataset_info(tmp_path / "run", INFO)
+    assert load_dataset_info(tmp_path / "run") == INFO
+
+
+def test_dataset_info_that_is_missing_or_damaged(tmp_path):
+    with pytest.raises(InputError, match="dataset.json is missing: give the command that trained the run once more"):
+        load_dataset_info(tmp_path)
+    save_dataset_info(tmp_path, INFO)
+    good = json.loads((tmp_path / "dataset.json").read_text())
+    for change in (
+        {"class_names": "cat"},
+        {"class_names": [1]},
+        {"preprocessing": {"size": 32}},
+        {"preprocessing": {"size": 32, "shorter_side": 31}},
+        {"preprocessing": {"size": "32", "shorter_side": 32}},
+    ):
+        (tmp_path / "dataset.json").write_text(json.dumps(good | change))
+        with pytest.raises(InputError, match="dataset.json is damaged"):
+            load_dataset_info(tmp_path)
+    (tmp_path / "dataset.json").write_text("{")
+    with pytest.raises(InputError, match="dataset.json is damaged"):
+        load_dataset_info(tmp_path)

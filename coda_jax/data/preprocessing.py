@@ -1,0 +1,82 @@
+"""How any image becomes one of the kind that a network was trained on."""
+
+import os
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from coda_jax.errors import InputError, one_line
+
+
+class Preprocessing(NamedTuple):
+    """The square images of a data set.
+
+    Attributes:
+        size: height and width in pixels.
+        shorter_side: to which an image's shorter side is resized before its centre is cropped; at least `size`.
+        grey: whether the three channels are equal.
+    """
+
+    size: int
+    shorter_side: int
+    grey: bool = False
+
+
+def prepare(image: Image.Image, preprocessing: Preprocessing) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The centre of an image of any size and mode, and what was done to get it.
+
+    Args:
+        image: as Pillow opens it.
+        preprocessing: of the data set.
+
+    Returns:
+        (uint8 [size, size, RGB=3], one phrase for each change of more than the representation, such as "cropped to the
+        centre, 480×480 of 640×480 pixels").
+
+    Raises:
+        InputError: the image is damaged, or has floating-point pixels, whose range nothing says.
+    """
+    done = []
+    try:
+        upright = ImageOps.exif_transpose(image)
+    except Exception as error:  # Whatever a damaged file makes of Pillow's decoders.
+        raise InputError(f"the image is damaged ({one_line(error)})") from error
+    if upright.size != image.size or image.getexif().get(0x0112, 1) != 1:
+        done.append("turned upright, as its EXIF orientation says")
+    if upright.mode == "F":
+        raise InputError("the image has floating-point pixels, whose range is unknown: save it with 8 or 16 bits")
+    if upright.mode.startswith("I"):
+        done.append("reduced from 16 to 8 bits")
+        upright = Image.fromarray((np.clip(np.asarray(upright), 0, 65535) / 257).round().astype(np.uint8))
+    if upright.has_transparency_data:
+        done.append("put on white where it is transparent")
+        opaque = upright.convert("RGBA")
+        upright = Image.alpha_composite(Image.new("RGBA", opaque.size, "white"), opaque)
+    if preprocessing.grey and upright.mode not in ("1", "L"):
+        done.append("made grey")
+    upright = upright.convert("L" if preprocessing.grey else "RGB")
+
+    width, height = upright.size
+    side = min(width, height) * preprocessing.size / preprocessing.shorter_side
+    left, top = (width - side) / 2, (height - side) / 2
+    if (left, top) != (0, 0):
+        done.append(f"cropped to the centre, {side:.0f}×{side:.0f} of {width}×{height} pixels")
+    if side != preprocessing.size:
+        change = "reduced" if side > preprocessing.size else "enlarged"
+        done.append(f"{change} from {side:.0f}×{side:.0f} to {preprocessing.size}×{preprocessing.size} pixels")
+    square = upright.resize((preprocessing.size,) * 2, Image.Resampling.BICUBIC, (left, top, left + side, top + side))
+    return np.asarray(square.convert("RGB")), tuple(done)
+
+
+def read_image(path: str | os.PathLike, preprocessing: Preprocessing) -> tuple[np.ndarray, tuple[str, ...]]:
+    """`prepare` of an image file; raises InputError, which names the file, where it cannot be read."""
+    try:
+        with Image.open(path) as image:
+            return prepare(image, preprocessing)
+    except InputError as error:
+        raise InputError(f"{os.fspath(path)}: {error}") from error
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{os.fspath(path)}: {one_line(error)}: save it smaller") from error
+    except OSError as error:  # Pillow's for files of unknown formats, too.
+        raise InputError(f"{os.fspath(path)}: {error.strerror or 'not an image that Pillow can read'}") from error
