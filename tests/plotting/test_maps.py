@@ -6,7 +6,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from coda_jax.plotting.maps import attribution_sheet, contribution_scale, contribution_sheet, layer_sheet
+from coda_jax.plotting.maps import (
+    attribution_sheet,
+    contribution_scale,
+    contribution_sheet,
+    explanation,
+    layer_sheet,
+    terms,
+)
 from coda_jax.plotting.names import shown
 
 
@@ -118,3 +125,23 @@ def test_hostile_class_names(tmp_path, name):
     for file in ("methods", "layers"):
         elements = ElementTree.parse(tmp_path / f"{file}.svg").iter()
         assert not any(element.tag.endswith("script") for element in elements)
+
+
+def test_terms():
+    assert terms(np.array([[1.5, -0.25], [0.5, 0.0]]), -2.0) == "2.00 − 0.25 − 2.00 = −0.25"
+    assert terms(np.array([0.5]), 1.0) == "0.50 − 0.00 + 1.00 = 1.50"
+
+
+def test_explanation(tmp_path):
+    image = np.full((4, 4, 3), 0.5)
+    maps = np.stack([np.full((4, 4), 1.0), np.full((4, 4), -1.0)])
+    explanation(tmp_path / "one.png", image, maps, ["cat", "a $dollar"], np.array([2.0, -30.0]), offset=-14.0)
+    picture = imread(tmp_path / "one.png")[..., :3]
+    red = (picture[..., 0] > 0.3) & (picture[..., 2] < 0.2)
+    blue = (picture[..., 2] > 0.3) & (picture[..., 0] < 0.2)
+    height, width = red.shape
+    # The first map is the second of three panels, the other the third.
+    assert (
+        red[: height // 2, width // 3 : 2 * width // 3].mean() > 0.3 and red[: height // 2, 2 * width // 3 :].sum() == 0
+    )
+    assert blue[: height // 2, 2 * width // 3 :].mean() > 0.3
