@@ -135,7 +135,7 @@ def test_flags(answer, tmp_path, experiment, arguments, message):
 
 
 VALUES = [
-    ("dataset=mnist", "there is no data set 'mnist': choose cifar10 or digits"),
+    ("dataset=mnist", "there is no data set 'mnist': choose cifar10, digits or image_folder"),
     ("dataset=", "there is no data set ''"),
     ("seed=-1", "seed must be at least 0, not -1"),
     ("seed=4294967296", "seed must be below 2³², not 4294967296"),
