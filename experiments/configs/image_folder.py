@@ -17,8 +17,8 @@ def get_config() -> ConfigDict:
             "image_size": 64,
             "model": {
                 "channels": (16, 32, 32, 64, 0),  # 0: as many as there are classes.
-                "ranks": (8, 16, 16, 16, 32),
-                "kernel_sizes": (3, 3, 3, 3, 1),
+                "ranks": (8, 8, 16, 16, 32),
+                "kernel_sizes": (4, 4, 4, 3, 1),
                 "strides": (2, 2, 2, 1, 1),
                 "paddings": (1, 1, 1, 1, 0),
                 "norm": "sq",

@@ -243,6 +243,8 @@ def test_other_mistakes(tmp_path, monkeypatch):
         load(None)
     with pytest.raises(InputError, match="image_size must be a whole number, not None"):
         load(tmp_path, None)
+    with pytest.raises(InputError, match="image_size must be at most 4096, not 5000"):
+        load(tmp_path, 5000)
     with pytest.raises(InputError, match="image_size is 8, but the images of digits have a size of their own"):
         data.load("digits", image_size=8)
 
