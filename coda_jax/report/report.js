@@ -54,7 +54,7 @@ function paint(canvas, values, { height, width }, scale, transparent) {
   values.forEach((value, i) => {
     const strength = Math.min(Math.max(value / scale, -1), 1);
     // Over the image the map is transparent where it is white beside it.
-    const colour = data.colours[transparent ? (value > 0 ? 240 : 15) : Math.round((strength + 1) * 127.5)];
+    const colour = data.colours[transparent ? (value > 0 ? 208 : 47) : Math.round((strength + 1) * 127.5)];
     pixels.data.set([...colour, transparent ? 255 * Math.abs(strength) : 255], 4 * i);
   });
   canvas.getContext("2d").putImageData(pixels, 0, 0);
@@ -124,8 +124,8 @@ function showLayer(layer) {
   const scale = image.scales[layer];
   paint(at("map"), values, data.layers[layer], scale);
   paint(at("overlay"), values, data.layers[layer], scale, true);
-  at("least").textContent = signed(-scale);
-  at("most").textContent = signed(scale);
+  at("least").textContent = `≤${signed(-scale)}`;
+  at("most").textContent = `≥${signed(scale)}`;
   const target = data.classes[image.targets[shown.target]];
   at("over").setAttribute("aria-label", `Image with its contributions to ${target}; arrow keys move over it`);
   at("beside").setAttribute("aria-label", `Contributions to ${target}; arrow keys move over them`);
@@ -200,8 +200,10 @@ function explorer() {
   });
   at("layer").addEventListener("input", () => showLayer(Number(at("layer").value)));
   const fade = () => {
-    at("overlay").style.opacity = at("opacity").value / 100;
-    at("image").style.filter = `grayscale(${at("opacity").value}%)`; // The image's own colours would mix with the map's.
+    const strength = at("opacity").value / 100;
+    at("overlay").style.opacity = strength;
+    // The image's own colours would mix with the map's, and its shadows would swallow them.
+    at("image").style.filter = `grayscale(${strength}) contrast(${1 - 0.4 * strength}) brightness(${1 + 0.2 * strength})`;
   };
   at("opacity").addEventListener("input", fade);
   fade();

@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
 from PIL import Image
 
 import coda_jax
@@ -255,16 +254,16 @@ def explained_images(
 
 
 @partial(jax.jit, static_argnums=0)
-def _layer_maps(
-    model: CoDANet, variables: Mapping[str, Any], inputs: jax.Array, targets: jax.Array
-) -> list[jax.Array]:
+def _layer_maps(model: CoDANet, variables: Mapping[str, Any], inputs: jax.Array, targets: jax.Array) -> list[jax.Array]:
     """For every layer the contribution maps in the space of its input, [n, T, Hl, Wl], all from one forward pass."""
 
     def explain(batch: tuple[jax.Array, jax.Array]) -> list[jax.Array]:
         inputs, targets = batch
         (_, linear_map), sown = model.apply(variables, inputs, method="decompose", mutable=["intermediates"])
         rows, maps = jax.nn.one_hot(targets, model.channels[-1]), []
-        for layer, layer_inputs in zip(linear_map.layers[::-1], sown["intermediates"]["layer_inputs"][::-1], strict=True):
+        for layer, layer_inputs in zip(
+            linear_map.layers[::-1], sown["intermediates"]["layer_inputs"][::-1], strict=True
+        ):
             rows = layer.transpose(rows)
             maps.append(jnp.sum(rows * layer_inputs[:, None], axis=-1))
         return maps[::-1]
@@ -346,7 +345,7 @@ def _render(page: Mapping[str, Any]) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["percent"] = _percent
     template = environment.from_string(files.joinpath("template.html").read_text(encoding="utf-8"))
-    ours = {name: Markup(files.joinpath(f"report.{name}").read_text(encoding="utf-8")) for name in ("css", "js")}
+    ours = {name: files.joinpath(f"report.{name}").read_text(encoding="utf-8") for name in ("css", "js")}
     return template.render(page, **ours)
 
 
