@@ -74,10 +74,11 @@ def write_report(
     model, variables = load_run(workdir) if network is None else network
     if len(dataset.info.class_names) != model.channels[-1]:
         raise InputError(
-            f"dataset has {len(dataset.info.class_names)} classes, but the network in {workdir} {model.channels[-1]}"
+            f"dataset has {len(dataset.info.class_names)} classes, but the network in {workdir} has {model.channels[-1]}"
         )
     model = model.clone(dtype="float32")
     logits, labels = _test_logits(model, variables, dataset)
+    sizes = _layer_sizes(model, variables, dataset)
     records = read_metrics(workdir / "metrics.jsonl")
     page = {
         "name": network_name(model),
@@ -101,16 +102,14 @@ def write_report(
             "colours": colour_table().tolist(),
             "curves": learning_curves(records),
             "confusion": confusion(logits.argmax(-1), labels),
-            "layers": [],
+            "layers": [
+                {"name": name, "height": height, "width": width}
+                for name, (height, width) in zip(_layer_names(len(sizes)), sizes, strict=True)
+            ],
             "images": [],
         },
     }
-    sizes = _layer_sizes(model, variables, dataset)
     count, classes = _how_many(sizes, len(dataset.info.class_names), LARGEST - len(_render(page).encode()))
-    page["data"]["layers"] = [
-        {"name": name, "height": height, "width": width}
-        for name, (height, width) in zip(_layer_names(len(sizes)), sizes, strict=True)
-    ]
     kinds = choose_images(logits, labels, count)
     chosen = np.concatenate(kinds)
     if chosen.size:
@@ -274,14 +273,18 @@ def _layer_maps(model: CoDANet, variables: Mapping[str, Any], inputs: jax.Array,
 
 def _test_logits(model: CoDANet, variables: Mapping[str, Any], dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Logits [N, K] and labels [N] of the whole test set."""
-    apply = jax.jit(model.apply)
     logits, labels = [], []
-    with jax.default_matmul_precision("highest"):  # As the contributions.
-        for batch in test_batches(dataset.test, batch_size=min(256, len(dataset.test))):
-            real = batch["weight"] > 0
-            logits.append(np.asarray(apply(variables, add_inverse(batch["image"])))[real])
-            labels.append(batch["label"][real])
+    for batch in test_batches(dataset.test, batch_size=min(256, len(dataset.test))):
+        real = batch["weight"] > 0
+        logits.append(np.asarray(_logits(model, variables, add_inverse(batch["image"])))[real])
+        labels.append(batch["label"][real])
     return np.concatenate(logits), np.concatenate(labels)
+
+
+@partial(jax.jit, static_argnums=0)
+def _logits(model: CoDANet, variables: Mapping[str, Any], inputs: jax.Array) -> jax.Array:
+    with jax.default_matmul_precision("highest"):  # As the contributions.
+        return model.apply(variables, inputs)
 
 
 def _layer_sizes(model: CoDANet, variables: Mapping[str, Any], dataset: Dataset) -> list[tuple[int, int]]:
@@ -309,7 +312,7 @@ def _how_many(sizes: Sequence[tuple[int, int]], classes: int, room: int) -> tupl
     of_image = _base64_length(3 * height * width) * 1.01 + 8_000
 
     def fitting(shown: int) -> int:
-        return min(_MOST_OF_A_KIND, int(room // (of_image + shown * of_class) // len(_KINDS)))
+        return max(0, min(_MOST_OF_A_KIND, int(room // (of_image + shown * of_class) // len(_KINDS))))
 
     shown = min(classes, _MOST_CLASSES)
     while shown > 2 and fitting(shown) < 3:
