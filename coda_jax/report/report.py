@@ -72,10 +72,9 @@ def write_report(
     workdir = Path(workdir)
     config = load_config(workdir)
     model, variables = load_run(workdir) if network is None else network
-    if len(dataset.info.class_names) != model.channels[-1]:
-        raise InputError(
-            f"dataset has {len(dataset.info.class_names)} classes, but the network in {workdir} has {model.channels[-1]}"
-        )
+    classes = len(dataset.info.class_names)
+    if classes != model.channels[-1]:
+        raise InputError(f"dataset has {classes} classes, but the network in {workdir} has {model.channels[-1]}")
     model = model.clone(dtype="float32")
     logits, labels = _test_logits(model, variables, dataset)
     sizes = _layer_sizes(model, variables, dataset)
@@ -109,11 +108,11 @@ def write_report(
             "images": [],
         },
     }
-    count, classes = _how_many(sizes, len(dataset.info.class_names), LARGEST - len(_render(page).encode()))
+    count, explained = _how_many(sizes, classes, LARGEST - len(_render(page).encode()))
     kinds = choose_images(logits, labels, count)
     chosen = np.concatenate(kinds)
     if chosen.size:
-        images = explained_images(model, variables, dataset, chosen, logits[chosen], labels[chosen], classes)
+        images = explained_images(model, variables, dataset, chosen, logits[chosen], labels[chosen], explained)
         page["data"]["images"] = images
         ends = np.cumsum([len(kind) for kind in kinds])
         page["kinds"] = [

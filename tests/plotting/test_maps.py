@@ -121,8 +121,8 @@ def test_hostile_class_names(tmp_path, name):
         assert not any(element.tag.endswith("script") for element in elements)
 
 
-# Complete protanopia, deuteranopia and tritanopia in linear RGB: Machado, Oliveira and Fernandes, A physiologically-based
-# model for simulation of color vision deficiency, 2009, table 1.
+# Complete protanopia, deuteranopia and tritanopia in linear RGB: Machado, Oliveira and Fernandes, A physiologically-
+# based model for simulation of color vision deficiency, 2009.
 COLOUR_BLINDNESS = {
     "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
     "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
