@@ -15,6 +15,7 @@ from coda_jax.contributions import contribution_map, contributions
 from coda_jax.data import image_folder, on_device
 from coda_jax.plotting.curves import learning_curves
 from coda_jax.plotting.maps import contribution_sheet
+from coda_jax.report import write_report
 from coda_jax.training import loop
 from coda_jax.training.metrics_log import read_metrics
 from coda_jax.training.optimizer import adam_with_step_decay
@@ -55,7 +56,7 @@ def main(config: ConfigDict) -> None:
     workdir = command_line.as_directory("workdir", WORKDIR.value)
     for name in ("checkpoints", "tensorboard"):
         check_writable(workdir / name)
-    for name in ("contributions.png", "curves.png", "metrics.jsonl"):
+    for name in ("contributions.png", "curves.png", "metrics.jsonl", "report.html"):
         if (workdir / name).is_dir():
             raise InputError(f"cannot write to {workdir / name}: it is a directory")
     if MODE.value == "train":
@@ -68,6 +69,8 @@ def main(config: ConfigDict) -> None:
         dataset = load_dataset(workdir, config.data_dir)
     _explain(model, variables, dataset, workdir / "contributions.png")
     print(f"contribution maps: {workdir / 'contributions.png'}; metrics and curves are beside them")
+    report = write_report(workdir, dataset, (model, variables))
+    print(f"the report, a page for any browser: {report}")
 
 
 def _train(config: ConfigDict, workdir: Path) -> tuple[CoDANet, dict, data.Dataset]:

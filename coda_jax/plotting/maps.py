@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from coda_jax.plotting.files import save
@@ -16,6 +17,11 @@ COLOUR_MAP = "RdBu_r"
 def contribution_scale(maps: np.ndarray) -> float:
     """The contribution shown in full colour: the 99.75th percentile of the absolute values, which spares outliers."""
     return max(float(np.percentile(np.abs(maps), 99.75)), np.finfo(np.float32).tiny)
+
+
+def colour_table() -> np.ndarray:
+    """The colours of `COLOUR_MAP`, from the most negative contribution to the most positive: uint8 [256, RGB=3]."""
+    return colormaps[COLOUR_MAP](np.arange(256), bytes=True)[:, :3]
 
 
 def contribution_sheet(

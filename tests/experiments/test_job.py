@@ -32,7 +32,7 @@ def finished(tmp_path_factory):
 
 def test_a_run_leaves_what_it_promises(finished):
     workdir, out = finished
-    files = {"config.json", "contributions.png", "curves.png", "dataset.json", "metrics.jsonl"}
+    files = {"config.json", "contributions.png", "curves.png", "dataset.json", "metrics.jsonl", "report.html"}
     assert {path.name for path in workdir.iterdir()} == files | {"checkpoints", "tensorboard"}
     assert json.loads((workdir / "config.json").read_text())["model"]["temperature"] == 10.0
     last = read_metrics(workdir / "metrics.jsonl")[-1]
@@ -40,6 +40,7 @@ def test_a_run_leaves_what_it_promises(finished):
     assert f"test accuracy after step 60: {last['test_accuracy']:.2%}" in out
     assert str(workdir / "contributions.png") in out
     assert imread(workdir / "contributions.png").ndim == 3
+    assert str(workdir / "report.html") in out
 
 
 def test_a_run_that_was_stopped_before_its_last_evaluation(finished, tmp_path):
