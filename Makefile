@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 INSTALLED = $(VENV)/installed
 
-.PHONY: demo test
+.PHONY: demo docs test
 
 # Train, evaluate and explain a small network on handwritten digits.
 demo: $(INSTALLED)
@@ -14,8 +14,12 @@ test: $(INSTALLED)
 	XLA_FLAGS=--xla_force_host_platform_device_count=8 $(VENV)/bin/python -m pytest tests/training
 	$(VENV)/bin/python -m pytest
 
+# The site, in site/; a warning is an error.
+docs: $(INSTALLED)
+	$(VENV)/bin/python -m mkdocs build
+
 $(INSTALLED): requirements.txt setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"Python 3.11 or newer is needed, but {sys.executable} is {sys.version.split()[0]}: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --editable '.[test]'
+	$(VENV)/bin/python -m pip install --quiet --editable '.[docs,test]'
 	touch $@
