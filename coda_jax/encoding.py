@@ -17,7 +17,7 @@ def add_inverse(images: jax.Array) -> jax.Array:
         images: [N, H, W, 3], floating, in [0, 1].
 
     Returns:
-        [N, H, W, 6], in the images' dtype: red, green, blue, and their inverses.
+        [N, H, W, 6], in the images' dtype, red, green, blue, and their inverses.
 
     Raises:
         InputError: another shape, dtype or (unless traced) range.

@@ -56,7 +56,10 @@ class CoDANet(nn.Module):
 
     Attributes:
         channels: units of each layer; the last number is that of the classes.
-        ranks, kernel_sizes, strides, paddings: of each layer.
+        ranks: r of each layer.
+        kernel_sizes: k of each layer, in pixels.
+        strides: of each layer, in pixels.
+        paddings: of each layer, in pixels, with zeros.
         norm: "sq" or "l2", of all layers.
         temperature: T, by which the sum over positions is divided.
         logit_bias: b₀, added to every logit.
