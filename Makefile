@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 INSTALLED = $(VENV)/installed
 
-.PHONY: demo test quick-test
+.PHONY: demo docs test quick-test
 
 # Train, evaluate and explain a small network on handwritten digits.
 demo: $(INSTALLED)
@@ -18,8 +18,12 @@ test: $(INSTALLED)
 quick-test: $(INSTALLED)
 	$(VENV)/bin/python -m pytest -m "not slow"
 
+# The site, in site/; a warning is an error.
+docs: $(INSTALLED)
+	$(VENV)/bin/python -m mkdocs build
+
 $(INSTALLED): requirements.txt setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"Python 3.11 or newer is needed, but {sys.executable} is {sys.version.split()[0]}: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --editable '.[test]'
+	$(VENV)/bin/python -m pip install --quiet --editable '.[docs,test]'
 	touch $@

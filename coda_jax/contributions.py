@@ -53,6 +53,20 @@ def contributions(
 
     Raises:
         InputError: see the module.
+
+    Examples:
+        >>> from coda_jax import CoDANet, add_inverse
+        >>> model = CoDANet(channels=(8, 10), ranks=(4, 4), kernel_sizes=(3, 1), strides=(2, 1), paddings=(1, 0))
+        >>> inputs = add_inverse(jax.random.uniform(jax.random.key(0), (2, 16, 16, 3)))
+        >>> variables = model.init(jax.random.key(1), inputs)
+        >>> of_all = contributions(model, variables, inputs, targets="all")
+        >>> of_all.shape
+        (2, 10, 16, 16, 6)
+        >>> logits = model.apply(variables, inputs)
+        >>> bool(jnp.allclose(of_all.sum((2, 3, 4)) + model.logit_bias, logits, rtol=1e-5))
+        True
+        >>> contributions(model, variables, inputs, targets=[[3, 7], [0, 7]]).shape  # Two classes of each image.
+        (2, 2, 16, 16, 6)
     """
     return layer_contributions(model, variables, inputs, targets, 0, chunk_size=chunk_size)
 
@@ -81,6 +95,14 @@ def layer_contributions(
 
     Raises:
         InputError: see the module; or a layer that does not exist.
+
+    Examples:
+        >>> from coda_jax import CoDANet, add_inverse
+        >>> model = CoDANet(channels=(8, 10), ranks=(4, 4), kernel_sizes=(3, 1), strides=(2, 1), paddings=(1, 0))
+        >>> inputs = add_inverse(jax.random.uniform(jax.random.key(0), (2, 16, 16, 3)))
+        >>> variables = model.init(jax.random.key(1), inputs)
+        >>> [layer_contributions(model, variables, inputs, layer=layer).shape for layer in (0, 1, 2)]
+        [(2, 1, 16, 16, 6), (2, 1, 8, 8, 8), (2, 1, 8, 8, 10)]
     """
     rows, layer_inputs = _explain(model, variables, inputs, targets, layer, chunk_size)
     return rows * layer_inputs[:, None]
@@ -94,12 +116,27 @@ def linear_weights(
     *,
     chunk_size: int | None = None,
 ) -> jax.Array:
-    """The targets' rows of the network's matrix `W(x)`; arguments and shapes as for `contributions`."""
+    """The targets' rows of the network's matrix `W(x)`; arguments and shapes as for `contributions`.
+
+    Examples:
+        >>> from coda_jax import CoDANet, add_inverse
+        >>> model = CoDANet(channels=(8, 10), ranks=(4, 4), kernel_sizes=(3, 1), strides=(2, 1), paddings=(1, 0))
+        >>> inputs = add_inverse(jax.random.uniform(jax.random.key(0), (2, 16, 16, 3)))
+        >>> variables = model.init(jax.random.key(1), inputs)
+        >>> rows = linear_weights(model, variables, inputs)
+        >>> bool(jnp.allclose(rows * inputs[:, None], contributions(model, variables, inputs)))
+        True
+    """
     return _explain(model, variables, inputs, targets, 0, chunk_size)[0]
 
 
 def contribution_map(contributions: jax.Array) -> jax.Array:
-    """Contribution of every pixel, the sum over its channels: [N, T, H, W, C] -> [N, T, H, W]."""
+    """Contribution of every pixel, the sum over its channels: [N, T, H, W, C] -> [N, T, H, W].
+
+    Examples:
+        >>> print(contribution_map(np.array([[[[[0.5, -0.25, 1.0]]]]])))
+        [[[[1.25]]]]
+    """
     contributions = as_array("contributions", contributions)
     if contributions.ndim != 5:
         raise InputError(f"contributions must have shape [N, T, H, W, C], not {list(contributions.shape)}")

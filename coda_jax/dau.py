@@ -175,11 +175,13 @@ class DynamicLinear:
     """The linear map that a layer of DAUs applied to one batch of inputs, with its weights in factored form.
 
     Attributes:
-        A, b: the layer's parameters, [k, k, C, K, r] and [k, k, C, K].
+        A: [k, k, C, K, r], a parameter of the layer.
+        b: [k, k, C, K], likewise.
         h: [N, Ho, Wo, r], the patches projected by `B`.
         s: [N, Ho, Wo, K], the rescaling of each unit's dynamic weight.
         input_size: (H, W) of the layer's input, in pixels.
-        stride, padding: the layer's geometry, in pixels.
+        stride: of the layer, in pixels.
+        padding: likewise.
     """
 
     A: jax.Array

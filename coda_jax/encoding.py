@@ -17,10 +17,14 @@ def add_inverse(images: jax.Array) -> jax.Array:
         images: [N, H, W, 3], floating, in [0, 1].
 
     Returns:
-        [N, H, W, 6], in the images' dtype: red, green, blue, and their inverses.
+        [N, H, W, 6], in the images' dtype, red, green, blue, and their inverses.
 
     Raises:
         InputError: another shape, dtype or (unless traced) range.
+
+    Examples:
+        >>> print(add_inverse(np.array([[[[1.0, 0.25, 0.0]]]])))
+        [[[[1.   0.25 0.   0.   0.75 1.  ]]]]
     """
     images = check_pixels("images", images, channels=3)
     return jnp.concatenate([images, 1 - images], axis=-1)

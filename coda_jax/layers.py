@@ -21,7 +21,9 @@ class DAUConv(nn.Module):
     Attributes:
         features: K, the number of units.
         rank: r, of the matrices `A_j B` that make the dynamic weights.
-        kernel_size, stride, padding: in pixels.
+        kernel_size: k, in pixels.
+        stride: in pixels.
+        padding: in pixels, with zeros.
         norm: "sq" or "l2".
         form: "factored", "dense", "fused", or None, as for `dynamic_alignment`.
         dtype: of the computation; dot products and norms are summed in float32 at least.

@@ -54,15 +54,12 @@ class CoDANet(nn.Module):
     There is no other non-linearity: for each input the network is one matrix, which `decompose` returns with
     the logits. Layer `l` is named `layers_l` in the parameters.
 
-    Example:
-        >>> model = CoDANet(**XS_CODA, temperature=100.0)
-        >>> inputs = coda_jax.add_inverse(images)
-        >>> variables = model.init(jax.random.key(0), inputs)
-        >>> logits = model.apply(variables, inputs)
-
     Attributes:
         channels: units of each layer; the last number is that of the classes.
-        ranks, kernel_sizes, strides, paddings: of each layer.
+        ranks: r of each layer.
+        kernel_sizes: k of each layer, in pixels.
+        strides: of each layer, in pixels.
+        paddings: of each layer, in pixels, with zeros.
         norm: "sq" or "l2", of all layers.
         temperature: T, by which the sum over positions is divided.
         logit_bias: b₀, added to every logit.
@@ -73,6 +70,19 @@ class CoDANet(nn.Module):
 
     Raises:
         InputError: lists of different lengths, or values out of range.
+
+    Examples:
+        >>> from coda_jax import add_inverse
+        >>> model = CoDANet(channels=(8, 10), ranks=(4, 4), kernel_sizes=(3, 1), strides=(2, 1), paddings=(1, 0))
+        >>> inputs = add_inverse(jax.random.uniform(jax.random.key(0), (2, 16, 16, 3)))
+        >>> variables = model.init(jax.random.key(1), inputs)
+        >>> logits, linear_map = model.apply(variables, inputs, method="decompose")
+        >>> logits.shape
+        (2, 10)
+        >>> bool(jnp.allclose(linear_map.apply(inputs) + model.logit_bias, logits, rtol=1e-5))
+        True
+        >>> CoDANet(**S_CODA, temperature=1000.0).channels
+        (16, 16, 32, 32, 32, 64, 64, 64, 10)
     """
 
     channels: Sequence[int]

@@ -40,6 +40,14 @@ def occlusion(
     Raises:
         InputError: likewise; a window below 1 or larger than the input, or a stride below 1 or larger than the window,
             which would leave pixels uncovered.
+
+    Examples:
+        >>> inputs = jnp.array([1.0, 2.0, 3.0, 4.0]).reshape(1, 2, 2, 1)
+        >>> def brightness(inputs):
+        ...     return inputs.sum((1, 2))  # [N, 1], the logit of a single class.
+        >>> print(occlusion(brightness, inputs, targets=[0], window=1, stride=1)[0, :, :, 0])
+        [[1. 2.]
+         [3. 4.]]
     """
     for name, value in (("window", window), ("stride", stride), ("chunk_size", chunk_size)):
         check_whole(name, value)

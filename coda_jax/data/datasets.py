@@ -27,7 +27,8 @@ class Dataset(NamedTuple):
     """Training and test examples.
 
     Attributes:
-        train, test: random access to {"image": uint8 [H, W, 3], "label": int}.
+        train: random access to {"image": uint8 [H, W, 3], "label": int}.
+        test: likewise.
         info: of the labels and the images.
     """
 

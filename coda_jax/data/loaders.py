@@ -47,7 +47,7 @@ def train_batches(
         processes: P.
 
     Yields:
-        {"image": float32 [N / P, H, W, C] in [0, 1], "label": int32 [N / P]}.
+        "image" float32 [N / P, H, W, C] in [0, 1] and "label" int32 [N / P].
     """
     batches = (
         grain.MapDataset.source(source)
@@ -81,7 +81,7 @@ def test_batches(
         processes: P; all get the same number of batches.
 
     Yields:
-        {"image": float32 [N / P, H, W, C] in [0, 1], "label": int32 [N / P], "weight": float32 [N / P], 1 or 0}.
+        "image" float32 [N / P, H, W, C] in [0, 1], "label" int32 [N / P] and "weight" float32 [N / P], 1 or 0.
     """
     share = batch_size // processes
     shape = source[0]["image"].shape

@@ -60,7 +60,7 @@ def epoch_orders(key: jax.Array, first: jax.Array, *, num_epochs: int, num_examp
         num_examples: how many examples, n.
 
     Returns:
-        int32 [e, n]: each row is a permutation of all examples, a function of the key and the epoch.
+        int32 [e, n], of which each row is a permutation of all examples, a function of the key and the epoch.
     """
     keys = _keys_at(key, first + jnp.arange(num_epochs))
     return jax.vmap(lambda epoch_key: jax.random.permutation(epoch_key, num_examples))(keys)
@@ -81,7 +81,7 @@ def augmented_batch(
         crop_padding: pixels by which images are padded before they are cropped to their size.
 
     Returns:
-        {"image": float32 [N, H, W, C] in [0, 1], "label": int32 [N]}.
+        "image" float32 [N, H, W, C] in [0, 1] and "label" int32 [N].
     """
     change = jax.vmap(partial(random_flip_and_crop, flip=flip, padding=crop_padding))
     images = change(_keys_at(key, positions), examples["image"][indices])

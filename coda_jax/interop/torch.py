@@ -45,6 +45,16 @@ def load_checkpoint(
         InputError: a missing or unreadable file, names or shapes that are not those of a CoDA-Net, or numbers of
             strides or paddings that are not that of the layers.
         ModuleNotFoundError: a path is given and PyTorch is not installed.
+
+    Examples:
+        >>> arrays = {
+        ...     "0.weight_mod.weighting_f.0.weight": np.zeros((4, 6, 3, 3)),  # [rank, channels, k, k]
+        ...     "0.weight_mod.weighting_f.1.weight": np.zeros((540, 4, 1, 1)),  # [channels · k · k · units, rank, 1, 1]
+        ...     "0.weight_mod.weighting_f.1.bias": np.zeros(540),
+        ... }
+        >>> model, variables = load_checkpoint(arrays, strides=[1], paddings=[1])
+        >>> model.channels, model.ranks, model.kernel_sizes
+        ((10,), (4,), (3,))
     """
     if isinstance(path_or_mapping, Mapping):
         arrays = path_or_mapping

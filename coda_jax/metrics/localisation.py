@@ -28,6 +28,12 @@ def localisation_score(maps: jax.Array, grid: tuple[int, int] = (3, 3)) -> jax.A
 
     Raises:
         InputError: maps of another shape, or that cannot be divided into the grid's cells.
+
+    Examples:
+        >>> maps = np.zeros((1, 4, 6, 6))  # Of four targets, on a grid of 2×2 cells of 3×3 pixels.
+        >>> maps[0, 0, :3] = 1.0  # The first target's lie on its own cell and the one beside it, the others have none.
+        >>> print(localisation_score(maps, grid=(2, 2)))
+        [[0.5 0.  0.  0. ]]
     """
     rows, columns = _check_grid(grid)
     maps = as_array("maps", maps)

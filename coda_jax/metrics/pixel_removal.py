@@ -56,6 +56,17 @@ def removal_curve(
     Raises:
         InputError: arrays of other shapes or dtypes, (unless traced) a class that does not exist, settings out of
             range, or so many points that no pixel is left to remove at each.
+
+    Examples:
+        >>> from coda_jax import CoDANet, add_inverse
+        >>> from coda_jax.contributions import contribution_map, contributions
+        >>> model = CoDANet(channels=(8, 10), ranks=(4, 4), kernel_sizes=(3, 1), strides=(2, 1), paddings=(1, 0))
+        >>> inputs = add_inverse(jax.random.uniform(jax.random.key(0), (2, 16, 16, 3)))
+        >>> variables = model.init(jax.random.key(1), inputs)
+        >>> targets = np.array([3, 7])
+        >>> maps = contribution_map(contributions(model, variables, inputs, targets))[:, 0]
+        >>> removal_curve(model, variables, inputs, maps, targets, fraction=0.25, points=8).shape
+        (2, 9)
     """
     if not isinstance(model, nn.Module):
         raise InputError(f"model must be a Flax linen module, not {model!r}")

@@ -22,7 +22,7 @@ def evaluate(
         check: is called after every batch, and may raise.
 
     Returns:
-        {"test_loss": in nats, "test_accuracy": in [0, 1]}.
+        "test_loss" in nats and "test_accuracy" in [0, 1].
     """
     sums = []
     for batch in batches:

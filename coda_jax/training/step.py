@@ -37,8 +37,8 @@ def train_step(
             one; n is a multiple of it.
 
     Returns:
-        (the next state, {"loss": [] in nats, "accuracy": [] in [0, 1], "finite": [] 1 or 0, whether loss and gradients
-        are}), the same on every device.
+        (the next state, the metrics "loss" [] in nats, "accuracy" [] in [0, 1] and "finite" [], 1 or 0, whether loss
+        and gradients are), the same on every device.
     """
 
     def loss_and_accuracy(params: dict, batch: Batch) -> tuple[jax.Array, jax.Array]:
@@ -98,7 +98,7 @@ def train_steps(
         accumulation: as in `train_step`.
 
     Returns:
-        (the next state, {"loss": [], "accuracy": [], "finite": []}: sums over the steps), the same on every device.
+        (the next state, the sums of "loss" [], "accuracy" [] and "finite" [] over the steps), the same on every device.
     """
     num_examples = len(examples["label"])
     order_key, augmentation_key = jax.random.split(key)
@@ -135,7 +135,7 @@ def eval_step(params: dict, batch: Batch, *, model: CoDANet) -> Metrics:
         model: the network.
 
     Returns:
-        {"loss", "accuracy", "weight"}: [] each, sums over the examples, times their weights.
+        "loss", "accuracy" and "weight", [] each, sums over the examples, times their weights.
     """
     logits = model.apply({"params": params}, add_inverse(batch["image"]))
     sums = {

@@ -16,7 +16,6 @@ from coda_jax.plotting.maps import (
     layer_sheet,
     terms,
 )
-
 from coda_jax.plotting.names import shown
 
 

@@ -1,0 +1,47 @@
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import coda_jax
+
+ROOT = Path(__file__).parents[1]
+FILES = ("LICENSE", "README.md", "pyproject.toml", "requirements.txt", "setup.cfg")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """A wheel of a copy, as what an earlier build left in the checkout would be packed with it."""
+    checkout = tmp_path_factory.mktemp("checkout")
+    for file in FILES:
+        shutil.copy(ROOT / file, checkout)
+    for package in ("coda_jax", "experiments"):
+        shutil.copytree(ROOT / package, checkout / package, ignore=shutil.ignore_patterns("__pycache__"))
+    wheels = checkout / "wheels"
+    build = [sys.executable, "-m", "pip", "wheel", checkout, "--no-deps", "--no-build-isolation", "--quiet"]
+    subprocess.run([*build, "--wheel-dir", wheels], check=True)
+    return next(wheels.glob("coda_jax-*.whl"))
+
+
+def test_holds_the_library_and_nothing_else(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {name for name in archive.namelist() if ".dist-info/" not in name}
+    files = (path for path in (ROOT / "coda_jax").rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    assert packed == {path.relative_to(ROOT).as_posix() for path in files}
+    assert "coda_jax/py.typed" in packed
+
+
+def test_imports_without_the_checkout(wheel, tmp_path):
+    # `-I` leaves out PYTHONPATH and the directory, and a wheel is a zip file, from which Python imports.
+    program = f"import sys; sys.path.insert(0, {str(wheel)!r}); import coda_jax; print(coda_jax.__file__)"
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert done.stdout.startswith(str(wheel))
+
+
+def test_the_citation_names_this_version():
+    assert f"\nversion: {coda_jax.__version__}\n" in (ROOT / "CITATION.cff").read_text()
