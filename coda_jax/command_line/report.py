@@ -9,9 +9,9 @@ from coda_jax.training.run_directory import load_dataset
 HELP = """\
 write the page that shows a run: RUN/report.html
 
-Accuracy, mistakes, and what every pixel of chosen test images contributed, in one file that opens in a browser without a
-network. Training writes it at its end; written anew, it has the figures that `python -m experiments.interpretability`
-made since.
+Accuracy, mistakes, and what every pixel of chosen test images contributed, in one file that opens in a browser and
+needs no internet. Training writes it at its end; written anew, it has the figures that
+`python -m experiments.interpretability` made since.
 
 example:
   coda-jax report runs/digits

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from coda_jax.data.datasets import DatasetInfo
 from coda_jax.data.preprocessing import Preprocessing, read_image
 from coda_jax.errors import InputError, RunError, one_line
 
@@ -99,6 +100,32 @@ def data_sources(
             f"skipped {len(skipped)} files that are not named as images, such as {_shown(skipped[0])}", file=sys.stderr
         )
     return _Source(train, names, preprocessing), _Source(test, names, preprocessing), names
+
+
+def labelled_images(directory: str | os.PathLike, info: DatasetInfo) -> Sequence[dict[str, Any]]:
+    """The images in a folder's subfolders, which are named as classes of a data set.
+
+    Args:
+        directory: the folder. It need not have all the classes.
+        info: of the data set.
+
+    Returns:
+        Random access to examples as those of `data_sources`.
+
+    Raises:
+        InputError: the folder cannot be read, has no images, or a subfolder that is named as no class.
+    """
+    directory = Path(directory)
+    if not directory.is_dir():
+        raise InputError(f"there is no folder {_shown(directory)}")
+    images, _ = _find_classes(directory)
+    for name in images:
+        if name not in info.class_names:
+            known = ", ".join(map(one_line, info.class_names[:_LISTED_NAMES]))
+            raise InputError(f"{_shown(directory / name)} is named as no class of the network, such as {known}")
+    if not any(images.values()):
+        raise InputError(f"{_shown(directory)} has no images in subfolders that are named as classes")
+    return _Source(images, info.class_names, info.preprocessing)
 
 
 class _Source:
