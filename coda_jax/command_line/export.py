@@ -1,0 +1,45 @@
+"""`coda-jax export`: a trained network in the formats of other programs."""
+
+import argparse
+from pathlib import Path
+
+from coda_jax.command_line.trained import load_trained
+from coda_jax.interop.export import export
+from coda_jax.interop.torch import save_checkpoint
+from coda_jax.pretrained import save_pretrained
+
+HELP = """\
+write a trained network for other programs
+
+Formats:
+  jax          RUN/network.jax: one file that gives logits and contribution maps wherever JAX is, without this library;
+               it stays loadable for six months of JAX's releases
+  safetensors  RUN/pretrained: a directory to keep or to publish, as on the Hugging Face Hub
+  pytorch      RUN/network.pkl: the parameters for the authors' code; needs PyTorch
+
+examples:
+  coda-jax export runs/digits
+  coda-jax export runs/digits --format=safetensors --out=digits
+"""
+
+_NAMES = {"jax": "network.jax", "safetensors": "pretrained", "pytorch": "network.pkl"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add those of the command."""
+    parser.add_argument("trained", metavar="RUN", type=Path, help="the directory of the trained network")
+    parser.add_argument("--format", choices=tuple(_NAMES), default="jax", help="%(default)s otherwise")
+    parser.add_argument("--out", metavar="PATH", type=Path, help="where to write it, if not in RUN")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Write the file or directory, and print its name."""
+    model, variables, info = load_trained(options.trained)
+    path = options.out or options.trained / _NAMES[options.format]
+    if options.format == "jax":
+        export(model, variables, path, image_size=info.preprocessing.size, info=info)
+    elif options.format == "safetensors":
+        save_pretrained(path, model, variables, info)
+    else:
+        save_checkpoint(path, model, variables)
+    print(path)
