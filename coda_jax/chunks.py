@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.export import is_symbolic_dim
 
 # On CPUs a map of 4 MB stays in the cache, and its pages are mapped once and not anew for every chunk. Accelerators
 # want large kernels; there the limit only keeps a large batch from filling the memory.
@@ -14,7 +15,13 @@ _MOST_VALUES_ELSEWHERE = 2**26
 
 
 def examples_at_once(examples: int, values: int) -> int:
-    """The largest number of examples that divides `examples` and whose maps, of `values` each, are not too large."""
+    """The largest number of examples that divides `examples` and whose maps, of `values` each, are not too large.
+
+    Where `jax.export` leaves `examples` open it has no known divisors: then all of them, or 1 if one's maps are too
+    large for an accelerator.
+    """
+    if is_symbolic_dim(examples):
+        return examples if values <= _MOST_VALUES_ELSEWHERE else 1
     most = _MOST_VALUES.get(jax.default_backend(), _MOST_VALUES_ELSEWHERE)
     return max(
         count for count in range(1, examples + 1) if examples % count == 0 and (count == 1 or count * values <= most)

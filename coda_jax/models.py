@@ -190,12 +190,20 @@ def check_variables(model: CoDANet, variables: Mapping[str, Any]) -> None:
         raise InputError(f"model must be a CoDANet, not {model!r}")
     if not isinstance(variables, Mapping) or not isinstance(variables.get("params"), Mapping):
         raise InputError('variables must be a mapping with the collection "params", as from model.init')
-    channels = 6
+    for name, shape in parameter_shapes(model).items():
+        layer, _, parameter = name.partition(".")
+        entry = variables["params"].get(layer)
+        found = getattr(entry.get(parameter), "shape", None) if isinstance(entry, Mapping) else None
+        if found != shape:
+            raise InputError(f"variables must have params/{layer}/{parameter} of shape {shape}, not {found}")
+
+
+def parameter_shapes(model: CoDANet) -> dict[str, tuple[int, ...]]:
+    """The shapes of the parameters of the model for images, by names such as "layers_0.A"."""
+    shapes, channels = {}, 6
     for index, (units, rank, size) in enumerate(zip(model.channels, model.ranks, model.kernel_sizes, strict=True)):
         window = (size, size, channels)
-        layer = variables["params"].get(f"layers_{index}")
         for name, shape in (("B", (*window, rank)), ("A", (*window, units, rank)), ("b", (*window, units))):
-            found = getattr(layer.get(name), "shape", None) if isinstance(layer, Mapping) else None
-            if found != shape:
-                raise InputError(f"variables must have params/layers_{index}/{name} of shape {shape}, not {found}")
+            shapes[f"layers_{index}.{name}"] = shape
         channels = units
+    return shapes

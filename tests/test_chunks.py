@@ -1,4 +1,5 @@
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -41,6 +42,12 @@ def test_chunks_change_neither_values_nor_gradients(values):
     assert by_weight == 66  # 0 + 1 + ... + 11
     np.testing.assert_array_equal(by_batch["x"], np.full((6, 2), 3))
     np.testing.assert_array_equal(by_batch["y"], 2 * np.arange(6))
+
+
+def test_number_that_is_left_open():
+    (examples,) = jax.export.symbolic_shape("N")
+    assert examples_at_once(examples, 2**26) is examples  # An accelerator's limit, wherever the program is made.
+    assert examples_at_once(examples, 2**26 + 1) == 1
 
 
 def test_intermediate_results_are_not_kept_for_the_gradient():

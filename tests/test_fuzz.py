@@ -1,6 +1,8 @@
 """Whatever the public functions are given, they work, or say in a ValueError or TypeError which argument is wrong."""
 
 import re
+import tempfile
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.tree_util import Partial
 
-from coda_jax import CoDANet, InputError, add_inverse
+from coda_jax import CoDANet, InputError, add_inverse, from_pretrained, save_pretrained
 from coda_jax.attribution.deeplift import deeplift
 from coda_jax.attribution.gradcam import gradcam
 from coda_jax.attribution.gradient import gradient
@@ -22,8 +24,9 @@ from coda_jax.attribution.occlusion import occlusion
 from coda_jax.attribution.rise import rise
 from coda_jax.attribution.smoothgrad import smoothgrad
 from coda_jax.contributions import contribution_map, contributions, layer_contributions, linear_weights
-from coda_jax.data import load
-from coda_jax.interop.torch import load_checkpoint
+from coda_jax.data import DatasetInfo, Preprocessing, load
+from coda_jax.interop.export import export
+from coda_jax.interop.torch import load_checkpoint, to_state_dict
 from coda_jax.losses import binary_cross_entropy
 from coda_jax.metrics.completeness import completeness_residual
 from coda_jax.metrics.localisation import compose_grids, draw_grids, localisation_score
@@ -96,6 +99,7 @@ KEY = {"key": jax.random.key(0)}
 MAPS = np.random.default_rng(1).random((2, 4, 4))
 NAMES = ("0.weight_mod.weighting_f.0.weight", "0.weight_mod.weighting_f.1.weight", "0.weight_mod.weighting_f.1.bias")
 CHECKPOINT = dict(zip(NAMES, (np.zeros((3, 1, 2, 2)), np.zeros((8, 3, 1, 1)), np.zeros(8)), strict=True))
+INFO = DatasetInfo(("a", "b", "c"), Preprocessing(4, 4))
 MODEL_ARGUMENTS = {name: getattr(MODEL, name) for name in ("channels", "ranks", "kernel_sizes", "strides", "paddings")}
 MODEL_ARGUMENTS |= {"norm": "sq", "temperature": 2.0, "logit_bias": 0.0, "forms": None}
 MODEL_ARGUMENTS |= {"dtype": jnp.float32, "param_dtype": jnp.float32}
@@ -107,6 +111,26 @@ def apply(inputs):
 
 def init(inputs):
     return MODEL.init(jax.random.key(0), inputs)
+
+
+def save_and_load(model, variables, info):
+    with tempfile.TemporaryDirectory() as directory:
+        save_pretrained(directory, model, variables, info)
+        from_pretrained(directory)
+
+
+THERE = "a directory that is there"
+
+
+def load_from(directory):
+    with tempfile.TemporaryDirectory() as existing:
+        save_pretrained(existing, MODEL, VARIABLES)
+        from_pretrained(existing if directory is THERE else directory)
+
+
+def export_to_file(model, variables, image_size, info):
+    with tempfile.TemporaryDirectory() as directory:
+        export(model, variables, Path(directory) / "file", image_size=image_size, info=info)
 
 
 # Every function with arguments that are right, some of which are replaced.
@@ -159,12 +183,16 @@ FUNCTIONS = [
             "logit_bias": 0.0,
         },
     ),
+    (to_state_dict, {"model": MODEL, "variables": VARIABLES}),
+    (save_and_load, {"model": MODEL, "variables": VARIABLES, "info": INFO}),
+    (load_from, {"directory": THERE}),
+    (export_to_file, {"model": MODEL, "variables": VARIABLES, "image_size": 4, "info": INFO}),
     (load, {"name": "digits", "data_dir": None, "image_size": None}),
 ]
 # What messages call an argument.
 SYNONYMS = {"there is no data set": "name", "index": "indices", "checkpoint": "path_or_mapping"}
 # Numbers that ask for more than a test should do.
-COSTLY = {"points", "masks", "samples", "segments", "steps", "cells", "window", "chunk_size", "count"}
+COSTLY = {"points", "masks", "samples", "segments", "steps", "cells", "window", "chunk_size", "count", "image_size"}
 
 
 every_function = pytest.mark.parametrize("index", range(len(FUNCTIONS)), ids=[call.__name__ for call, _ in FUNCTIONS])

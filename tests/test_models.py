@@ -9,7 +9,7 @@ import pytest
 from coda_jax import CoDANet, InputError
 from coda_jax.contributions import contributions
 from coda_jax.losses import binary_cross_entropy
-from coda_jax.models import L_CODA, S_CODA, XS_CODA
+from coda_jax.models import L_CODA, S_CODA, XS_CODA, parameter_shapes
 from tests.golden import GOLDEN, TOLERANCE, TRAINED, assert_close, golden_inputs, golden_network
 
 
@@ -18,6 +18,14 @@ def test_number_of_parameters(size, parameters):
     model = CoDANet(**size, temperature=1.0)
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 6)))
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == parameters
+
+
+def test_names_and_shapes_of_parameters():
+    model = CoDANet(**XS_CODA)
+    initial = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 8, 8, 6)))["params"]
+    assert parameter_shapes(model) == {
+        f"{layer}.{name}": leaf.shape for layer, parameters in initial.items() for name, leaf in parameters.items()
+    }
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])

@@ -1,17 +1,20 @@
 """Checkpoints of the authors' PyTorch implementation (github.com/moboehle/CoDA-Nets)."""
 
+import io
 import os
 import pickle
 import re
 import zipfile
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from coda_jax.checks import as_array
 from coda_jax.errors import InputError, one_line
-from coda_jax.models import LOGIT_BIAS, CoDANet
+from coda_jax.files import replace_files
+from coda_jax.models import LOGIT_BIAS, CoDANet, check_variables
 
 _NAME = re.compile(r"(?:module\.)?(\d+)\.weight_mod\.weighting_f\.(0\.weight|1\.weight|1\.bias)")
 
@@ -87,6 +90,62 @@ def load_checkpoint(
         logit_bias=logit_bias,
     )
     return model, {"params": {f"layers_{index}": layer for index, layer in enumerate(parameters)}}
+
+
+def to_state_dict(model: CoDANet, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The parameters in the names and layout of the authors' implementation: the inverse of `load_checkpoint`.
+
+    Strides, paddings, the norm, T and b₀ are no part of such a checkpoint.
+
+    Args:
+        model: the network.
+        variables: its parameters.
+
+    Returns:
+        For each layer `l` of rank r with K units and patches of d = C·k·k values, in the parameters' dtype,
+        `l.weight_mod.weighting_f.0.weight` [r, C, k, k], `l.weight_mod.weighting_f.1.weight` [d·K, r, 1, 1] and
+        `l.weight_mod.weighting_f.1.bias` [d·K].
+
+    Raises:
+        InputError: variables of another network.
+    """
+    check_variables(model, variables)
+    arrays = {}
+    for index, rank in enumerate(model.ranks):
+        layer = variables["params"][f"layers_{index}"]
+        B, A, b = (np.asarray(layer[name]) for name in ("B", "A", "b"))
+        name = f"{index}.weight_mod.weighting_f"
+        arrays[f"{name}.0.weight"] = np.ascontiguousarray(B.transpose(3, 2, 0, 1))
+        arrays[f"{name}.1.weight"] = A.transpose(2, 0, 1, 3, 4).reshape(-1, rank, 1, 1)
+        arrays[f"{name}.1.bias"] = b.transpose(2, 0, 1, 3).reshape(-1)
+    return arrays
+
+
+def save_checkpoint(path: str | os.PathLike, model: CoDANet, variables: Mapping[str, Any]) -> None:
+    """Write the parameters as a `.pkl` file that the authors' implementation reads, as does `load_checkpoint`.
+
+    Args:
+        path: of the file.
+        model: the network.
+        variables: its parameters, float32 or float64.
+
+    Raises:
+        InputError: variables of another network or of another dtype, or a path that cannot be written.
+        ModuleNotFoundError: PyTorch is not installed.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"path must be a path, not {path!r}")
+    arrays = to_state_dict(model, variables)
+    for name, array in arrays.items():
+        if array.dtype not in (np.float32, np.float64):
+            raise InputError(f"variables must be float32 or float64 in a checkpoint, but {name} is {array.dtype}")
+    try:
+        import torch
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError(f"writing {os.fspath(path)} needs PyTorch: install torch") from None
+    content = io.BytesIO()
+    torch.save({name: torch.tensor(array) for name, array in arrays.items()}, content)
+    replace_files({Path(path): content.getvalue()})
 
 
 def _read(path: str | os.PathLike) -> Mapping[str, Any]:

@@ -9,10 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from coda_jax.checks import check_whole
-from coda_jax.data.datasets import Dataset, DatasetInfo, load
-from coda_jax.data.preprocessing import Preprocessing
+from coda_jax.data.datasets import Dataset, DatasetInfo, info_entries, load, make_info
 from coda_jax.errors import InputError, one_line
+from coda_jax.files import as_json, replace_files
 from coda_jax.models import CoDANet
 from coda_jax.training.checkpoints import Checkpoints
 
@@ -25,7 +24,7 @@ def save_config(workdir: Path, config: Config) -> None:
     Raises:
         InputError: the directory cannot be made or written.
     """
-    _write_json(workdir / "config.json", config)
+    replace_files({workdir / "config.json": as_json(config)})
 
 
 def save_dataset_info(workdir: Path, info: DatasetInfo) -> None:
@@ -34,7 +33,7 @@ def save_dataset_info(workdir: Path, info: DatasetInfo) -> None:
     Raises:
         InputError: the directory cannot be made or written.
     """
-    _write_json(workdir / "dataset.json", info._asdict() | {"preprocessing": info.preprocessing._asdict()})
+    replace_files({workdir / "dataset.json": as_json(info_entries(info))})
 
 
 def load_dataset_info(workdir: str | os.PathLike) -> DatasetInfo:
@@ -44,16 +43,11 @@ def load_dataset_info(workdir: str | os.PathLike) -> DatasetInfo:
         raise InputError(f"{path} is missing: give the command that trained the run once more, which writes it")
     try:
         read = json.loads(path.read_text())
-        names, preprocessing = read["class_names"], Preprocessing(**read["preprocessing"])
-        check_whole("size", preprocessing.size)
-        check_whole("shorter_side", preprocessing.shorter_side, preprocessing.size)
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise InputError("class_names must be a list of names")
+        return make_info(read["class_names"], read["preprocessing"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path} is damaged ({error}): give the command that trained the run once more, which writes it"
         ) from error
-    return DatasetInfo(tuple(names), preprocessing)
 
 
 def check_same_classes(workdir: Path, class_names: Sequence[str]) -> None:
@@ -154,16 +148,6 @@ def load_run(workdir: str | os.PathLike) -> tuple[CoDANet, dict[str, Any]]:
     """
     model = make_model(load_config(workdir))
     return model, {"params": Checkpoints(Path(workdir) / "checkpoints").restore_params(model)}
-
-
-def _write_json(path: Path, content: Config) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replacement = path.with_suffix(".new")
-        replacement.write_text(json.dumps(content, indent=2) + "\n")
-        replacement.replace(path)
-    except OSError as error:
-        raise InputError(f"cannot write to {path.parent}: {error.strerror}") from error
 
 
 def _flat(tree: Config, prefix: str = "") -> Config:

@@ -30,7 +30,10 @@ def test_safetensors(trained, command, tmp_path):
     status, out, err = command("info", tmp_path / "kept")
     assert status == 0 and "3 classes: cat, dog" in out, err
     status, _, err = command("evaluate", tmp_path / "kept")
-    assert status == 1 and err == f"error: {tmp_path / 'kept'} says nothing of its data: name a folder of images, --images=DIR\n"
+    assert (
+        status == 1
+        and err == f"error: {tmp_path / 'kept'} says nothing of its data: name a folder of images, --images=DIR\n"
+    )
 
 
 def test_pytorch(trained, command, tmp_path):

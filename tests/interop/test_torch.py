@@ -1,16 +1,24 @@
+import importlib.util
 import io
+import os
 import pickle
 import sys
 import tarfile
+import tempfile
 import zipfile
+from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from coda_jax import InputError
-from coda_jax.interop.torch import load_checkpoint
-from tests.golden import SHARED
+from coda_jax import CoDANet, InputError
+from coda_jax.interop.torch import load_checkpoint, save_checkpoint, to_state_dict
+from coda_jax.models import parameter_shapes
+from tests.golden import GOLDEN, SHARED
 
 FILES = ("model_epoch_200", "last_model_epoch_7")  # The formats that the authors' code has written, old and new.
 
@@ -61,6 +69,80 @@ def test_files_hold_the_same_as_the_mapping(golden, name, file):
     _, from_file = load_checkpoint(SHARED / "golden" / f"{name}.{file}.pkl", *geometry)
     _, from_mapping = load_checkpoint(mapping, *geometry)
     jax.tree.map(np.testing.assert_array_equal, from_file, from_mapping)
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_golden_networks_go_back_to_the_bit(golden, name):
+    arrays = golden(name)
+    mapping = {key.removeprefix("state_dict/"): value for key, value in arrays.items() if "state_dict" in key}
+    back = to_state_dict(*load_checkpoint(mapping, arrays["config"]["strides"], arrays["config"]["paddings"]))
+    assert_same_arrays(back, mapping)
+
+
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("name", ["sq_3layer", "l2_3layer"])
+def test_golden_files_go_back_to_the_bit(golden, name, file, tmp_path):
+    torch = pytest.importorskip("torch", reason="a .pkl needs PyTorch")
+    config, path = golden(name)["config"], SHARED / "golden" / f"{name}.{file}.pkl"
+    save_checkpoint(tmp_path / "back.pkl", *load_checkpoint(path, config["strides"], config["paddings"]))
+    back, original = torch.load(tmp_path / "back.pkl", weights_only=True), torch.load(path, weights_only=True)
+    assert {type(value) for value in back.values()} == {torch.Tensor}
+    assert_same_arrays(back, {name.removeprefix("module."): value for name, value in original.items()})
+
+
+def assert_same_arrays(found, wanted):
+    """The same names in the same order, shapes, dtypes and bits."""
+    assert list(found) == list(wanted)
+    for name, value in wanted.items():
+        assert (found[name].dtype, found[name].shape) == (value.dtype, value.shape), name
+        assert np.asarray(found[name]).tobytes() == np.asarray(value).tobytes(), name
+
+
+LAYERS = st.lists(st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 3)), min_size=1, max_size=3)
+
+
+@settings(max_examples=30, deadline=None, database=None, derandomize=True)
+@given(layers=LAYERS, dtype=st.sampled_from([np.float32, np.float64]), seed=st.integers(0, 100))
+def test_any_network_goes_there_and_back(layers, dtype, seed):
+    channels, ranks, kernel_sizes = zip(*layers, strict=True)
+    model = CoDANet(channels, ranks, kernel_sizes, (2,) * len(layers), (1,) * len(layers), "l2", 3.0, -1.0)
+    variables, rng = {"params": {}}, np.random.default_rng(seed)
+    for name, shape in parameter_shapes(model).items():
+        layer, parameter = name.split(".")
+        variables["params"].setdefault(layer, {})[parameter] = rng.normal(size=shape).astype(dtype)
+    arrays = to_state_dict(model, variables)
+    assert all(array.flags.c_contiguous for array in arrays.values())
+    other, back = load_checkpoint(arrays, model.strides, model.paddings, "l2", 3.0, -1.0)
+    assert other == model
+    jax.tree.map(partial(np.testing.assert_array_equal, strict=True), back, variables)
+    assert_same_arrays(to_state_dict(other, back), arrays)
+    if importlib.util.find_spec("torch"):
+        with tempfile.TemporaryDirectory() as directory:
+            path = os.path.join(directory, "network.pkl")
+            save_checkpoint(path, model, jax.tree.map(jnp.asarray, variables) if dtype == np.float32 else variables)
+            _, read = load_checkpoint(path, model.strides, model.paddings)
+            assert os.listdir(directory) == ["network.pkl"]
+        jax.tree.map(partial(np.testing.assert_array_equal, strict=True), read, variables)
+
+
+def test_what_cannot_be_saved(tmp_path, monkeypatch):
+    model = CoDANet((2,), (1,), (1,), (1,), (0,))
+    variables = {"params": {"layers_0": {"A": np.ones((1, 1, 6, 2, 1)), "B": np.ones((1, 1, 6, 1))}}}
+    with pytest.raises(InputError, match=r"variables must have params/layers_0/b of shape \(1, 1, 6, 2\), not None"):
+        to_state_dict(model, variables)
+    variables["params"]["layers_0"]["b"] = np.ones((1, 1, 6, 2))
+    half = jax.tree.map(lambda array: jnp.asarray(array, jnp.bfloat16), variables)
+    with pytest.raises(InputError, match="must be float32 or float64 in a checkpoint, but 0.weight_.* is bfloat16"):
+        save_checkpoint(tmp_path / "network.pkl", model, half)
+    with pytest.raises(InputError, match="path must be a path, not None"):
+        save_checkpoint(None, model, variables)
+    if importlib.util.find_spec("torch"):
+        with pytest.raises(InputError, match="cannot write to .*: it is a directory"):
+            save_checkpoint(tmp_path, model, variables)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(ModuleNotFoundError, match="writing .*network.pkl needs PyTorch: install torch"):
+        save_checkpoint(tmp_path / "network.pkl", model, variables)
+    assert os.listdir(tmp_path) == []
 
 
 def test_bad_files(tmp_path):

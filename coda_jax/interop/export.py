@@ -1,0 +1,86 @@
+"""A network and its explanations as one file, which JAX alone loads and runs on CPUs, GPUs and TPUs."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from coda_jax.checks import check_whole
+from coda_jax.data.datasets import DatasetInfo, check_info, info_entries
+from coda_jax.encoding import add_inverse
+from coda_jax.errors import InputError
+from coda_jax.files import as_json, replace_files
+from coda_jax.models import CoDANet, check_variables
+from coda_jax.patches import output_size
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+
+
+def export(
+    model: CoDANet,
+    variables: Mapping[str, Any],
+    path: str | os.PathLike,
+    *,
+    image_size: int,
+    info: DatasetInfo | None = None,
+) -> None:
+    """Write the function from images to logits and contribution maps, with its parameters, for `jax.export`.
+
+    `jax.export.deserialize(Path(path).read_bytes()).call` takes images [N, H, W, 3], float32 in [0, 1], of any number
+    N, and returns (logits [N, K], maps [N, K, H, W]): the maps of all classes, each of which sums to
+    `logit - logit_bias`. Products are computed as exactly as for `coda_jax.contributions`. The range of the images
+    is not checked there.
+
+    Args:
+        model: the network; its `forms` are chosen anew, as a GPU's kernels would run nowhere else.
+        variables: its parameters.
+        path: of the file.
+        image_size: H = W, in pixels.
+        info: of the data set, written as JSON beside the file, under its name and ".json"; None for no such file.
+
+    Raises:
+        InputError: variables of another network, images too small for it, an `info` of another number of classes or
+            size of images, or a path that cannot be written.
+    """
+    check_variables(model, variables)
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"path must be a path, not {path!r}")
+    check_whole("image_size", image_size)
+    size = image_size
+    for kernel_size, stride, padding in zip(model.kernel_sizes, model.strides, model.paddings, strict=True):
+        size = output_size(size, kernel_size, stride, padding)
+    if info is not None:
+        check_info(info, model.channels[-1])
+        if info.preprocessing.size != image_size:
+            raise InputError(f"image_size is {image_size}, but info is of images of {info.preprocessing.size} pixels")
+    model = model.clone(forms=None)
+    # By way of NumPy: arrays that are spread over several devices would ask for as many wherever the file is used.
+    params = jax.tree.map(jnp.asarray, jax.device_get(variables["params"]))
+    variables = model.with_gram({"params": params})
+
+    def explain(images: jax.Array) -> tuple[jax.Array, jax.Array]:
+        inputs = add_inverse(images)
+        with jax.default_matmul_precision("highest"):
+            logits, linear_map = model.apply(variables, inputs, method="decompose")
+            one_hot = jnp.eye(logits.shape[1], dtype=logits.dtype)
+            rows = linear_map.transpose(jnp.broadcast_to(one_hot, (images.shape[0], *one_hot.shape)))
+        return logits, jnp.sum(rows * inputs[:, None], axis=-1)
+
+    def explain_one_by_one(images: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return jax.tree.map(lambda result: result[:, 0], jax.lax.map(lambda image: explain(image[None]), images))
+
+    def explain_anywhere(images: jax.Array) -> tuple[jax.Array, jax.Array]:
+        # The maps of many images leave a CPU's cache. In how many parts to take them is not known before their number.
+        return jax.lax.platform_dependent(images, cpu=explain_one_by_one, default=explain)
+
+    (examples,) = jax.export.symbolic_shape("N")
+    images = jax.ShapeDtypeStruct((examples, image_size, image_size, 3), np.float32)
+    exported = jax.export.export(jax.jit(explain_anywhere), platforms=PLATFORMS)(images)
+    contents = {Path(path): bytes(exported.serialize())}
+    if info is not None:
+        contents[Path(f"{os.fspath(path)}.json")] = as_json(info_entries(info))
+    replace_files(contents)

@@ -1,0 +1,227 @@
+import dataclasses
+import hashlib
+import json
+import os
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from coda_jax import CoDANet, InputError, from_pretrained, save_pretrained
+from coda_jax.data import DatasetInfo, Preprocessing
+
+MODEL = CoDANet((2, 3), (2, 4), (3, 1), (2, 1), (1, 0), "l2", 7.5, -0.1, ("dense", None))
+INFO = DatasetInfo(("cat", "Käfer\n", "cat"), Preprocessing(size=4, shorter_side=5, grey=True))
+ATTRIBUTES = [field.name for field in dataclasses.fields(CoDANet) if field.name not in ("parent", "name")]
+
+
+@pytest.fixture(scope="module")
+def variables():
+    return jax.jit(MODEL.init)(jax.random.key(0), jnp.zeros((1, 4, 4, 6)))
+
+
+@pytest.fixture
+def saved(tmp_path, variables):
+    """A directory of a good network."""
+    save_pretrained(tmp_path / "network", MODEL, variables, INFO)
+    return tmp_path / "network"
+
+
+def bits(tree):
+    return jax.tree.map(lambda array: (array.shape, array.dtype.name, np.asarray(array).tobytes()), tree)
+
+
+def assert_same_model(model, other):
+    for name in ATTRIBUTES:
+        found, expected = getattr(model, name), getattr(other, name)
+        if "dtype" in name:
+            found, expected = jnp.dtype(found), jnp.dtype(expected)
+        assert found == expected, name
+
+
+@pytest.mark.parametrize("info", [INFO, None])
+def test_everything_comes_back(tmp_path, variables, info):
+    save_pretrained(str(tmp_path / "some" / "network"), MODEL, MODEL.with_gram(variables), info)
+    found = from_pretrained(tmp_path / "some" / "network")
+    assert_same_model(found.model, MODEL)
+    assert bits(found.variables) == bits(variables)  # Without the collection "gram".
+    assert found.info == info
+    assert isinstance(found.variables["params"]["layers_0"]["A"], jax.Array)
+
+
+def test_arrays_that_do_not_lie_in_order(tmp_path, variables):
+    """As those of `load_checkpoint`, which are transposed: safetensors does not look."""
+    turned = jax.tree.map(np.asfortranarray, variables)
+    assert not turned["params"]["layers_0"]["A"].flags.c_contiguous
+    save_pretrained(tmp_path, MODEL, turned)
+    assert bits(from_pretrained(tmp_path).variables) == bits(variables)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float64"])
+def test_other_dtypes(tmp_path, variables, dtype):
+    model = MODEL.clone(dtype=dtype, param_dtype=jnp.dtype(dtype))
+    with jax.enable_x64(True):
+        cast = jax.tree.map(lambda array: jnp.asarray(array, dtype), variables)
+        save_pretrained(tmp_path, model, cast)
+        found = from_pretrained(tmp_path)
+        assert_same_model(found.model, model)
+        assert bits(found.variables) == bits(cast)
+    if dtype == "float64":
+        with pytest.raises(InputError, match="float64, which JAX has only where JAX_ENABLE_X64=1 is set"):
+            from_pretrained(tmp_path)
+
+
+def test_layout_of_the_files(saved):
+    arrays = safetensors.numpy.load_file(saved / "model.safetensors")
+    assert {name: array.shape for name, array in arrays.items()} == {
+        "layers_0.A": (3, 3, 6, 2, 2),
+        "layers_0.B": (3, 3, 6, 2),
+        "layers_0.b": (3, 3, 6, 2),
+        "layers_1.A": (1, 1, 2, 3, 4),
+        "layers_1.B": (1, 1, 2, 4),
+        "layers_1.b": (1, 1, 2, 3),
+    }
+    config = json.loads((saved / "config.json").read_text())
+    assert config["model_type"] == "coda_net"
+    assert config["architectures"] == ["CoDANet"]
+    assert config["channels"] == [2, 3]
+    assert config["id2label"] == {"0": "cat", "1": "Käfer\n", "2": "cat"}
+    assert config["label2id"] == {"cat": 2, "Käfer\n": 1}
+    assert config["preprocessing"] == {"size": 4, "shorter_side": 5, "grey": True}
+    assert sorted(os.listdir(saved)) == ["config.json", "model.safetensors"]
+
+
+def test_failures_spoil_nothing(saved, variables, monkeypatch):
+    (saved / "README.md").write_text("ours")
+    before = {path.name: path.read_bytes() for path in saved.iterdir()}
+
+    def unchanged():
+        return {path.name: path.read_bytes() for path in saved.iterdir()} == before
+
+    with pytest.raises(InputError, match="params/layers_0/B of shape"):
+        save_pretrained(saved, MODEL.clone(ranks=(3, 4)), variables)
+    with pytest.raises(InputError, match="info has 3 class_names, but the network 2 classes"):
+        save_pretrained(saved, *small_network(2), INFO)
+    assert unchanged()
+
+    written = []
+
+    def fail_at_the_second(path, content):
+        written.append(path.name)
+        path.open("wb").write(content[:10])
+        if len(written) == 2:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", fail_at_the_second)
+    with pytest.raises(InputError, match="cannot write to .*network: No space left on device"):
+        save_pretrained(saved, *small_network(2))
+    assert len(written) == 2
+    assert unchanged()
+    monkeypatch.undo()
+
+    save_pretrained(saved, *small_network(2))
+    assert from_pretrained(saved).model.channels == (2,)
+    assert (saved / "README.md").read_text() == "ours"
+
+
+def small_network(classes):
+    model = CoDANet((classes,), (1,), (1,), (1,), (0,))
+    return model, model.init(jax.random.key(1), jnp.zeros((1, 2, 2, 6)))
+
+
+def test_directory_that_cannot_be_written(tmp_path, variables):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot write to .*file: "):
+        save_pretrained(tmp_path / "file", MODEL, variables)
+    (tmp_path / "network" / "config.json").mkdir(parents=True)
+    with pytest.raises(InputError, match="cannot write to .*config.json: it is a directory"):
+        save_pretrained(tmp_path / "network", MODEL, variables)
+    assert os.listdir(tmp_path / "network") == ["config.json"]
+    with pytest.raises(InputError, match="directory must be a path, not 3"):
+        save_pretrained(3, MODEL, variables)
+
+
+def test_integers_are_no_parameters(tmp_path, variables):
+    whole = jax.tree.map(lambda array: np.asarray(array, np.int32), variables)
+    with pytest.raises(InputError, match="layers_0.B must be of float32, bfloat16, float64, not int32"):
+        save_pretrained(tmp_path / "network", MODEL, whole)
+    assert not (tmp_path / "network").exists()
+
+
+def test_missing_files(tmp_path, saved):
+    with pytest.raises(InputError, match="there is no network in directory .*none: it has no config.json"):
+        from_pretrained(tmp_path / "none")
+    (saved / "model.safetensors").unlink()
+    with pytest.raises(InputError, match="model.safetensors is missing"):
+        from_pretrained(saved)
+
+
+def change_config(directory, **changes):
+    path = directory / "config.json"
+    config = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps({key: value for key, value in config.items() if value is not None or key == "forms"}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model_type": "vit"}, 'config.json is not of a CoDA-Net: its "model_type" must be "coda_net"'),
+        ({"hidden_size": 3}, "config.json has entries that are not known, or lacks some that are needed: hidden_size"),
+        ({"ranks": None, "id2label": None}, "lacks some that are needed: id2label, ranks"),
+        ({"ranks": [2]}, "config.json: every list must have one value a layer"),
+        ({"norm": "max"}, "config.json: norm is 'max', but must be one of sq, l2"),
+        ({"channels": "23"}, "config.json: channels must be whole numbers"),
+        ({"id2label": {"0": "cat", "2": "dog", "3": "cow"}}, 'config.json: id2label must name the labels "0", "1"'),
+        ({"id2label": {"0": "cat"}}, "config.json: info has 1 class_names, but the network 3 classes"),
+        ({"id2label": {"0": "cat", "1": 2, "2": "cow"}}, "config.json: class_names must be a list of names"),
+        ({"preprocessing": {"size": 4}}, "config.json: preprocessing must have the entries size, shorter_side, grey"),
+        ({"weights_sha256": 3}, "model.safetensors is damaged, or was not saved with config.json"),
+        ({"channels": [2, 4], "id2label": dict(zip("0123", "abcd", strict=True))}, None),
+    ],
+)
+def test_bad_configurations(saved, changes, message):
+    change_config(saved, **changes)
+    other_network = r"of another network than config.json: layers_1.A is \[1, 1, 2, 3, 4\], not \[1, 1, 2, 4, 4\]"
+    with pytest.raises(InputError, match=message or other_network):
+        from_pretrained(saved)
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff"])
+def test_damaged_configurations(saved, content):
+    (saved / "config.json").write_bytes(content)
+    with pytest.raises(InputError, match="config.json is (damaged|not of a CoDA-Net)"):
+        from_pretrained(saved)
+
+
+def test_other_arrays(saved):
+    path = saved / "model.safetensors"
+    good = safetensors.numpy.load_file(path)
+    for arrays, message in (
+        ({name: array for name, array in good.items() if name != "layers_1.b"}, "layers_1.b is missing, not"),
+        (good | {"fc": good["layers_0.A"]}, "which has no array fc"),
+        (good | {"layers_0.b": good["layers_0.b"].astype(np.int8)}, "layers_0.b must be of .*, not int8"),
+    ):
+        content = safetensors.numpy.save(arrays)
+        path.write_bytes(content)
+        change_config(saved, weights_sha256=hashlib.sha256(content).hexdigest())
+        with pytest.raises(InputError, match=message):
+            from_pretrained(saved)
+
+
+@pytest.mark.parametrize("place", [0, 8, 40, -1])
+def test_any_changed_byte_is_noticed(saved, place):
+    path = saved / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="model.safetensors is (damaged|of another network)"):
+        from_pretrained(saved)
+
+
+def test_truncated_file(saved):
+    path = saved / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(InputError, match="model.safetensors is damaged"):
+        from_pretrained(saved)
