@@ -1,7 +1,9 @@
+import jax
+import jax.numpy as jnp
 import pytest
 
 from coda_jax import CoDANet, InputError
-from experiments.configs import cifar10, digits
+from experiments.configs import cifar10, digits, image_folder
 
 
 def test_the_authors_names():
@@ -33,6 +35,17 @@ def test_small_ones():
     for temperature in (10, 100, 1000):
         assert CoDANet(**cifar10.get_config(f"5L-XS-CoDA-SQ-{temperature}").model).temperature == temperature
     assert CoDANet(**digits.get_config().model).channels[-1] == 10
+
+
+def test_images_of_ones_own():
+    config = image_folder.get_config()
+    assert config.model.channels[-1] == 0  # For the experiment to fill in.
+    model = CoDANet(**config.model.to_dict() | {"channels": (*config.model.channels[:-1], 10)})
+    inputs = jnp.zeros((1, config.image_size, config.image_size, 6))
+    parameters = jax.tree.leaves(jax.eval_shape(model.init, jax.random.key(0), inputs))
+    assert (
+        sum(array.size for array in parameters) == 718_208
+    )  # Of the network for ten classes, as its description says.
 
 
 @pytest.mark.parametrize(
