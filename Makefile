@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 INSTALLED = $(VENV)/installed
 
-.PHONY: demo docs test
+.PHONY: demo docs test quick-test
 
 # Train, evaluate and explain a small network on handwritten digits.
 demo: $(INSTALLED)
@@ -13,6 +13,10 @@ test: $(INSTALLED)
 	$(VENV)/bin/ruff check .
 	XLA_FLAGS=--xla_force_host_platform_device_count=8 $(VENV)/bin/python -m pytest tests/training
 	$(VENV)/bin/python -m pytest
+
+# On one device, without the tests that take longest.
+quick-test: $(INSTALLED)
+	$(VENV)/bin/python -m pytest -m "not slow"
 
 # The site, in site/; a warning is an error.
 docs: $(INSTALLED)

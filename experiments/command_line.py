@@ -2,19 +2,18 @@
 
 import argparse
 import difflib
-import os
 import runpy
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from coda_jax.errors import InputError, RunError
+from coda_jax.command_line.compiled_programs import keep_compiled_programs
+from coda_jax.command_line.mistakes import answer_mistakes, refuse
+from coda_jax.errors import InputError
 
 
 def run(main: Callable[[ConfigDict], None], default_config: str | None = None) -> None:
@@ -51,30 +50,14 @@ def _run(main: Callable[[], None], own_flags: Callable[[list[str]], list[str]]) 
         try:
             return flags.FLAGS(own_flags(list(arguments)))
         except (InputError, flags.Error, argparse.ArgumentError, TypeError, ValueError) as error:
-            _refuse(error)
+            refuse(error)
 
     def guarded(arguments: Sequence[str]) -> None:
-        try:
+        with answer_mistakes("lower --config.batch_size, or set --config.on_device=False"):
             if len(arguments) > 1:
                 raise InputError(f"unexpected argument {arguments[1]!r}: settings are given as --name=value")
             keep_compiled_programs()
             main()
-        except InputError as error:
-            _refuse(error)
-        except RunError as error:
-            print(f"error: {error}", file=sys.stderr, flush=True)
-            sys.exit(error.status)
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            sys.exit(128 + signal.SIGINT)
-        except OSError as error:  # A full disk, or a file that cannot be written.
-            if error.strerror is None:
-                raise
-            _refuse(f"{error.filename or 'a file'}: {error.strerror}")
-        except (MemoryError, jax.errors.JaxRuntimeError) as error:
-            if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
-                raise
-            _refuse("the memory is full: lower --config.batch_size, or set --config.on_device=False")
 
     logging.set_verbosity(logging.FATAL)  # Orbax tells much that a user need not read, and raises the rest.
     sys.unraisablehook = _tell_unraisable
@@ -85,23 +68,6 @@ def _tell_unraisable(unraisable: Any) -> None:
     """Tell what Python cannot raise, but nothing of the writes that a checkpoint left behind when it failed."""
     if str(unraisable.exc_value) != "Event loop is closed":
         sys.__unraisablehook__(unraisable)
-
-
-def keep_compiled_programs() -> None:
-    """Have JAX keep what it compiles for later runs, in the user's cache directory unless another is configured.
-
-    Where that directory cannot be written, every run compiles anew.
-    """
-    if jax.config.jax_compilation_cache_dir is not None:
-        return
-    try:
-        directory = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "coda_jax" / "compiled"
-        directory.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError):  # The latter where there is no home directory.
-        return
-    if os.access(directory, os.W_OK):
-        jax.config.update("jax_compilation_cache_dir", str(directory))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 def _load(config: str | None) -> ConfigDict:
@@ -149,7 +115,3 @@ def _check_keys(config: ConfigDict, arguments: Sequence[str]) -> None:
                     near = difflib.get_close_matches(key, names, cutoff=0.4) or names
                     raise InputError(f"the configuration has no key {keys!r}: {key!r} could be {', '.join(near)}")
                 level = level[key]
-
-
-def _refuse(error: Exception | str) -> None:
-    sys.exit(f"error: {' '.join(str(error).split())}")

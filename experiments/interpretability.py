@@ -51,7 +51,7 @@ _METHODS = flags.DEFINE_list("methods", None, "Methods to measure; all that are 
 _METRICS = flags.DEFINE_list("metrics", None, "Metrics; all that the data allow but localisation_2x2 if not given.")
 _GRIDS = flags.DEFINE_integer("grids", None, "Grids for localisation; 500, or as many as there are, if not given.", 1)
 _IMAGES = flags.DEFINE_integer("images", 1024, "Test images for pixel removal.", 1)
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Directory of prepared data sets; TFDS's default if not given.")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Directory of the data; that of the training if not given.")
 _OUT = flags.DEFINE_string("out", None, "Directory of the figures that compare several runs.")
 flags.mark_flag_as_required("workdir")
 

@@ -12,16 +12,18 @@ from ml_collections import ConfigDict
 from coda_jax import CoDANet, InputError, add_inverse, data
 from coda_jax.checks import check_whole
 from coda_jax.contributions import contribution_map, contributions
-from coda_jax.data import on_device
+from coda_jax.data import image_folder, on_device
 from coda_jax.plotting.curves import learning_curves
 from coda_jax.plotting.maps import contribution_sheet
+from coda_jax.report import write_report
 from coda_jax.training import loop
 from coda_jax.training.metrics_log import read_metrics
 from coda_jax.training.optimizer import adam_with_step_decay
 from coda_jax.training.run_directory import (
+    check_same_classes,
     check_same_run,
     check_writable,
-    load_config,
+    load_dataset,
     load_run,
     make_model,
     save_config,
@@ -40,7 +42,9 @@ flags.mark_flag_as_required("workdir")
 # They say where and how long, not what: a run may go on with others.
 _FREE_KEYS = ("data_dir", "num_steps", "num_workers", "log_every", "checkpoint_every")
 _LEAST = {
-    **dict.fromkeys(("num_epochs", "num_steps", "decay_epochs", "log_every", "checkpoint_every", "accumulation"), 1),
+    **dict.fromkeys(
+        ("image_size", "num_epochs", "num_steps", "decay_epochs", "log_every", "checkpoint_every", "accumulation"), 1
+    ),
     **dict.fromkeys(("crop_padding", "num_workers", "seed"), 0),
 }
 _SEEDS = 2**32
@@ -52,7 +56,7 @@ def main(config: ConfigDict) -> None:
     workdir = command_line.as_directory("workdir", WORKDIR.value)
     for name in ("checkpoints", "tensorboard"):
         check_writable(workdir / name)
-    for name in ("contributions.png", "curves.png", "metrics.jsonl"):
+    for name in ("contributions.png", "curves.png", "metrics.jsonl", "report.html"):
         if (workdir / name).is_dir():
             raise InputError(f"cannot write to {workdir / name}: it is a directory")
     if MODE.value == "train":
@@ -62,17 +66,22 @@ def main(config: ConfigDict) -> None:
             return
     else:
         model, variables = load_run(workdir)
-        dataset = data.load(load_config(workdir).get("dataset"), config.data_dir)
+        dataset = load_dataset(workdir, config.data_dir)
     _explain(model, variables, dataset, workdir / "contributions.png")
     print(f"contribution maps: {workdir / 'contributions.png'}; metrics and curves are beside them")
+    report = write_report(workdir, dataset, (model, variables))
+    print(f"the report, a page for any browser: {report}")
 
 
 def _train(config: ConfigDict, workdir: Path) -> tuple[CoDANet, dict, data.Dataset]:
     """Train, or go on, until the end; the network, its variables and its data."""
     _check(config)
+    if config.dataset == "image_folder":
+        _fill_in_classes(config, workdir)
     check_same_run(workdir, config.to_dict(), _FREE_KEYS)
     model = make_model(config.to_dict())
-    dataset = data.load(config.dataset, config.data_dir)
+    dataset = data.load(config.dataset, config.data_dir, config.image_size)
+    check_same_classes(workdir, dataset.info.class_names)
     loop.check(model, dataset, config.batch_size, config.accumulation)
     _check_data(config, dataset)
     resident = on_device.read(dataset.train) if config.on_device else None
@@ -98,6 +107,15 @@ def _train(config: ConfigDict, workdir: Path) -> tuple[CoDANet, dict, data.Datas
     if jax.process_index() == 0:
         _report(workdir)
     return model, {"params": trained.params}, dataset
+
+
+def _fill_in_classes(config: ConfigDict, workdir: Path) -> None:
+    """Where the last of the model's channels is 0, have as many as the folder of images has classes."""
+    names = image_folder.class_names(config.data_dir)
+    check_same_classes(workdir, names)
+    channels = config.model.get("channels", ())
+    if channels[-1:] == (0,):
+        config.model.channels = (*channels[:-1], len(names))
 
 
 def _report(workdir: Path) -> None:

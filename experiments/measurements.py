@@ -15,7 +15,7 @@ from coda_jax.metrics.localisation import compose_grids, draw_grids, localisatio
 from coda_jax.metrics.pixel_removal import removal_curve
 from coda_jax.metrics.randomisation import map_similarity, randomise_layers
 from coda_jax.training.checkpoints import Checkpoints
-from coda_jax.training.run_directory import load_config, load_run
+from coda_jax.training.run_directory import load_config, load_dataset, load_run
 from experiments.methods import Method, Variables
 
 SEED = 0
@@ -64,7 +64,7 @@ def open_run(workdir: Path, data_dir: str | None) -> Run:
     """Load a run and classify its test images; raises InputError where there is no run or no checkpoint."""
     config = load_config(workdir)
     model, variables = load_run(workdir)
-    dataset = data.load(config.get("dataset"), data_dir)
+    dataset = load_dataset(workdir, data_dir)
     classify = jax.jit(model.apply)
     batches = list(data.test_batches(dataset.test, batch_size=min(500, len(dataset.test))))
     logits = np.concatenate([classify(variables, add_inverse(batch["image"])) for batch in batches])

@@ -159,7 +159,7 @@ FUNCTIONS = [
             "logit_bias": 0.0,
         },
     ),
-    (load, {"name": "digits", "data_dir": None}),
+    (load, {"name": "digits", "data_dir": None, "image_size": None}),
 ]
 # What messages call an argument.
 SYNONYMS = {"there is no data set": "name", "index": "indices", "checkpoint": "path_or_mapping"}

@@ -31,7 +31,7 @@ ARCHIVE_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 ARCHIVE_SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
 
 _VERSION = "3.0.2"
-_CLASS_NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+CLASS_NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 _SPLIT_FILES = {
     "train": [f"cifar-10-batches-bin/data_batch_{i}.bin" for i in range(1, 6)],
     "test": ["cifar-10-batches-bin/test_batch.bin"],
@@ -204,7 +204,7 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 {
                     "id": tfds.features.Text(),
                     "image": tfds.features.Image(shape=(32, 32, 3)),
-                    "label": tfds.features.ClassLabel(names=_CLASS_NAMES),
+                    "label": tfds.features.ClassLabel(names=CLASS_NAMES),
                 }
             ),
             supervised_keys=("image", "label"),

@@ -4,8 +4,11 @@ import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from coda_jax.checks import check_whole
 from coda_jax.data.preprocessing import Preprocessing
 from coda_jax.errors import InputError, RunError, one_line
+
+_LARGEST_IMAGE_SIZE = 4096
 
 
 class DatasetInfo(NamedTuple):
@@ -34,12 +37,15 @@ class Dataset(NamedTuple):
     info: DatasetInfo
 
 
-def load(name: str, data_dir: str | None = None) -> Dataset:
+def load(name: str, data_dir: str | None = None, image_size: int | None = None) -> Dataset:
     """Open a data set, after downloading and preparing it where that has not been done yet.
 
     Args:
-        name: "cifar10", or "digits" (part of scikit-learn, nothing is downloaded).
-        data_dir: the directory of prepared TFDS data sets; None for TFDS's default.
+        name: "cifar10", "digits" (part of scikit-learn, nothing is downloaded), or "image_folder", images of one's own.
+        data_dir: the directory of prepared TFDS data sets, None for TFDS's default; or the folder of the images, as
+            `coda_jax.data.image_folder` has it.
+        image_size: height and width in pixels to which images of one's own are brought; None for the other data sets,
+            which have sizes of their own.
 
     Raises:
         InputError: an unknown name, or data that cannot be read or prepared. A single damaged example raises RunError
@@ -49,6 +55,8 @@ def load(name: str, data_dir: str | None = None) -> Dataset:
         raise InputError(f"data_dir must be a path, not {data_dir!r}")
     if not isinstance(name, str):
         raise InputError(f"name must be that of a data set, not {name!r}")
+    if name in ("cifar10", "digits") and image_size is not None:
+        raise InputError(f"image_size is {image_size!r}, but the images of {name} have a size of their own: use None")
     # Imported here because each needs libraries that the others do not.
     if name == "cifar10":
         from coda_jax.data import cifar10
@@ -60,8 +68,16 @@ def load(name: str, data_dir: str | None = None) -> Dataset:
 
         train, test, class_names = digits.data_sources()
         preprocessing = Preprocessing(size=8, shorter_side=8, grey=True)
+    elif name == "image_folder":
+        from coda_jax.data import image_folder
+
+        check_whole("image_size", image_size)
+        if image_size > _LARGEST_IMAGE_SIZE:
+            raise InputError(f"image_size must be at most {_LARGEST_IMAGE_SIZE}, not {image_size}")
+        preprocessing = Preprocessing(size=image_size, shorter_side=image_size)
+        train, test, class_names = image_folder.data_sources(data_dir, preprocessing)
     else:
-        raise InputError(f"there is no data set {name!r}: choose cifar10 or digits")
+        raise InputError(f"there is no data set {name!r}: choose cifar10, digits or image_folder")
     return Dataset(_Examples(train, "training"), _Examples(test, "test"), DatasetInfo(class_names, preprocessing))
 
 
@@ -77,6 +93,8 @@ class _Examples:
     def __getitem__(self, index: int) -> dict[str, Any]:
         try:
             return self._source[index]
+        except RunError:  # It names the file.
+            raise
         except Exception as error:  # Whatever the format's library makes of damage.
             if index >= len(self):
                 raise

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from coda_jax.plotting.files import save
@@ -16,6 +17,11 @@ COLOUR_MAP = "RdBu_r"
 def contribution_scale(maps: np.ndarray) -> float:
     """The contribution shown in full colour: the 99.75th percentile of the absolute values, which spares outliers."""
     return max(float(np.percentile(np.abs(maps), 99.75)), np.finfo(np.float32).tiny)
+
+
+def colour_table() -> np.ndarray:
+    """The colours of `COLOUR_MAP`, from the most negative contribution to the most positive: uint8 [256, RGB=3]."""
+    return colormaps[COLOUR_MAP](np.arange(256), bytes=True)[:, :3]
 
 
 def contribution_sheet(
@@ -68,6 +74,50 @@ def contribution_sheet(
         "Image, contributions to the predicted class, and to the runner-up (bold: the true class)\n", fontsize=11
     )
     figure.savefig(path, dpi=150)
+
+
+def explanation(
+    path: Path, image: np.ndarray, maps: np.ndarray, names: Sequence[str], logits: np.ndarray, offset: float
+) -> None:
+    """Draw an image beside its contribution maps of some classes, in one colour scale that is centred on zero.
+
+    Args:
+        path: of the PNG file.
+        image: [H, W, 3] in [0, 1], or uint8.
+        maps: [T, H, W], the contribution map of each class, in logits.
+        names: of the T classes.
+        logits: [T], of the classes.
+        offset: the logit bias, which the contributions leave out.
+    """
+    panels = 1 + len(maps)
+    figure = Figure(figsize=(2.5 * panels + 0.4, 4.1), layout="constrained")
+    axes = figure.subplots(1, panels)
+    for axis in axes:
+        axis.set_axis_off()
+    axes[0].imshow(image)
+    axes[0].set_title("what the network sees", fontsize=10)
+    scale = contribution_scale(maps)
+    for axis, contributions, name, logit in zip(axes[1:], maps, names, logits, strict=True):
+        drawn = axis.imshow(contributions, cmap=COLOUR_MAP, vmin=-scale, vmax=scale)
+        axis.set_title(f"{shown(name)}  {1 / (1 + np.exp(-logit)):.1%}\n{terms(contributions, offset)}", fontsize=10)
+    figure.colorbar(
+        drawn, ax=axes, location="bottom", fraction=0.04, aspect=50, label="contribution to the logit", extend="both"
+    )
+    figure.suptitle("what speaks for the class − what speaks against it, and the bias = its logit", fontsize=10)
+    figure.savefig(path, dpi=150)
+
+
+def terms(contributions: np.ndarray, offset: float) -> str:
+    """The logit as the sum of what speaks for the class, what speaks against it, and the bias.
+
+    Args:
+        contributions: those of one class, of any shape, in logits.
+        offset: the logit bias.
+    """
+    positive, negative = contributions[contributions > 0].sum(), contributions[contributions < 0].sum()
+    sign = "+" if offset > 0 else "-"
+    sum_ = f"{positive:.2f} - {abs(negative):.2f} {sign} {abs(offset):.2f} = {positive + negative + offset:.2f}"
+    return sum_.replace("-", "\N{MINUS SIGN}")
 
 
 def attribution_sheet(

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from coda_jax.checks import check_whole
-from coda_jax.data.datasets import DatasetInfo
+from coda_jax.data.datasets import Dataset, DatasetInfo, load
 from coda_jax.data.preprocessing import Preprocessing
-from coda_jax.errors import InputError
+from coda_jax.errors import InputError, one_line
 from coda_jax.models import CoDANet
 from coda_jax.training.checkpoints import Checkpoints
 
@@ -53,6 +54,21 @@ def load_dataset_info(workdir: str | os.PathLike) -> DatasetInfo:
             f"{path} is damaged ({error}): give the command that trained the run once more, which writes it"
         ) from error
     return DatasetInfo(tuple(names), preprocessing)
+
+
+def check_same_classes(workdir: Path, class_names: Sequence[str]) -> None:
+    """Raise InputError, which names the classes that differ, if there is a run on others, or in another order."""
+    try:
+        before = load_dataset_info(workdir).class_names
+    except InputError:  # There is no run, or one that is about to write it anew.
+        return
+    if tuple(class_names) != before:
+        new = ", ".join(name for name in class_names if name not in before) or "none"
+        gone = ", ".join(name for name in before if name not in class_names) or "none"
+        raise InputError(
+            f"{workdir} holds a run on other classes than the data has now (new: {one_line(new)}; gone: "
+            f"{one_line(gone)}): put the data back as it was, or use another --workdir"
+        )
 
 
 def check_writable(directory: Path) -> None:
@@ -100,6 +116,23 @@ def load_config(workdir: str | os.PathLike) -> Config:
     if not isinstance(config, dict) or not isinstance(config.get("model"), dict):
         raise InputError(f'{path} is damaged (it has no "model"): write it anew, or train in another directory')
     return config
+
+
+def load_dataset(workdir: str | os.PathLike, data_dir: str | None = None) -> Dataset:
+    """The data that a run was trained on.
+
+    Args:
+        workdir: the directory of the run.
+        data_dir: where the data is now; None for where the run found it.
+
+    Raises:
+        InputError: there is no run, its data cannot be read, or the data has other classes now.
+    """
+    config = load_config(workdir)
+    data_dir = config.get("data_dir") if data_dir is None else data_dir
+    dataset = load(config.get("dataset"), data_dir, config.get("image_size"))
+    check_same_classes(Path(workdir), dataset.info.class_names)
+    return dataset
 
 
 def make_model(config: Config) -> CoDANet:

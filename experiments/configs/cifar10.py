@@ -44,6 +44,7 @@ def get_config(name: str = "") -> ConfigDict:
         {
             "dataset": "cifar10",
             "data_dir": config_dict.placeholder(str),  # None: TFDS's default directory.
+            "image_size": config_dict.placeholder(int),  # That of the data.
             "model": {**S_CODA, "norm": "sq", "temperature": 1000.0, "logit_bias": LOGIT_BIAS, "dtype": "float32"},
             "seed": 0,
             "batch_size": 16,

@@ -17,6 +17,7 @@ def get_config() -> ConfigDict:
         {
             "dataset": "digits",
             "data_dir": config_dict.placeholder(str),  # Not needed.
+            "image_size": config_dict.placeholder(int),  # That of the data.
             "model": {
                 "channels": (16, 32, 10),
                 "ranks": (16, 16, 16),

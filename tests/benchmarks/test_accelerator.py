@@ -1,8 +1,11 @@
 import json
 
+import pytest
+
 from benchmarks import accelerator
 
 
+@pytest.mark.slow
 def test_everything_runs_at_a_tiny_size(tmp_path, monkeypatch, capsys):
     # Without what takes longest to compile on a CPU, and has tests elsewhere: PyTorch, the fused kernel's gradients.
     monkeypatch.setattr(accelerator, "_programs", lambda platform: ["ours", "ours-fused"])

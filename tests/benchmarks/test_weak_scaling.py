@@ -11,6 +11,7 @@ needs_linux = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="n
 
 
 @needs_linux
+@pytest.mark.slow
 def test_two_processes_train_one_network():
     if len(os.sched_getaffinity(0)) < 2:
         pytest.skip("needs two cores")

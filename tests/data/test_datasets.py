@@ -38,5 +38,5 @@ def test_a_damaged_example_is_named(cifar10_dir, tmp_path):
 
 
 def test_unknown_name():
-    with pytest.raises(InputError, match="there is no data set 'cifar': choose cifar10 or digits"):
+    with pytest.raises(InputError, match="there is no data set 'cifar': choose cifar10, digits or image_folder"):
         data.load("cifar")

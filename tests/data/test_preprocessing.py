@@ -38,6 +38,27 @@ def test_resizing(pixels, change):
     assert done == (f"{change} from {pixels}×{pixels} to 4×4 pixels",)
 
 
+def test_large_jpegs_are_decoded_in_a_reduced_size(tmp_path):
+    # Smooth, so that any good reduction of it is the same; its rows and columns differ.
+    rows, columns = np.mgrid[:600, :803] / 803
+    pixels = np.uint8(np.stack([255 * rows, 255 * columns, 127 + 80 * np.sin(9 * columns)], axis=-1))
+    square = Preprocessing(size=32, shorter_side=36)
+    for orientation in (1, 6):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        for suffix in ("jpg", "png"):
+            Image.fromarray(pixels).save(tmp_path / f"large.{suffix}", exif=exif, quality=98)
+        reduced, done = read_image(tmp_path / "large.jpg", square)
+        whole, done_whole = read_image(tmp_path / "large.png", square)
+        # Of 255: JPEG's rounding, and half a pixel of the reduced size at the border.
+        np.testing.assert_allclose(np.float32(reduced), whole, atol=4)
+        assert done == done_whole
+        assert f"533×533 of {'803×600' if orientation == 1 else '600×803'} pixels" in done[-2]
+    with Image.open(tmp_path / "large.jpg") as image:
+        prepare(image, square)
+        assert image.size == (101, 75)  # An eighth, which is at least twice 36.
+
+
 def test_a_strip_of_any_length():
     assert prepare(Image.new("RGB", (20_000, 1), "red"), FOUR)[0].shape == (4, 4, 3)
 
@@ -73,6 +94,9 @@ def test_what_cannot_be_read(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="none.png: No such file or directory"):
         read_image(tmp_path / "none.png", FOUR)
     (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "damaged.ppm").write_text("P6 2T0 4 255 ")
+    with pytest.raises(InputError, match="damaged.ppm: not an image that Pillow can read"):
+        read_image(tmp_path / "damaged.ppm", FOUR)
     with pytest.raises(InputError, match="text.png: not an image that Pillow can read"):
         read_image(tmp_path / "text.png", FOUR)
     file = io.BytesIO()

@@ -16,12 +16,14 @@ import traceback
 MODULES = (
     "coda_jax.data.cifar10",
     "coda_jax.data.digits",
+    "coda_jax.data.image_folder",
     "coda_jax.plotting.curves",
     "coda_jax.plotting.maps",
     "coda_jax.training.loop",
     "experiments.command_line",
     "experiments.configs.cifar10",
     "experiments.configs.digits",
+    "experiments.configs.image_folder",
     "experiments.measurements",
 )
 

@@ -7,11 +7,13 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
+from coda_jax.data import DatasetInfo, Preprocessing, load
 from coda_jax.training import state
 from coda_jax.training.checkpoints import Checkpoints
 from coda_jax.training.optimizer import adam_with_step_decay
-from coda_jax.training.run_directory import make_model, save_config
+from coda_jax.training.run_directory import make_model, save_config, save_dataset_info
 from experiments.configs import digits
 from tests.experiments.processes import CIFAR10, ROOT
 
@@ -42,6 +44,7 @@ def untrained(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("untrained") / "run"
     config = digits.get_config().to_dict()
     save_config(workdir, config)
+    save_dataset_info(workdir, load("digits").info)
     optimizer = adam_with_step_decay(2e-3, decay=1.5, decay_epochs=5, batch_size=32, num_examples=1437)
     Checkpoints(workdir / "checkpoints").save(state.create(make_model(config), optimizer, (8, 8), seed=0))
     (workdir / "metrics.jsonl").write_text('{"step": 0, "loss": 0.5, "accuracy": 0.1, "epoch": 0.0}\n')
@@ -60,7 +63,7 @@ def refused(answer, directory, experiment, arguments, message):
     assert "Traceback" not in err
     *notices, line = err.splitlines()
     assert (status, line[:7]) == (1, "error: "), err
-    assert all(notice.startswith("Downloading CIFAR-10") for notice in notices), err
+    assert all(notice.startswith(("Downloading CIFAR-10", "2 classes (a, b): ")) for notice in notices), err
     assert message.replace("TMP", str(directory)) in line
     assert seconds < SECONDS
     assert contents(directory) == before
@@ -135,8 +138,10 @@ def test_flags(answer, tmp_path, experiment, arguments, message):
 
 
 VALUES = [
-    ("dataset=mnist", "there is no data set 'mnist': choose cifar10 or digits"),
+    ("dataset=mnist", "there is no data set 'mnist': choose cifar10, digits or image_folder"),
     ("dataset=", "there is no data set ''"),
+    ("image_size=0", "image_size must be at least 1, not 0"),
+    ("image_size=8", "image_size is 8, but the images of digits have a size of their own: use None"),
     ("seed=-1", "seed must be at least 0, not -1"),
     ("seed=4294967296", "seed must be below 2³², not 4294967296"),
     ("batch_size=0", "batch_size is 0, but must be a positive multiple of the 1 device(s)"),
@@ -376,3 +381,55 @@ def test_data_directories(answer, tmp_path, file, message):
         if file.startswith("data/downloads/"):
             (tmp_path / "data/downloads/cifar10/lock").touch()  # Stays for other runs that prepare the same data.
     refused(answer, tmp_path, "cifar10", ["--workdir=TMP/run", CIFAR10, "--config.data_dir=TMP/data"], message)
+
+
+# What is in the folder TMP/images, whose classes a and b have five images each; flags; and words of the line.
+FOLDERS = [
+    (None, ["--config.data_dir=TMP/nowhere"], "data_dir is TMP/nowhere, but there is no such folder"),
+    (None, ["--config.data_dir=~nobody-of-that-name/x"], "there is no such home directory"),
+    (None, ["--config.data_dir=TMP/images/a"], "TMP/images/a must have a subfolder of images for each of two or more"),
+    ("empty/", [], "TMP/images/empty has 0 images, but needs 2 at least"),
+    ("train/c/", [], "TMP/images/train must have a subfolder of images for each of two or more classes, but only c is"),
+    (None, ["--config.image_size=0"], "image_size must be at least 1, not 0"),
+    (None, ["--config.image_size=1000000000"], "image_size must be at most 4096, not 1000000000"),
+    (None, ["--config.image_size=2"], "a kernel of 4 does not fit into 1 pixels padded by 1"),
+    (None, ["--config.model.channels=(16,32,32,64,3)"], "the last of channels is 3, but the data has 2 classes"),
+    (None, ["--config.model.channels=()"], "lengths are: channels 0, ranks 5"),
+    (None, [], "batch_size is 32, but there are 8 training images"),
+    (
+        "a/2.png",
+        [],
+        "TMP/images/a/2.png: not an image that Pillow can read: put back an undamaged copy, or remove the f",
+    ),
+]
+
+
+@pytest.fixture
+def images(tmp_path):
+    """A folder with two classes of five images."""
+    for name in ("a", "b"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for number in range(5):
+            Image.new("RGB", (9, 7)).save(tmp_path / "images" / name / f"{number}.png")
+    return tmp_path / "images"
+
+
+@pytest.mark.parametrize(("added", "arguments", "message"), FOLDERS)
+def test_folders_of_images(answer, images, tmp_path, added, arguments, message):
+    if added is not None and added.endswith("/"):
+        (images / added).mkdir(parents=True)
+    elif added is not None:
+        (images / added).write_text("no image")
+    arguments = ["--workdir=TMP/run", "--config.data_dir=TMP/images", *arguments]
+    refused(answer, tmp_path, "image_folder", arguments, message)
+
+
+def test_a_folder_is_to_be_named(answer, tmp_path):
+    refused(answer, tmp_path, "image_folder", ["--workdir=TMP/run"], "data_dir is missing: name a folder that has a su")
+
+
+def test_a_run_does_not_go_on_with_other_classes(answer, images, tmp_path):
+    save_dataset_info(tmp_path / "run", DatasetInfo(("a", "b"), Preprocessing(64, 64)))
+    (images / "b").rename(images / "c")
+    arguments = ["--workdir=TMP/run", "--config.data_dir=TMP/images", "--config.batch_size=8"]
+    refused(answer, tmp_path, "image_folder", arguments, "holds a run on other classes than the data has now (new: c;")

@@ -5,8 +5,17 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imread
+from skimage.color import deltaE_ciede2000, rgb2lab
 
-from coda_jax.plotting.maps import attribution_sheet, contribution_scale, contribution_sheet, layer_sheet
+from coda_jax.plotting.maps import (
+    attribution_sheet,
+    colour_table,
+    contribution_scale,
+    contribution_sheet,
+    explanation,
+    layer_sheet,
+    terms,
+)
 from coda_jax.plotting.names import shown
 
 
@@ -118,3 +127,54 @@ def test_hostile_class_names(tmp_path, name):
     for file in ("methods", "layers"):
         elements = ElementTree.parse(tmp_path / f"{file}.svg").iter()
         assert not any(element.tag.endswith("script") for element in elements)
+
+
+def test_terms():
+    assert terms(np.array([[1.5, -0.25], [0.5, 0.0]]), -2.0) == "2.00 − 0.25 − 2.00 = −0.25"
+    assert terms(np.array([0.5]), 1.0) == "0.50 − 0.00 + 1.00 = 1.50"
+
+
+def test_explanation(tmp_path):
+    image = np.full((4, 4, 3), 0.5)
+    maps = np.stack([np.full((4, 4), 1.0), np.full((4, 4), -1.0)])
+    explanation(tmp_path / "one.png", image, maps, ["cat", "a $dollar"], np.array([2.0, -30.0]), offset=-14.0)
+    picture = imread(tmp_path / "one.png")[..., :3]
+    red = (picture[..., 0] > 0.3) & (picture[..., 2] < 0.2)
+    blue = (picture[..., 2] > 0.3) & (picture[..., 0] < 0.2)
+    height, width = red.shape
+    # The first map is the second of three panels, the other the third.
+    assert (
+        red[: height // 2, width // 3 : 2 * width // 3].mean() > 0.3 and red[: height // 2, 2 * width // 3 :].sum() == 0
+    )
+    assert blue[: height // 2, 2 * width // 3 :].mean() > 0.3
+
+
+# Complete protanopia, deuteranopia and tritanopia in linear RGB: Machado, Oliveira and Fernandes, A physiologically-
+# based model for simulation of color vision deficiency, 2009.
+COLOUR_BLINDNESS = {
+    "protanopia": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopia": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritanopia": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+
+
+@pytest.mark.parametrize("kind", COLOUR_BLINDNESS)
+def test_the_colour_blind_can_tell_for_from_against(kind):
+    colours = colour_table()
+    srgb = colours / 255
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(linear @ np.transpose(COLOUR_BLINDNESS[kind]), 0, 1)
+    lab = rgb2lab(np.where(seen <= 0.0031308, 12.92 * seen, 1.055 * seen ** (1 / 2.4) - 0.055))
+    different = deltaE_ciede2000(lab, lab[::-1])[128:]  # A contribution and its opposite, from weak to strong.
+    # 2 is about the least difference that can be seen side by side; 10 is seen at a glance.
+    assert different[16:].min() > 10  # From an eighth of the full colour on.
+    lightness = lab[128:, 0]
+    assert (np.diff(lightness) < 0.5).all() and lightness[0] - lightness[-1] > 50  # Strong is dark, for every eye.
+
+
+def test_colour_table_by_hand():
+    """White in the middle, red above, blue below."""
+    table = colour_table()
+    assert table.shape == (256, 3) and table.dtype == np.uint8
+    assert (table[127:129] > 240).all()
+    assert table[255, 0] > 2 * table[255, 2] and table[0, 2] > 2 * table[0, 0]

@@ -4,14 +4,17 @@ import json
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from coda_jax import InputError
 from coda_jax.data import DatasetInfo, Preprocessing
 from coda_jax.training import state
 from coda_jax.training.checkpoints import Checkpoints
 from coda_jax.training.run_directory import (
+    check_same_classes,
     check_same_run,
     load_config,
+    load_dataset,
     load_dataset_info,
     load_run,
     save_config,
@@ -94,3 +97,40 @@ def test_dataset_info_that_is_missing_or_damaged(tmp_path):
     (tmp_path / "dataset.json").write_text("{")
     with pytest.raises(InputError, match="dataset.json is damaged"):
         load_dataset_info(tmp_path)
+
+
+def test_a_run_stays_with_its_classes(tmp_path):
+    check_same_classes(tmp_path / "none", ("cat",))
+    save_dataset_info(tmp_path, INFO)
+    check_same_classes(tmp_path, INFO.class_names)
+    for names, words in (
+        (("cat", "dog <b>", "owl"), r"new: owl; gone: none\): put the data back as it was"),
+        (("cat", "owl\n"), r"new: owl; gone: dog <b>\)"),
+        (("dog <b>", "cat"), r"new: none; gone: none\)"),  # In another order.
+    ):
+        with pytest.raises(InputError, match=f"{tmp_path} holds a run on other classes than the data has now .{words}"):
+            check_same_classes(tmp_path, names)
+    (tmp_path / "dataset.json").write_text("{")  # It is written anew by the run that goes on.
+    check_same_classes(tmp_path, ("owl",))
+
+
+def test_the_data_of_a_run(tmp_path):
+    for name in ("there/cat", "there/dog"):
+        (tmp_path / name).mkdir(parents=True)
+        for number in range(2):
+            Image.new("L", (9, 9)).save(tmp_path / name / f"{number}.png")
+    run, there, elsewhere = tmp_path / "run", tmp_path / "there", tmp_path / "elsewhere"
+    save_config(run, {"dataset": "image_folder", "data_dir": str(there), "image_size": 4, "model": {}})
+    dataset = load_dataset(run)
+    save_dataset_info(run, dataset.info)
+    assert dataset.info == DatasetInfo(("cat", "dog"), Preprocessing(4, 4))
+    there.rename(elsewhere)
+    with pytest.raises(InputError, match=f"data_dir is {there}, but there is no such folder"):
+        load_dataset(run)
+    assert load_dataset(run, str(elsewhere)).info == dataset.info
+    (elsewhere / "cat").rename(elsewhere / "tomcat")
+    with pytest.raises(InputError, match="holds a run on other classes .*new: tomcat; gone: cat"):
+        load_dataset(run, str(elsewhere))
+    save_config(run, {"dataset": "digits", "model": {}})  # As versions before image_size wrote it.
+    with pytest.raises(InputError, match="holds a run on other classes .*new: 0, 1, 2, 3, "):
+        load_dataset(run)

@@ -1,0 +1,5 @@
+"""`python -m coda_jax`, which is `coda-jax`."""
+
+from coda_jax.command_line import main
+
+main()

@@ -1,0 +1,61 @@
+"""The command line `coda-jax`: what to do with a trained network."""
+
+import argparse
+from collections.abc import Sequence
+from typing import NoReturn
+
+import jax
+from absl import logging
+
+from coda_jax import __version__
+from coda_jax.command_line import convert, evaluate, explain, export, info, report
+from coda_jax.command_line.compiled_programs import keep_compiled_programs
+from coda_jax.command_line.mistakes import answer_mistakes, refuse
+
+_DESCRIPTION = """\
+Explain, evaluate, show and convert trained CoDA-Nets.
+
+A RUN is the directory of a training run, such as runs/digits, or one that save_pretrained wrote.
+"""
+_EXAMPLES = """\
+examples:
+  coda-jax explain runs/cifar10-xs cat.jpg holiday/ dance.gif
+  coda-jax evaluate runs/cifar10-xs
+  coda-jax COMMAND --help      tells all of a command
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that answers a mistake with one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """End the program with the message, and where to read more."""
+        refuse(f"{message}; see {self.prog} --help")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command that the arguments, those of the program by default, name."""
+    parser = _Parser(
+        prog="coda-jax",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"coda_jax {__version__}, jax {jax.__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in (explain, evaluate, report, info, export, convert):
+        name = command.__name__.rpartition(".")[2]
+        summary, _, description = command.HELP.partition("\n\n")
+        own = commands.add_parser(
+            name,
+            help=summary,
+            description=f"{summary}\n\n{description}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.add_arguments(own)
+        own.set_defaults(run=command.run)
+    options = parser.parse_args(arguments)
+    logging.set_verbosity(logging.FATAL)  # Orbax tells much that a user need not read, and raises the rest.
+    with answer_mistakes(when_memory_is_full="free some, or give smaller or fewer images"):
+        keep_compiled_programs()
+        options.run(options)

@@ -1,0 +1,90 @@
+"""`coda-jax convert`: a PyTorch checkpoint as the directory of a run."""
+
+import argparse
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from coda_jax.data.cifar10 import CLASS_NAMES as CIFAR10_CLASS_NAMES
+from coda_jax.data.datasets import DatasetInfo
+from coda_jax.data.preprocessing import Preprocessing
+from coda_jax.errors import InputError
+from coda_jax.interop.torch import load_checkpoint
+from coda_jax.models import L_CODA, S_CODA
+from coda_jax.training.checkpoints import Checkpoints
+from coda_jax.training.run_directory import check_writable, save_config, save_dataset_info
+from coda_jax.training.state import TrainState
+
+HELP = """\
+make a run directory of a PyTorch checkpoint of the authors' code
+
+The file holds arrays only; what else the network needs comes with the architecture's name, or is to be given. Needs
+PyTorch, which reads the file; no code in it is run.
+
+examples:
+  coda-jax convert model_epoch_199.pkl runs/authors-s --temperature=1000
+  coda-jax convert mine.pkl runs/mine --temperature=64 --strides=2,1 --paddings=1,0 --size=48 --classes=cat,dog
+"""
+
+# Strides and paddings, the images, their classes, and the name of the data set.
+_ARCHITECTURES = {
+    "S-CoDA": (S_CODA, Preprocessing(32, 32), CIFAR10_CLASS_NAMES, "cifar10"),
+    "L-CoDA": (L_CODA, Preprocessing(240, 256), None, None),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add those of the command."""
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="the .pkl file")
+    parser.add_argument("run_directory", metavar="RUN", type=Path, help="the new directory")
+    parser.add_argument("--temperature", metavar="T", type=float, required=True, help="that it was trained with")
+    parser.add_argument("--norm", choices=("sq", "l2"), default="sq", help="%(default)s otherwise")
+    parser.add_argument(
+        "--architecture",
+        choices=tuple(_ARCHITECTURES),
+        default="S-CoDA",
+        help="gives strides, paddings, size and classes that are not given; %(default)s otherwise",
+    )
+    parser.add_argument("--strides", metavar="N,...", type=_numbers, help="of each layer")
+    parser.add_argument("--paddings", metavar="N,...", type=_numbers, help="of each layer")
+    parser.add_argument("--size", metavar="PIXELS", type=int, help="of the images")
+    parser.add_argument("--classes", metavar="NAME,...", help="the names of the classes, in the order of the outputs")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Read the checkpoint, and write the directory."""
+    if (options.run_directory / "config.json").exists():
+        raise InputError(f"{options.run_directory} holds a run already: name a new directory")
+    check_writable(options.run_directory)
+    known, preprocessing, class_names, dataset = _ARCHITECTURES[options.architecture]
+    model, variables = load_checkpoint(
+        options.checkpoint,
+        strides=options.strides or known["strides"],
+        paddings=options.paddings or known["paddings"],
+        norm=options.norm,
+        temperature=options.temperature,
+    )
+    if options.size is not None:
+        if options.size < 1:
+            raise InputError(f"--size must be at least 1, not {options.size}")
+        preprocessing = Preprocessing(options.size, options.size)
+    classes = model.channels[-1]
+    if options.classes is not None:
+        class_names, dataset = options.classes.split(","), None
+        if len(class_names) != classes:
+            raise InputError(f"--classes names {len(class_names)} classes, but the network has {classes}")
+    elif class_names is None or len(class_names) != classes:
+        class_names, dataset = [f"class {number}" for number in range(classes)], None
+    save_dataset_info(options.run_directory, DatasetInfo(tuple(class_names), preprocessing))
+    state = TrainState(jnp.zeros((), jnp.int32), jax.tree.map(jnp.asarray, variables["params"]), optax.EmptyState())
+    Checkpoints(options.run_directory / "checkpoints").save(state)
+    attributes = {name: getattr(model, name) for name in (*known, "norm", "temperature", "logit_bias")}
+    # What makes the directory a run comes last.
+    save_config(options.run_directory, {"dataset": dataset, "data_dir": None, "model": attributes})
+    print(f"{options.run_directory}: a run of {len(model.channels)} layers and {classes} classes, for coda-jax explain")
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in text.split(",")]

@@ -1,0 +1,66 @@
+"""`coda-jax evaluate`: the accuracy of a trained network."""
+
+import argparse
+from contextlib import closing
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from coda_jax.command_line.trained import load_trained
+from coda_jax.data.image_folder import labelled_images
+from coda_jax.data.loaders import test_batches
+from coda_jax.encoding import add_inverse
+from coda_jax.errors import InputError, one_line
+from coda_jax.losses import binary_cross_entropy
+from coda_jax.training.progress import Progress
+from coda_jax.training.run_directory import load_dataset
+
+HELP = """\
+measure the accuracy of a trained network
+
+On the test images of the data that a run was trained on, or on a folder of images of one's own, which has a subfolder
+for each class.
+
+examples:
+  coda-jax evaluate runs/cifar10-xs
+  coda-jax evaluate runs/cifar10-xs --images=my-photographs
+"""
+
+_BATCH = 250
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add those of the command."""
+    parser.add_argument("trained", metavar="RUN", type=Path, help="the directory of the trained network")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--data", metavar="DIR", help="where the run's data is now, if not where it was")
+    where.add_argument("--images", metavar="DIR", type=Path, help="test on these: DIR/CLASS/*.jpg and so on")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print the accuracy of each class and of all."""
+    model, variables, info = load_trained(options.trained)
+    if options.images is not None:
+        test = labelled_images(options.images, info)
+    elif (options.trained / "config.json").exists() and not (options.trained / "model.safetensors").exists():
+        test = load_dataset(options.trained, options.data).test
+    else:
+        raise InputError(f"{options.trained} says nothing of its data: name a folder of images, --images=DIR")
+    names = [one_line(name) for name in info.class_names]
+    apply = jax.jit(model.apply)
+    logits, labels = [], []
+    with closing(Progress(len(test))) as progress:
+        for batch in test_batches(test, batch_size=min(_BATCH, len(test))):
+            logits.append(np.asarray(apply(variables, add_inverse(batch["image"]))))
+            labels.append(batch["label"])
+            progress.advance(int(batch["weight"].sum()))
+    # The last batch was filled up.
+    logits, labels = np.concatenate(logits)[: len(test)], np.concatenate(labels)[: len(test)]
+    right = logits.argmax(axis=-1) == labels
+    width = max(map(len, names))
+    for label, name in enumerate(names):
+        if count := np.sum(labels == label):
+            print(f"{name:{width}}  {np.mean(right[labels == label]):7.2%} of {count} images")
+    loss = np.mean(np.asarray(binary_cross_entropy(logits, labels)))
+    print(f"{'all':{width}}  {np.mean(right):7.2%} of {len(test)} images, loss {loss:.4f}")

@@ -1,0 +1,195 @@
+"""`coda-jax explain`: classes of images and videos, and the maps of what their pixels contributed."""
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+
+import jax
+import numpy as np
+from PIL import Image
+
+from coda_jax.command_line.trained import load_trained
+from coda_jax.contributions import contribution_map, contributions
+from coda_jax.data.preprocessing import prepare, read_image
+from coda_jax.data.video import VIDEO_SUFFIXES, Video, open_video, write_video
+from coda_jax.encoding import add_inverse
+from coda_jax.errors import InputError, one_line
+from coda_jax.plotting.animation import explained_frame
+from coda_jax.plotting.maps import contribution_scale, explanation, terms
+from coda_jax.pretrained import Pretrained
+from coda_jax.training.progress import Progress
+
+HELP = """\
+classify images and videos, and draw what every pixel contributed
+
+Prints the most probable classes of each image, what was done to it so that the network can take it, and how its logit
+is the sum of what speaks for the class, what speaks against it, and the bias. Draws the contribution maps: red pixels
+speak for the class, blue ones against it. GIFs and videos become a GIF or an MP4 with the maps of one class beside the
+frames, whose colours mean the same in every frame.
+
+examples:
+  coda-jax explain runs/cifar10-xs cat.jpg
+  coda-jax explain runs/cifar10-xs holiday/ --classes=cat,dog --out=maps
+  coda-jax explain runs/cifar10-xs dance.gif
+"""
+
+_MOST_PROBABLE = 3
+_BATCH = 32
+_FRAMES_FOR_THE_SCALE = 64
+_FRAMES_BETWEEN_LINES = 10 * _BATCH
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add those of the command."""
+    parser.add_argument("trained", metavar="RUN", type=Path, help="the directory of the trained network")
+    parser.add_argument("images", metavar="IMAGE", type=Path, nargs="+", help="images, videos, and folders of them")
+    parser.add_argument("--classes", metavar="NAME,...", help="explain these; the most probable ones otherwise")
+    parser.add_argument("--out", metavar="DIR", type=Path, default=Path("explanations"), help="%(default)s otherwise")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Explain one file after the other; those that cannot be read are named, and the rest is done."""
+    files = _files(options.images)
+    trained = load_trained(options.trained)
+    targets = _class_numbers(options.classes, trained.info.class_names)
+    options.out.mkdir(parents=True, exist_ok=True)
+    explainer = _Explainer(trained, targets, options.out)
+    failed = 0
+    for path in files:
+        try:
+            video = open_video(path)
+            if video is None:
+                explainer.explain_image(path)
+            else:
+                explainer.explain_video(path, video)
+        except InputError as error:
+            print(f"error: {one_line(error)}", file=sys.stderr)
+            failed += 1
+    if failed:
+        raise InputError(f"{failed} of {len(files)} files could not be explained, as said above")
+
+
+class _Explainer:
+    """A network, what it is asked for, and the files that have been written."""
+
+    def __init__(self, trained: Pretrained, targets: list[int], out: Path):
+        self._model, variables, self._info = trained
+        self._variables = self._model.with_gram(variables)
+        self._apply = jax.jit(self._model.apply)
+        self._targets, self._out = targets, out
+        self._written: set[Path] = set()
+
+    def explain_image(self, path: Path) -> None:
+        """Print the classes of an image, and draw their maps."""
+        image, done = read_image(path, self._info.preprocessing)
+        logits = self._logits(image[None])[0]
+        targets = np.array(self._targets or np.argsort(-logits)[:_MOST_PROBABLE])
+        maps = self._maps(image[None], targets)[0]
+        names = [one_line(self._info.class_names[target]) for target in targets]
+        written = self._new_file(path, ".png")
+        explanation(written, image, maps, names, logits[targets], self._model.logit_bias)
+        print(f"{one_line(path)}: {'; '.join(done) or 'taken as it is'}")
+        for name, logit, of_class in zip(names, logits[targets], maps, strict=True):
+            print(f"  {_probability(logit):6.1%}  {name}  logit {terms(of_class, self._model.logit_bias)}")
+        print(f"  {written}", flush=True)
+
+    def explain_video(self, path: Path, video: Video) -> None:
+        """Write the frames beside their maps, of the class that is the most probable on average or those asked for."""
+        started = time.monotonic()
+        every = -(-video.count // _FRAMES_FOR_THE_SCALE)
+        sample = list(self._batches(islice(video.frames(), 0, None, every)))
+        if not sample:
+            raise InputError(f"{path}: the video has no frame that can be read")
+        done = prepare(next(video.frames()), self._info.preprocessing)[1]
+        logits = np.concatenate([self._logits(images) for images in sample])
+        targets = np.array(self._targets or [np.argmax(np.mean(logits, axis=0))])
+        scale = contribution_scale(np.concatenate([self._maps(images, targets) for images in sample]))
+        names = [one_line(self._info.class_names[target]) for target in targets]
+        written = self._new_file(path, ".mp4" if path.suffix.lower() in VIDEO_SUFFIXES else ".gif")
+        count = 0
+
+        def explained() -> Iterator[np.ndarray]:
+            nonlocal count
+            for images in self._batches(video.frames()):
+                logits, maps = self._logits(images)[:, targets], self._maps(images, targets)
+                for image, of_image, values in zip(images, maps, logits, strict=True):
+                    captions = [f"{name} {_probability(value):.0%}" for name, value in zip(names, values, strict=True)]
+                    yield explained_frame(image, of_image, captions, scale)
+                count += len(images)
+                progress.advance(len(images))
+                if count % _FRAMES_BETWEEN_LINES == 0:
+                    progress.tell(f"{one_line(path)}: frame {count} of {video.count}")
+
+        with closing(Progress(video.count, unit="frames")) as progress:
+            write_video(written, explained(), video.rate)
+        seconds = time.monotonic() - started
+        print(f"{one_line(path)}: {'; '.join(done) or 'taken as it is'}")
+        print(f"  {', '.join(names)}: {count} frames in {seconds:.1f} s, {count / seconds:.1f} a second")
+        print(f"  {written}, played at {video.rate:.3g} frames a second", flush=True)
+
+    def _logits(self, images: np.ndarray) -> np.ndarray:
+        """Of images uint8 [n, H, W, 3]: [n, K]."""
+        return np.asarray(self._apply(self._variables, _inputs(images)))[: len(images)]
+
+    def _maps(self, images: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        """Of images uint8 [n, H, W, 3], and classes [T]: [n, T, H, W]."""
+        inputs = _inputs(images)
+        targets = np.broadcast_to(targets, (len(inputs), len(targets)))
+        maps = contribution_map(contributions(self._model, self._variables, inputs, targets))
+        return np.asarray(maps)[: len(images)]
+
+    def _batches(self, frames: Iterator[Image.Image]) -> Iterator[np.ndarray]:
+        """Images uint8 [n, H, W, 3]."""
+        while batch := [prepare(frame, self._info.preprocessing)[0] for frame in islice(frames, _BATCH)]:
+            yield np.stack(batch)
+
+    def _new_file(self, path: Path, suffix: str) -> Path:
+        """A name that no file before has been given."""
+        name, number = self._out / f"{path.stem}{suffix}", 1
+        while name in self._written:
+            number += 1
+            name = self._out / f"{path.stem}-{number}{suffix}"
+        self._written.add(name)
+        return name
+
+
+def _inputs(images: np.ndarray) -> jax.Array:
+    """One encoded image, or a batch that is filled up with the last one, so that only two sizes are compiled."""
+    missing = _BATCH - len(images) if len(images) > 1 else 0
+    return add_inverse(np.concatenate([images, images[-1:].repeat(missing, 0)]) / np.float32(255))
+
+
+def _probability(logit: float) -> float:
+    return float(jax.nn.sigmoid(logit))
+
+
+def _files(paths: Sequence[Path]) -> list[Path]:
+    """The files, and the images and videos that are in the folders."""
+    suffixes = {*Image.registered_extensions(), *VIDEO_SUFFIXES}
+    files = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in suffixes and file.is_file())
+            if not inside:
+                raise InputError(f"there are no images or videos in the folder {path}")
+            files += inside
+        elif path.exists():
+            files.append(path)
+        else:
+            raise InputError(f"there is no image or folder {path}")
+    return files
+
+
+def _class_numbers(names: str | None, class_names: Sequence[str]) -> list[int]:
+    """The numbers of the classes in a list such as "cat,dog"; none for None."""
+    numbers = []
+    for name in names.split(",") if names is not None else ():
+        if name not in class_names:
+            known = ", ".join(map(one_line, class_names[:20])) + (", ..." if len(class_names) > 20 else "")
+            raise InputError(f"there is no class {name!r}: choose among {known}")
+        numbers.append(class_names.index(name))
+    return numbers

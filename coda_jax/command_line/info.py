@@ -1,0 +1,44 @@
+"""`coda-jax info`: what a trained network is."""
+
+import argparse
+from pathlib import Path
+
+import jax
+
+from coda_jax.command_line.trained import load_trained
+from coda_jax.errors import one_line
+from coda_jax.training.metrics_log import read_metrics
+
+HELP = """\
+say what a trained network is
+
+Prints the layers, what the network was trained on, and the last test accuracy on record.
+
+example:
+  coda-jax info runs/digits
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add those of the command."""
+    parser.add_argument("trained", metavar="RUN", type=Path, help="the directory of the trained network")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print a table."""
+    model, variables, info = load_trained(options.trained)
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+    print(f"{options.trained}: a CoDA-Net of {len(model.channels)} layers and {parameters:,} parameters")
+    print(f"norm {model.norm}, temperature {model.temperature:g}, logit bias {model.logit_bias:.4g}, {model.dtype}")
+    print("layer  channels  rank  kernel  stride  padding")
+    rows = zip(model.channels, model.ranks, model.kernel_sizes, model.strides, model.paddings, strict=True)
+    for index, (channels, rank, kernel, stride, padding) in enumerate(rows):
+        print(f"{index:5}  {channels:8}  {rank:4}  {f'{kernel}×{kernel}':>6}  {stride:6}  {padding:7}")
+    if info:
+        size, shorter_side, grey = info.preprocessing
+        scaled = f", the centre of images whose shorter side has {shorter_side}" if shorter_side > size else ""
+        print(f"images: {size}×{size} pixels, {'grey' if grey else 'RGB'}{scaled}")
+        print(f"{len(info.class_names)} classes: {', '.join(map(one_line, info.class_names))}")
+    tested = [record for record in read_metrics(options.trained / "metrics.jsonl") if "test_accuracy" in record]
+    if tested:
+        print(f"test accuracy after step {tested[-1]['step']}: {tested[-1]['test_accuracy']:.2%}")

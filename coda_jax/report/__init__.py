@@ -1,0 +1,3 @@
+"""The report of a run: one HTML file that shows what the network learnt, and why it decides as it does."""
+
+from coda_jax.report.report import write_report as write_report

@@ -1,0 +1,44 @@
+"""A small CoDA-Net for images of one's own, which are in a folder with a subfolder for each class.
+
+python -m experiments.image_folder --config.data_dir=DIR --workdir=RUN
+"""
+
+from ml_collections import ConfigDict, config_dict
+
+from coda_jax.models import LOGIT_BIAS
+
+
+def get_config() -> ConfigDict:
+    """The configuration."""
+    return ConfigDict(
+        {
+            "dataset": "image_folder",
+            "data_dir": config_dict.placeholder(str),  # To be given: the folder.
+            "image_size": 64,
+            "model": {
+                "channels": (16, 32, 32, 64, 0),  # 0: as many as there are classes.
+                "ranks": (8, 8, 16, 16, 32),
+                "kernel_sizes": (4, 4, 4, 3, 1),
+                "strides": (2, 2, 2, 1, 1),
+                "paddings": (1, 1, 1, 1, 0),
+                "norm": "sq",
+                "temperature": 100.0,
+                "logit_bias": LOGIT_BIAS,
+                "dtype": "float32",
+            },
+            "seed": 0,
+            "batch_size": 32,
+            "num_epochs": 20,
+            "num_steps": config_dict.placeholder(int),  # None: all epochs.
+            "learning_rate": 2e-3,
+            "decay": 1.5,  # The learning rate is divided by it every decay_epochs.
+            "decay_epochs": 4,
+            "flip": True,
+            "crop_padding": 8,
+            "num_workers": 0,
+            "on_device": False,
+            "accumulation": 1,
+            "log_every": 50,
+            "checkpoint_every": 500,
+        }
+    )

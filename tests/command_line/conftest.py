@@ -1,0 +1,44 @@
+"""A trained network for the tests of this folder."""
+
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+
+from coda_jax import CoDANet
+from coda_jax.command_line import main
+from coda_jax.data import DatasetInfo, Preprocessing
+from coda_jax.training.checkpoints import Checkpoints
+from coda_jax.training.run_directory import save_config, save_dataset_info
+from coda_jax.training.state import TrainState
+
+ATTRIBUTES = {"channels": (6, 3), "ranks": (4, 4), "kernel_sizes": (3, 1), "strides": (1, 1), "paddings": (1, 0)}
+INFO = DatasetInfo(("cat", "dog", "<b>\x1b[31m"), Preprocessing(8, 8))
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """The directory of a run: a random network with three classes, for images of 8×8 pixels."""
+    workdir = tmp_path_factory.mktemp("trained")
+    model = CoDANet(**ATTRIBUTES, temperature=2.0)
+    params = model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 6)))["params"]
+    save_config(workdir, {"dataset": "digits", "model": {**ATTRIBUTES, "temperature": 2.0}})
+    save_dataset_info(workdir, INFO)
+    Checkpoints(workdir / "checkpoints").save(TrainState(jnp.int32(7), params, optax.EmptyState()))
+    return workdir
+
+
+@pytest.fixture
+def command(capsys):
+    """Runs a command: (exit status, standard output, standard error)."""
+
+    def run(*arguments):
+        status = 0
+        try:
+            main([str(argument) for argument in arguments])
+        except SystemExit as exit:
+            status = exit.code
+        out, err = capsys.readouterr()
+        return (1, out, f"{err}{status}\n") if isinstance(status, str) else (status or 0, out, err)
+
+    return run

@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from coda_jax.interop.torch import load_checkpoint
+from coda_jax.training.run_directory import load_run
+from tests.golden import SHARED
+
+OWN = ("--temperature=8", "--strides=1,1", "--paddings=1,0", "--size=8", "--classes=cat,dog,cow")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A file of the authors' layout: layers of 6 and 3 units."""
+    torch = pytest.importorskip("torch")
+    path = tmp_path_factory.mktemp("checkpoint") / "model.pkl"
+    rng = np.random.default_rng(0)
+    shapes = {
+        "0.weight_mod.weighting_f.0.weight": (4, 6, 3, 3),
+        "0.weight_mod.weighting_f.1.weight": (6 * 9 * 6, 4, 1, 1),
+        "0.weight_mod.weighting_f.1.bias": (6 * 9 * 6,),
+        "1.weight_mod.weighting_f.0.weight": (4, 6, 1, 1),
+        "1.weight_mod.weighting_f.1.weight": (6 * 3, 4, 1, 1),
+        "1.weight_mod.weighting_f.1.bias": (6 * 3,),
+    }
+    arrays = {name: torch.tensor(rng.normal(size=shape).astype(np.float32)) for name, shape in shapes.items()}
+    torch.save(arrays, path)
+    return path
+
+
+def test_the_run_holds_the_network(checkpoint, command, tmp_path):
+    run = tmp_path / "run"
+    status, out, err = command("convert", checkpoint, run, *OWN)
+    assert status == 0, err
+    model, variables = load_run(run)
+    expected, arrays = load_checkpoint(checkpoint, strides=[1, 1], paddings=[1, 0], temperature=8.0)
+    assert model == expected
+    for layer, parameters in arrays["params"].items():
+        for name, array in parameters.items():
+            np.testing.assert_array_equal(variables["params"][layer][name], array)
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "red.png")
+    status, out, err = command("explain", run, tmp_path / "red.png", "--out", tmp_path / "out")
+    assert status == 0 and " cow " in out, err
+
+
+def test_the_papers_architecture_brings_what_is_not_in_the_file(command, tmp_path):
+    pytest.importorskip("torch")
+    path = SHARED / "golden" / "sq_3layer.model_epoch_200.pkl"
+    if not path.exists():
+        pytest.skip(f"needs {path}, which only developers have")
+    status, _, err = command("convert", path, tmp_path / "run", "--temperature=1000")
+    assert status == 1 and "strides" in err and not (tmp_path / "run").exists()
+
+
+def test_mistakes(checkpoint, command, tmp_path):
+    run = tmp_path / "run"
+    for arguments, line in (
+        ((tmp_path / "none.pkl", run, *OWN), "there is no checkpoint at"),
+        ((checkpoint, run, "--strides=1,1"), "the following arguments are required: --temperature"),
+        ((checkpoint, run, *OWN, "--strides=1,x"), "argument --strides: invalid"),
+        ((checkpoint, run, *OWN, "--strides=1"), "every list must have one value a layer"),
+        ((checkpoint, run, *OWN, "--classes=cat"), "--classes names 1 classes, but the network has 3"),
+        ((checkpoint, run, *OWN, "--size=0"), "--size must be at least 1, not 0"),
+        ((checkpoint, run, *OWN, "--norm=l3"), "argument --norm: invalid choice: 'l3'"),
+    ):
+        status, out, err = command("convert", *arguments)
+        assert (status, out, err.count("\n")) == (1, "", 1) and err.startswith(f"error: {line}"), err
+        assert not run.exists()
+    assert command("convert", checkpoint, run, *OWN)[0] == 0
+    status, _, err = command("convert", checkpoint, run, *OWN)
+    assert status == 1 and "holds a run already: name a new directory" in err

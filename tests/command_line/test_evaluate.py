@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from coda_jax import add_inverse
+from coda_jax.data import load
+from coda_jax.training.run_directory import load_run
+from tests.experiments.processes import run
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    """Seven images in the folders of two classes."""
+    pixels = np.random.default_rng(0).integers(0, 255, (7, 8, 8, 3), np.uint8)
+    for number, image in enumerate(pixels):
+        folder = tmp_path / "photographs" / ("cat" if number < 3 else "dog")
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / f"{number}.png")
+    return tmp_path / "photographs", pixels
+
+
+def test_images_of_ones_own(trained, command, photographs):
+    folder, pixels = photographs
+    status, out, err = command("evaluate", trained, "--images", folder)
+    assert status == 0, err
+    model, variables = load_run(trained)
+    logits = np.asarray(model.apply(variables, add_inverse(pixels / np.float32(255))), np.float64)
+    labels = np.array([0] * 3 + [1] * 4)
+    right = logits.argmax(-1) == labels
+    truth = np.eye(3)[labels]
+    loss = np.mean(-truth * np.log(1 / (1 + np.exp(-logits))) - (1 - truth) * np.log(1 / (1 + np.exp(logits))))
+    assert [line.split(maxsplit=1) for line in out.splitlines()] == [
+        ["cat", f"{right[:3].mean():.2%} of 3 images"],
+        ["dog", f"{right[3:].mean():.2%} of 4 images"],
+        ["all", f"{right.mean():.2%} of 7 images, loss {loss:.4f}"],
+    ]
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """The directory of a short run."""
+    workdir = tmp_path_factory.mktemp("digits")
+    status, out, err = run(f"--workdir={workdir}", "--config.num_steps=60")
+    assert status == 0, err
+    return workdir, out
+
+
+def test_the_runs_own_data(digits, command):
+    workdir, told = digits
+    status, out, err = command("evaluate", workdir)
+    assert status == 0, err
+    last = out.splitlines()[-1]
+    accuracy = last.split()[1]
+    assert f"of {len(load('digits').test)} images" in last and f"test accuracy after step 60: {accuracy}" in told
+
+
+def test_the_report_is_written_anew(digits, command):
+    page = digits[0] / "report.html"
+    before = page.read_bytes()
+    page.unlink()
+    status, out, err = command("report", digits[0])
+    assert (status, out) == (0, f"{page}\n"), err
+    assert len(page.read_bytes()) == len(before)
+
+
+def test_mistakes(trained, command, photographs, tmp_path):
+    (photographs[0] / "dgo").mkdir()
+    (tmp_path / "empty").mkdir()
+    for arguments, line in (
+        ((tmp_path / "none",), "there is no run in"),
+        ((trained, "--images", tmp_path / "none"), f"there is no folder {tmp_path / 'none'}"),
+        ((trained, "--images", tmp_path / "empty"), f"{tmp_path / 'empty'} has no images in subfolders"),
+        ((trained, "--images", photographs[0]), f"{photographs[0] / 'dgo'} is named as no class of the network, such"),
+        ((trained, "--data", "a", "--images", "b"), "argument --images: not allowed with argument --data"),
+        ((trained,), f"{trained} holds a run on other classes"),
+    ):
+        status, out, err = command("evaluate", *arguments)
+        assert (status, out, err.count("\n")) == (1, "", 1) and err.startswith(f"error: {line}"), err
+    assert command("report", tmp_path / "none")[2].startswith("error: there is no run in")

@@ -1,0 +1,101 @@
+import re
+
+import jax
+import numpy as np
+import pytest
+from matplotlib.image import imread
+from PIL import Image
+
+from coda_jax import add_inverse
+from coda_jax.data.video import open_video, write_video
+from coda_jax.training.run_directory import load_run
+
+RANDOM = np.random.default_rng(0).integers(0, 255, (40, 8, 8, 3), np.uint8)
+
+
+def save(path, pixels):
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def test_an_image(trained, command, tmp_path):
+    path = save(tmp_path / "one.png", RANDOM[0])
+    status, out, err = command("explain", trained, path, "--out", tmp_path / "out")
+    assert status == 0, err
+    first, *classes, last = out.splitlines()
+    assert first == f"{path}: taken as it is" and last == f"  {tmp_path / 'out' / 'one.png'}"
+    assert imread(tmp_path / "out" / "one.png").ndim == 3
+    model, variables = load_run(trained)
+    logits = model.apply(variables, add_inverse(RANDOM[:1] / np.float32(255)))[0]
+    order = np.argsort(-logits)
+    # An escape sequence in a name is not for the terminal to obey.
+    names = [("cat", "dog", "<b>\N{REPLACEMENT CHARACTER}[31m")[target] for target in order]
+    for line, name, logit in zip(classes, names, logits[order], strict=True):
+        terms = r"logit ([\d.]+) − ([\d.]+) − 2.20 = (−?[\d.]+)"
+        probability, found, *numbers = re.fullmatch(rf" +([\d.]+)%  (.*)  {terms}", line).groups()
+        positive, negative, told = (float(number.replace("−", "-")) for number in numbers)
+        # All are rounded to the last digit that is told.
+        assert found == name and abs(float(probability) - 100 * jax.nn.sigmoid(logit)) < 0.051
+        assert abs(told - logit) < 0.0051 and abs(positive - negative - 2.20 - told) < 0.0201
+
+
+def test_chosen_classes_and_folders(trained, command, tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name in ("b.png", "a.jpg"):
+        save(folder / name, RANDOM[1].repeat(2, 0))
+    (folder / "notes.txt").write_text("no image")
+    (tmp_path / "other").mkdir()
+    other = save(tmp_path / "other" / "a.png", RANDOM[2])
+    status, out, err = command("explain", trained, folder, other, "--classes=dog", "--out", tmp_path / "out")
+    assert status == 0, err
+    assert re.findall(r"^  [ \d.]+%  (\w+)", out, re.MULTILINE) == ["dog"] * 3
+    assert "a.jpg: cropped to the centre, 8×8 of 8×16 pixels\n" in out
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a-2.png", "a.png", "b.png"]
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".mp4"])
+def test_moving_pictures(trained, command, tmp_path, suffix):
+    path = tmp_path / f"moving{suffix}"
+    write_video(path, RANDOM.repeat(4, 1).repeat(4, 2), rate=20)
+    status, out, err = command("explain", trained, path, "--classes=cat,dog", "--out", tmp_path / "out")
+    assert status == 0, err
+    written = tmp_path / "out" / path.name
+    assert re.fullmatch(
+        rf"{path}: reduced from 32×32 to 8×8 pixels\n"
+        r"  cat, dog: 40 frames in [\d.]+ s, [\d.]+ a second\n"
+        rf"  {written}, played at 20 frames a second\n",
+        out,
+    )
+    video = open_video(written)
+    assert (video.count, video.rate) == (40, 20)
+    assert next(video.frames()).size == (3 * 256 + 2 * 8, 256 + 28)
+
+
+def test_what_cannot_be_read_is_named_and_the_rest_is_done(trained, command, tmp_path):
+    good = save(tmp_path / "good.png", RANDOM[0])
+    (tmp_path / "bad.png").write_text("no image")
+    (tmp_path / "bad.mp4").write_text("no video")
+    arguments = (tmp_path / "bad.png", tmp_path / "bad.mp4", good, "--out", tmp_path / "out")
+    status, out, err = command("explain", trained, *arguments)
+    assert status == 1 and (tmp_path / "out" / "good.png").exists() and "good.png" in out
+    assert err.splitlines() == [
+        f"error: {tmp_path / 'bad.png'}: not an image that Pillow can read",
+        f"error: {tmp_path / 'bad.mp4'}: not a video that OpenCV can read",
+        "error: 2 of 3 files could not be explained, as said above",
+    ]
+
+
+def test_mistakes_are_answered_before_anything_is_written(trained, command, tmp_path):
+    image, out = save(tmp_path / "one.png", RANDOM[0]), tmp_path / "out"
+    (tmp_path / "empty").mkdir()
+    for arguments, line in (
+        ((trained, tmp_path / "none.png"), f"there is no image or folder {tmp_path / 'none.png'}"),
+        ((trained, tmp_path / "empty"), f"there are no images or videos in the folder {tmp_path / 'empty'}"),
+        ((tmp_path, image), f"there is no run in {tmp_path}: it has no config.json"),
+        ((trained, image, "--classes=cat,dgo"), "there is no class 'dgo': choose among cat, dog, <b>"),
+        ((trained,), "the following arguments are required: IMAGE; see coda-jax explain --help"),
+    ):
+        status, told, err = command("explain", *arguments, "--out", out)
+        assert (status, told) == (1, "") and err.startswith(f"error: {line}") and err.count("\n") == 1
+        assert not out.exists()

@@ -1,0 +1,10 @@
+def test_info(trained, command):
+    status, out, err = command("info", trained)
+    assert status == 0, err
+    lines = out.splitlines()
+    # A, B and b of layer 0: 54 inputs, rank 4, 6 units; of layer 1: 6 inputs, rank 4, 3 units.
+    parameters = 54 * 4 + 54 * 6 * 4 + 54 * 6 + 6 * 4 + 6 * 3 * 4 + 6 * 3
+    assert lines[0] == f"{trained}: a CoDA-Net of 2 layers and {parameters:,} parameters"
+    assert lines[3].split() == ["0", "6", "4", "3×3", "1", "1"]
+    assert "images: 8×8 pixels, RGB" in lines
+    assert lines[-1] == "3 classes: cat, dog, <b>\N{REPLACEMENT CHARACTER}[31m"

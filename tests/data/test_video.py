@@ -1,0 +1,47 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from coda_jax import InputError
+from coda_jax.data.video import open_video, write_video
+
+FRAMES = [np.full((16, 24, 3), (40 * number, 100, 200), np.uint8) for number in range(5)]
+
+
+def colours(video):
+    return [np.asarray(frame.convert("RGB"))[8, 12] for frame in video.frames()]
+
+
+# MP4 compresses: colours are off by a few of 255 steps. A GIF of one colour is exact.
+@pytest.mark.parametrize(("suffix", "tolerance"), [(".gif", 0), (".mp4", 6)])
+def test_what_is_written_is_read(tmp_path, suffix, tolerance):
+    path = tmp_path / f"moving{suffix}"
+    write_video(path, iter(FRAMES), rate=20)
+    video = open_video(path)
+    assert (video.count, video.rate) == (5, 20)
+    for _ in range(2):  # From the first frame on, every time.
+        np.testing.assert_allclose(colours(video), [frame[8, 12] for frame in FRAMES], atol=tolerance)
+
+
+def test_a_gif_that_names_no_durations(tmp_path):
+    images = [Image.fromarray(frame) for frame in FRAMES]
+    images[0].save(tmp_path / "moving.gif", save_all=True, append_images=images[1:])
+    assert open_video(tmp_path / "moving.gif").rate == 10
+
+
+def test_still_pictures_and_other_files_are_no_videos(tmp_path):
+    Image.fromarray(FRAMES[0]).save(tmp_path / "still.png")
+    (tmp_path / "text.txt").write_text("text")
+    assert open_video(tmp_path / "still.png") is None
+    assert open_video(tmp_path / "text.txt") is None
+
+
+def test_a_damaged_video(tmp_path):
+    (tmp_path / "no.mp4").write_text("no video")
+    with pytest.raises(InputError, match="no.mp4: not a video that OpenCV can read"):
+        open_video(tmp_path / "no.mp4")
+
+
+def test_what_cannot_be_written(tmp_path):
+    with pytest.raises(InputError, match="cannot write"):
+        write_video(tmp_path / "none" / "moving.mp4", iter(FRAMES), rate=20)

@@ -1,0 +1,74 @@
+"""Runs on several devices and in several processes, against the same runs on one device."""
+
+import re
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from coda_jax.training.metrics_log import read_metrics
+from coda_jax.training.run_directory import load_run
+from tests.experiments.processes import outcomes, run, run_together, start_together
+
+pytestmark = pytest.mark.slow
+STEPS = "--config.num_steps={}".format
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["host", "on_device"])
+def one(request, tmp_path_factory):
+    """(whether images are kept on devices, the working directory of 50 steps on one device)."""
+    workdir = tmp_path_factory.mktemp("one")
+    assert_all_succeed([run(f"--workdir={workdir}", STEPS(50), f"--config.on_device={request.param}")])
+    return request.param, workdir
+
+
+def test_devices_and_processes_give_the_parameters_of_one_device(one, tmp_path):
+    on_device, workdir = one
+    eight, two_by_four = tmp_path / "eight", tmp_path / "two_by_four"
+    arguments = (STEPS(50), f"--config.on_device={on_device}")
+    assert_all_succeed([run(f"--workdir={eight}", *arguments, devices=8)])
+    first, second = results = run_together(2, f"--workdir={two_by_four}", *arguments, devices=4)
+    assert_all_succeed(results)
+    for other in (eight, two_by_four):
+        assert_close_parameters(other, workdir)
+    # Process 0 alone tells and writes, and every test image counts once.
+    assert "test accuracy after step 50" in first[1] and "step" not in second[1] + second[2]
+    tested = [read_metrics(path / "metrics.jsonl")[-1] for path in (workdir, eight, two_by_four)]
+    assert len({record["test_accuracy"] for record in tested}) == 1
+    np.testing.assert_allclose([record["test_loss"] for record in tested], tested[0]["test_loss"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("one", [False], indirect=True, ids=["host"])
+def test_a_checkpoint_goes_on_with_other_devices_and_processes(one, tmp_path):
+    workdir = f"--workdir={tmp_path}"
+    assert_all_succeed([run(workdir, STEPS(15), devices=8)])
+    assert_all_succeed([run(workdir, STEPS(25))])
+    assert_all_succeed(run_together(2, workdir, STEPS(40), devices=4))
+    assert_all_succeed([run(workdir, STEPS(50))])
+    assert_close_parameters(tmp_path, one[1])
+
+
+def test_a_signal_to_one_process_stops_all_after_the_same_step(tmp_path):
+    processes = start_together(2, f"--workdir={tmp_path}", "--config.log_every=5")
+    for line in processes[0].stderr:
+        if line.startswith("step 10/"):
+            processes[1].send_signal(signal.SIGTERM)
+            break
+    results = outcomes(processes)
+    assert [status for status, _, _ in results] == [128 + signal.SIGTERM] * 2
+    first, second = (err.splitlines()[-1] for _, _, err in results)
+    assert first == second
+    step = re.fullmatch(r"error: stopped by SIGTERM after step (\d+) of 1348, which is saved: .*", first)[1]
+    assert (tmp_path / "checkpoints" / step).is_dir()
+
+
+def assert_close_parameters(workdir, reference):
+    for ours, expected in zip(*(jax.tree.leaves(load_run(path)[1]) for path in (workdir, reference)), strict=True):
+        # The promise is 1e-5; the devices' sums differ in their order only.
+        assert np.linalg.norm(ours - expected) <= 1e-5 * np.linalg.norm(expected)
+
+
+def assert_all_succeed(results):
+    for status, _, err in results:
+        assert status == 0, err

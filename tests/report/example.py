@@ -1,0 +1,42 @@
+"""A run that nobody had to train: a network with random parameters, and random images of three badly named classes."""
+
+import jax
+import numpy as np
+
+from coda_jax import CoDANet, add_inverse
+from coda_jax.data import Dataset, DatasetInfo, Preprocessing
+from coda_jax.training.run_directory import save_config
+
+MODEL = CoDANet(channels=(8, 3), ranks=(4, 4), kernel_sizes=(3, 1), strides=(2, 1), paddings=(1, 0), temperature=0.5)
+NAMES = ("<script>alert(1)</script>", "$x$", 'long "&" ' * 20)
+METRICS = """\
+{"step": 10, "epoch": 0.5, "accuracy": 0.25, "loss": 0.75}
+{"step": 20, "epoch": 1.0, "accuracy": 0.5, "loss": 0.625}
+{"step": 20, "epoch": 1.0, "test_accuracy": 0.375, "test_loss": 0.6875}
+{"step": 40, "epoch": 2.0, "accuracy": 0.75, "loss": 0.5}
+{"step": 40, "epoch": 2.0, "test_accuracy": 0.625, "test_loss": 0.5625}
+"""
+TABLE = "| method | mean |\n| --- | --- |\n| <script>alert(2)</script> | 0.4 |\n"
+SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="800" height="100"><script>alert(3)</script></svg>'
+
+
+def dataset():
+    rng = np.random.default_rng(0)
+    examples = [
+        {"image": rng.integers(0, 256, (6, 8, 3)).astype(np.uint8), "label": int(rng.integers(3))} for _ in range(40)
+    ]
+    return Dataset(examples[:1], examples, DatasetInfo(NAMES, Preprocessing(8, 8)))
+
+
+def make_run(workdir):
+    """(workdir, (model, variables), data), with all but a checkpoint in the directory."""
+    data = dataset()
+    attributes = {name: getattr(MODEL, name) for name in ("channels", "ranks", "kernel_sizes", "strides", "paddings")}
+    save_config(workdir, {"dataset": NAMES[0], "model": {**attributes, "temperature": MODEL.temperature}})
+    (workdir / "metrics.jsonl").write_text(METRICS)
+    (workdir / "interpretability").mkdir()
+    (workdir / "interpretability" / "table.md").write_text(TABLE)
+    (workdir / "interpretability" / "localisation_3x3.svg").write_text(SVG)
+    inputs = add_inverse(np.stack([data.test[0]["image"]]) / np.float32(255))
+    variables = jax.jit(MODEL.init)(jax.random.key(1), inputs)
+    return workdir, (MODEL, variables), data

@@ -1,0 +1,385 @@
+"""The page in a real browser."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import optax
+import pytest
+from playwright.sync_api import sync_playwright
+
+from coda_jax import CoDANet, add_inverse, data
+from coda_jax.contributions import contribution_map, layer_contributions
+from coda_jax.plotting.maps import colour_table
+from coda_jax.report import write_report
+from coda_jax.training import state
+from coda_jax.training.checkpoints import Checkpoints
+from coda_jax.training.run_directory import save_config
+from tests.report.example import MODEL, NAMES, make_run
+
+CHROMIUM = shutil.which("chromium")
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+)
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium: apt-get install chromium")
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory):
+    """The page of the example, its data, and by layer the maps [n, T, Hl, Wl] that belong there, computed anew."""
+    workdir, (model, variables), dataset = make_run(tmp_path_factory.mktemp("example"))
+    path = write_report(workdir, dataset, (model, variables))
+    content = json.loads(re.search(r'id="data">(.*?)</script>', path.read_text(), flags=re.DOTALL)[1])
+    images = content["images"]
+    inputs = add_inverse(np.stack([dataset.test[image["index"]]["image"] for image in images]) / np.float32(255))
+    targets = np.array([image["targets"] for image in images])
+    maps = [
+        np.asarray(contribution_map(layer_contributions(model, variables, inputs, targets, layer)))
+        for layer in range(len(model.channels) + 1)
+    ]
+    logits = np.take_along_axis(np.asarray(model.apply(variables, inputs)), targets, axis=1)
+    return path, images, maps, logits
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """The page of real digits, of a network that has learnt nothing, from its checkpoint; and its test accuracy."""
+    workdir = tmp_path_factory.mktemp("digits")
+    attributes = {"channels": (8, 10), "ranks": (8, 8), "kernel_sizes": (3, 1), "strides": (2, 1), "paddings": (1, 0)}
+    save_config(workdir, {"dataset": "digits", "model": attributes})
+    model, dataset = CoDANet(**attributes), data.load("digits")
+    created = state.create(model, optax.adam(1e-3), (8, 8), seed=0)
+    Checkpoints(workdir / "checkpoints").save(created)
+    inputs = add_inverse(np.stack([example["image"] for example in dataset.test]) / np.float32(255))
+    predicted = np.asarray(model.apply({"params": created.params}, inputs)).argmax(-1)
+    return write_report(workdir, dataset), np.mean(predicted == [example["label"] for example in dataset.test])
+
+
+@pytest.fixture(scope="module")
+def browser(example, digits):
+    """Chromium; the pages are made before, as Orbax cannot run beside Playwright's event loop."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS.split())
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(browser):
+    """Open a page; at the end, nothing may have been complained of, asked for or run that is not the page's own."""
+    contexts, seen = [], []
+
+    def open_(path, width=1280, height=900, colours="light"):
+        context = browser.new_context(
+            viewport={"width": width, "height": height}, color_scheme=colours, reduced_motion="reduce"
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: seen.append(message.text))
+        page.on("pageerror", lambda error: seen.append(str(error)))
+        page.on("dialog", lambda dialog: (seen.append(dialog.message), dialog.dismiss()))
+        page.on("request", lambda request: request.url.startswith(("file://", "data:")) or seen.append(request.url))
+        page.goto(path.as_uri())
+        return page
+
+    yield open_
+    for context in contexts:
+        context.close()
+    assert seen == []
+
+
+def number(text):
+    return float(text.replace("−", "-").replace("%", "").replace("≤", "").replace("≥", ""))
+
+
+def point(page, picture, row, column, size):
+    box = page.locator(picture).bounding_box()
+    height, width = size
+    page.mouse.move(box["x"] + (column + 0.5) / width * box["width"], box["y"] + (row + 0.5) / height * box["height"])
+
+
+def readout(page):
+    """(contribution, row, column, share in percent), as the page tells them."""
+    text = page.locator("#readout").inner_text()
+    return [number(part) for part in re.match(r"(\S+) from row (\d+), column (\d+): (\S+) of", text).groups()]
+
+
+def test_the_first_screen_shows_what_matters(open_page, digits):
+    path, accuracy = digits
+    for width, height in ((1280, 800), (360, 740)):
+        page = open_page(path, width, height)
+        for selector in ("h1", ".accuracy strong", "#over", "#beside"):
+            box = page.locator(selector).bounding_box()
+            assert box["y"] + box["height"] <= height, selector
+    assert page.locator("h1").inner_text() == "2L-CoDA-SQ-1"
+    assert page.locator(".accuracy strong").inner_text() == f"{accuracy:.2%}"
+    for picture in ("#image", ".card img"):  # They are decoded.
+        assert page.locator(picture).first.evaluate("image => image.decode().then(() => image.naturalWidth)") == 8
+
+
+def test_hovering_reads_the_contributions(open_page, example):
+    path, images, maps, logits = example
+    page = open_page(path)
+    assert page.locator("#readout").inner_text().startswith("Point at a pixel")
+    for picture, row, column in (("#beside", 0, 0), ("#beside", 5, 7), ("#over", 2, 6)):
+        point(page, picture, row, column, (6, 8))
+        contribution, *at, share = readout(page)
+        expected = maps[0][0, 0, row, column]
+        assert at == [row + 1, column + 1]
+        assert abs(contribution - expected) <= 6e-5  # Four decimals, and float32's own rounding.
+        assert abs(share - 100 * expected / (logits[0, 0] - MODEL.logit_bias)) <= 6e-3  # Two decimals.
+        assert page.locator(f"{picture} .cursor").is_visible()
+
+
+def test_choosing_an_image_and_a_class(open_page, example):
+    path, images, maps, logits = example
+    page = open_page(path)
+    cards = page.locator(".card")
+    assert cards.count() == len(images)
+    cards.nth(4).click()
+    assert page.locator("#position").inner_text() == f"5 of {len(images)}"
+    assert cards.nth(4).get_attribute("aria-pressed") == "true"
+    assert page.locator("#image").get_attribute("src") == images[4]["source"]
+    assert page.locator("#explorer").bounding_box()["y"] < 10  # It was scrolled to.
+    page.locator("#classes label").nth(2).click()
+    assert page.locator("#classes input").nth(2).is_checked()
+    assert abs(number(page.locator("#logit").inner_text()) - logits[4, 2]) <= 6e-4  # Three decimals.
+    point(page, "#beside", 3, 1, (6, 8))
+    assert abs(readout(page)[0] - maps[0][4, 2, 3, 1]) <= 6e-5
+    page.locator("#next").click()
+    page.locator("#previous").click()
+    page.locator("#previous").click()
+    assert page.locator("#position").inner_text() == f"4 of {len(images)}"
+
+
+def test_every_layer_adds_up_to_the_logit(open_page, example):
+    path, images, maps, logits = example
+    page = open_page(path)
+    slider = page.locator("#layer")
+    slider.focus()
+    for image in range(3):
+        slider.press("Home")
+        for layer, of_layer in enumerate(maps):
+            assert slider.input_value() == str(layer)
+            assert f"{of_layer.shape[2]}×{of_layer.shape[3]}" in page.locator("#layer-name").inner_text()
+            positive, negative, bias, logit = (
+                number(page.locator(f"#{part}").inner_text()) for part in ("positive", "negative", "bias", "logit")
+            )
+            values = of_layer[image, 0]
+            assert abs(positive - values[values > 0].sum()) <= 6e-4  # Three decimals each.
+            assert abs(negative - values[values < 0].sum()) <= 6e-4
+            assert abs(logit - logits[image, 0]) <= 6e-4
+            assert abs(positive + negative + bias - logit) <= 2e-3  # Four numbers of three decimals.
+            slider.press("ArrowRight")
+        page.locator("#next").click()
+        slider.focus()
+    # The cursor has the size of the layer's positions.
+    slider.fill("1")
+    point(page, "#beside", 2, 3, (3, 4))
+    assert abs(readout(page)[0] - maps[1][3, 0, 2, 3]) <= 6e-5
+    assert page.locator("#beside .cursor").bounding_box()["width"] > page.locator("#beside").bounding_box()["width"] / 5
+    page.locator("#strip span").nth(2).click()
+    assert slider.input_value() == "2"
+
+
+def test_the_bars_end_where_the_logit_ends(open_page, example):
+    page = open_page(example[0])
+    for _ in range(3):
+        boxes = [page.locator(f"#sum .{name} i").bounding_box() for name in ("positive", "negative", "bias", "logit")]
+        ends = [(box["x"], box["x"] + box["width"]) for box in boxes]
+        near = pytest.approx  # Within two pixels, which the shortest bar has.
+        assert ends[0][1] == near(ends[1][1], abs=2)  # The negative goes back from where the positive ends,
+        assert ends[1][0] == near(ends[2][1], abs=2)  # the bias, which is negative, from there,
+        zero = ends[0][0]
+        assert any(end == near(ends[2][0], abs=2) for end in ends[3])  # and the logit lies between that and zero.
+        assert any(end == near(zero, abs=2) for end in ends[3])
+        page.locator("#next").click()
+
+
+def test_maps_have_the_colours_of_the_project(open_page, example):
+    path, images, maps, _ = example
+    page = open_page(path)
+    shown = page.locator("#map").evaluate(
+        "canvas => [...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data]"
+    )
+    strength = np.clip(maps[0][0, 0] / images[0]["scales"][0], -1, 1)
+    # One step of 256 where rounding decides.
+    ours = np.abs(np.reshape(shown, (6, 8, 4))[..., :3] - colour_table()[np.rint((strength + 1) * 127.5).astype(int)])
+    assert ours.max() <= 8
+    opacity = page.locator("#opacity")
+    for value, expected in (("0", "0"), ("100", "1")):
+        opacity.fill(value)
+        assert page.locator("#overlay").evaluate("canvas => getComputedStyle(canvas).opacity") == expected
+
+
+def test_arrow_keys_move_over_the_pictures(open_page, example):
+    path, _, maps, _ = example
+    page = open_page(path)
+    picture = page.locator("#beside")
+    picture.focus()
+    picture.press("ArrowDown")
+    row, column = np.unravel_index(np.abs(maps[0][0, 0]).argmax(), (6, 8))
+    assert readout(page)[1:3] == [row + 1, column + 1]  # They begin at the strongest pixel.
+    for _ in range(9):
+        picture.press("ArrowDown")
+        picture.press("ArrowRight")
+    assert readout(page)[1:3] == [6, 8]
+    picture.press("ArrowUp")
+    picture.press("ArrowLeft")
+    assert readout(page)[1:3] == [5, 7]
+    assert abs(readout(page)[0] - maps[0][0, 0, 4, 6]) <= 6e-5
+    picture.blur()
+    assert page.locator("#readout").inner_text().startswith("Point at a pixel")
+
+
+def test_everything_can_be_reached_and_seen_by_keyboard(open_page, example):
+    page = open_page(example[0])
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the explained images"
+    assert page.locator(".skip").bounding_box()["x"] >= 0
+    reached = []
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        element = page.evaluate(
+            """() => {
+              const e = document.activeElement;
+              const seen = e.type === "radio" ? e.parentElement : e;
+              const name = e.getAttribute("aria-label") ?? e.labels?.[0]?.textContent ?? e.textContent;
+              return [e.id || e.className || e.tagName, name.trim(), getComputedStyle(seen).outlineStyle];
+            }"""
+        )
+        if element[0] == "BODY":
+            break
+        assert element[1] and element[2] == "solid", element
+        reached.append(element[0])
+    for name in ("previous", "next", "over", "opacity", "beside", "layer", "card", "accuracy-chart", "confusion"):
+        assert name in reached
+    page.locator(".skip").focus()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "previous"
+    page.locator("#classes input").first.focus()
+    page.keyboard.press("ArrowDown")
+    assert page.locator("#classes input").nth(1).is_checked()
+    page.locator(".card").nth(1).focus()
+    page.keyboard.press("Enter")
+    assert page.locator("#position").inner_text().startswith("2 of")
+    assert page.evaluate("document.activeElement.id") == "explorer"
+
+
+def test_confusion_matrix(open_page, example):
+    path, _, _, _ = example
+    page = open_page(path)
+    cells = page.evaluate("data.confusion")
+    svg, output = page.locator("#confusion"), page.locator("#confusion + output")
+    assert svg.locator(".count").all_text_contents() == [str(count) for _, _, count in cells]
+    for (label, predicted, count), text in zip(cells, svg.locator(".count").all(), strict=True):
+        text.hover(force=True)
+        total = sum(cell[2] for cell in cells if cell[0] == label)
+        assert f"{count} of {total} images, {count / total:.1%}" in output.inner_text()
+        short = [name[:10] for name in NAMES]
+        assert (
+            f"true “{short[label]}" in output.inner_text() and f"predicted “{short[predicted]}" in output.inner_text()
+        )
+    svg.focus()
+    page.mouse.move(0, 0)
+    svg.blur()
+    svg.focus()
+    svg.press("ArrowRight")
+    svg.press("ArrowDown")
+    assert output.inner_text().startswith("true “$x$”, predicted “<script>")
+
+
+def test_curves(open_page, example):
+    page = open_page(example[0])
+    page.locator("#training").scroll_into_view_if_needed()
+    chart, output = page.locator("#loss-chart"), page.locator("#loss-chart + output")
+    chart.focus()
+    chart.press("ArrowRight")
+    assert output.inner_text() == "training 0.7500 after epoch 0.5, test 0.6875 after epoch 1"
+    for _ in range(5):
+        chart.press("ArrowRight")
+    assert output.inner_text() == "training 0.5000 after epoch 2, test 0.5625 after epoch 2"
+    box = page.locator("#accuracy-chart").bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.55, box["y"] + 50)  # Nearest to the middle of two epochs.
+    hovered = page.locator("#accuracy-chart + output").inner_text()
+    assert hovered == "training 50.0% after epoch 1, test 37.5% after epoch 1"
+    # The first point of the curve lies where the axes say: half of an epoch of two, 25% between 0% and 80%.
+    start = page.locator("#accuracy-chart path.training").get_attribute("d")
+    x, y = (float(part) for part in re.match(r"M(\S+) (\S+)L", start).groups())
+    labels = {
+        label.text_content(): label.bounding_box()
+        for label in page.locator("#accuracy-chart text").all()
+        if re.fullmatch(r"[\d.]+%?", label.text_content())
+    }
+    middle = {
+        text: (at["x"] + at["width"] / 2 - box["x"], at["y"] + at["height"] / 2 - box["y"])
+        for text, at in labels.items()
+    }
+    assert x == pytest.approx(middle["0"][0] + 0.25 * (middle["2"][0] - middle["0"][0]), abs=2)
+    assert y == pytest.approx(middle["0%"][1] + 25 / 80 * (middle["80%"][1] - middle["0%"][1]), abs=3)
+
+
+def test_hostile_names_are_text(open_page, example):
+    page = open_page(example[0])
+    assert page.evaluate("document.scripts.length") == 2  # The page's data and program.
+    truths = page.locator(".truth").all_inner_texts()
+    assert "<script>alert(1)</script>" in truths and "$x$" in truths
+    assert page.locator(".facts").inner_text().startswith("<script>alert(1)</script> · 3 classes")
+    page.locator("details summary").click()
+    assert page.locator(".numbers tbody th").inner_text() == "<script>alert(2)</script>"
+    shown = page.locator(".truth").nth(truths.index("<script>alert(1)</script>"))
+    shown.click()
+    assert "shows “<script>alert(1)</script>”" in page.locator("#verdict").inner_text()
+
+
+def test_a_phone_needs_no_scrolling_to_the_side(open_page, example, digits):
+    for path in (example[0], digits[0]):
+        for width in (320, 360, 768):
+            page = open_page(path, width, 740)
+            for details in page.locator("details").all():
+                details.evaluate("details => details.open = true")
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+CONTRASTS = """() => {
+  const channels = (colour) => colour.match(/[\\d.]+/g).map(Number);
+  const luminance = (colour) => {
+    const linear = (c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+    const [r, g, b] = colour.slice(0, 3).map((c) => linear(c / 255));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const behind = (element) => {
+    for (let e = element; e; e = e.parentElement) {
+      const colour = channels(getComputedStyle(e).backgroundColor);
+      if (colour.length === 3) return colour;
+    }
+  };
+  const found = [];
+  for (const element of document.body.querySelectorAll("*")) {
+    const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
+    if (!own || ["SCRIPT", "STYLE"].includes(element.tagName) || !element.checkVisibility()) continue;
+    const style = getComputedStyle(element);
+    let under = behind(element);
+    if (element.classList.contains("count")) {
+      const cell = getComputedStyle(element.previousSibling);
+      under = channels(cell.fill).map((c, i) => cell.fillOpacity * c + (1 - cell.fillOpacity) * under[i]);
+    }
+    const colour = channels(element.ownerSVGElement ? style.fill : style.color);
+    const [dark, light] = [luminance(colour), luminance(under)].sort((a, b) => a - b);
+    found.push([(light + 0.05) / (dark + 0.05), element.textContent.trim().slice(0, 40)]);
+  }
+  return found;
+}"""
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+def test_contrast(open_page, digits, example, colours):
+    for path in (digits[0], example[0]):
+        contrasts = open_page(path, colours=colours).evaluate(CONTRASTS)
+        assert len(contrasts) > 100
+        # WCAG 2.2, level AA, for small text.
+        assert [found for found in contrasts if found[0] < 4.5] == []
