@@ -35,6 +35,7 @@ except ModuleNotFoundError:
 # that every call would make anew otherwise: for a few images at a time that is most of the work.
 
 # %%
+import jax
 import numpy as np
 
 from coda_jax import add_inverse, data
@@ -56,7 +57,7 @@ print("classes:", ", ".join(class_names))
 test = data.load(load_config(WORKDIR)["dataset"], DATA_DIR).test
 images = np.stack([test[index]["image"] for index in range(IMAGES)]) / np.float32(255)
 inputs = add_inverse(images)
-logits = model.apply(variables, inputs)
+logits = jax.jit(model.apply)(variables, inputs)
 predicted = np.argmax(logits, axis=1)
 print("images ", images.shape)
 print("inputs ", inputs.shape)
@@ -141,10 +142,8 @@ np.testing.assert_allclose(rows * inputs[:, None], of_predicted, rtol=1e-5, atol
 # `chunk_size` explains so many images at a time, which bounds the memory; the results are the same. Inside
 # `jax.jit`, as here, the whole function is compiled once for each shape of its inputs.
 
+
 # %%
-import jax
-
-
 @jax.jit
 def explain(variables, inputs):
     """The logits [N, K], and the map of the predicted class [N, H, W]."""
