@@ -20,7 +20,7 @@ quick-test: $(INSTALLED)
 
 # The site, in site/; a warning is an error.
 docs: $(INSTALLED)
-	$(VENV)/bin/python -m mkdocs build
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --quiet
 
 $(INSTALLED): requirements.txt setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"Python 3.11 or newer is needed, but {sys.executable} is {sys.version.split()[0]}: make PYTHON=python3.12 ...")'

@@ -23,6 +23,7 @@ def run(name, directory, monkeypatch, **parameters):
     return "".join(output["text"] for output in outputs if output.get("name") == "stdout")
 
 
+@pytest.mark.slow
 def test_train_and_then_explain(tmp_path, monkeypatch):
     printed = run("train", tmp_path, monkeypatch, STEPS=120, GRIDS=3)
     accuracy = float(printed.partition("test accuracy: ")[2].partition("%")[0])
