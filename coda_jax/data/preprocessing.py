@@ -86,10 +86,7 @@ def read_image(path: str | os.PathLike, preprocessing: Preprocessing) -> tuple[n
         raise InputError(f"{os.fspath(path)}: {error}") from error
     except Image.DecompressionBombError as error:
         raise InputError(f"{os.fspath(path)}: {one_line(error)}: save it smaller") from error
-    except (
-        OSError,
-        RuntimeError,
-        ValueError,
-    ) as error:  # Pillow's, for files of unknown formats and damaged ones, too.
+    except (OSError, RuntimeError, ValueError) as error:
+        # All are Pillow's for damaged files; the first is its for unknown formats, too.
         reason = getattr(error, "strerror", None) or "not an image that Pillow can read"
         raise InputError(f"{os.fspath(path)}: {reason}") from error
