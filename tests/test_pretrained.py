@@ -11,6 +11,7 @@ import safetensors.numpy
 
 from coda_jax import CoDANet, InputError, from_pretrained, save_pretrained
 from coda_jax.data import DatasetInfo, Preprocessing
+from tests.parameters import random_variables
 
 MODEL = CoDANet((2, 3), (2, 4), (3, 1), (2, 1), (1, 0), "l2", 7.5, -0.1, ("dense", None))
 INFO = DatasetInfo(("cat", "Käfer\n", "cat"), Preprocessing(size=4, shorter_side=5, grey=True))
@@ -19,7 +20,7 @@ ATTRIBUTES = [field.name for field in dataclasses.fields(CoDANet) if field.name 
 
 @pytest.fixture(scope="module")
 def variables():
-    return jax.jit(MODEL.init)(jax.random.key(0), jnp.zeros((1, 4, 4, 6)))
+    return random_variables(MODEL)
 
 
 @pytest.fixture
@@ -128,7 +129,7 @@ def test_failures_spoil_nothing(saved, variables, monkeypatch):
 
 def small_network(classes):
     model = CoDANet((classes,), (1,), (1,), (1,), (0,))
-    return model, model.init(jax.random.key(1), jnp.zeros((1, 2, 2, 6)))
+    return model, random_variables(model)
 
 
 def test_directory_that_cannot_be_written(tmp_path, variables):
@@ -217,6 +218,14 @@ def test_any_changed_byte_is_noticed(saved, place):
     content[place] ^= 1
     path.write_bytes(content)
     with pytest.raises(InputError, match="model.safetensors is (damaged|of another network)"):
+        from_pretrained(saved)
+
+
+def test_files_of_two_networks(saved, tmp_path, variables):
+    """As after a program that was killed between the two renamings."""
+    save_pretrained(tmp_path / "other", MODEL.clone(temperature=1.0), jax.tree.map(lambda array: 2 * array, variables))
+    (tmp_path / "other" / "model.safetensors").replace(saved / "model.safetensors")
+    with pytest.raises(InputError, match="model.safetensors is damaged, or was not saved with config.json"):
         from_pretrained(saved)
 
 

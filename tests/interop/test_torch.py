@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from coda_jax import CoDANet, InputError
 from coda_jax.interop.torch import load_checkpoint, save_checkpoint, to_state_dict
-from coda_jax.models import parameter_shapes
 from tests.golden import GOLDEN, SHARED
+from tests.parameters import random_variables
 
 FILES = ("model_epoch_200", "last_model_epoch_7")  # The formats that the authors' code has written, old and new.
 
@@ -106,10 +106,7 @@ LAYERS = st.lists(st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1,
 def test_any_network_goes_there_and_back(layers, dtype, seed):
     channels, ranks, kernel_sizes = zip(*layers, strict=True)
     model = CoDANet(channels, ranks, kernel_sizes, (2,) * len(layers), (1,) * len(layers), "l2", 3.0, -1.0)
-    variables, rng = {"params": {}}, np.random.default_rng(seed)
-    for name, shape in parameter_shapes(model).items():
-        layer, parameter = name.split(".")
-        variables["params"].setdefault(layer, {})[parameter] = rng.normal(size=shape).astype(dtype)
+    variables = random_variables(model, dtype, seed)
     arrays = to_state_dict(model, variables)
     assert all(array.flags.c_contiguous for array in arrays.values())
     other, back = load_checkpoint(arrays, model.strides, model.paddings, "l2", 3.0, -1.0)
