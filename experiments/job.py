@@ -81,7 +81,6 @@ def _train(config: ConfigDict, workdir: Path) -> tuple[CoDANet, dict, data.Datas
     check_same_run(workdir, config.to_dict(), _FREE_KEYS)
     model = make_model(config.to_dict())
     dataset = data.load(config.dataset, config.data_dir, config.image_size)
-    check_same_classes(workdir, dataset.info.class_names)
     loop.check(model, dataset, config.batch_size, config.accumulation)
     _check_data(config, dataset)
     resident = on_device.read(dataset.train) if config.on_device else None
