@@ -18,7 +18,6 @@ from jinja2 import Environment, StrictUndefined
 from PIL import Image
 
 import coda_jax
-from coda_jax.chunks import map_batches
 from coda_jax.data import Dataset, test_batches
 from coda_jax.encoding import add_inverse
 from coda_jax.errors import InputError, one_line
@@ -232,7 +231,10 @@ def explained_images(
     targets[missing, -1] = labels[missing]
     pixels = np.stack([dataset.test[int(index)]["image"] for index in indices])
     inputs = add_inverse(pixels.astype(np.float32) / 255)
-    by_layer = [np.asarray(maps, "<f4") for maps in _layer_maps(model, variables, inputs, targets)]
+    # Always as many at once, the last of them again and again, so that only one program is compiled.
+    chunks = np.minimum(np.arange(-(-len(indices) // _AT_ONCE) * _AT_ONCE), len(indices) - 1).reshape(-1, _AT_ONCE)
+    in_chunks = [_layer_maps(model, variables, inputs[chunk], targets[chunk]) for chunk in chunks]
+    by_layer = [np.concatenate(maps).astype("<f4") for maps in zip(*in_chunks, strict=True)]
     target_logits = np.take_along_axis(logits, targets, axis=-1)
     return [
         {
@@ -254,9 +256,7 @@ def explained_images(
 @partial(jax.jit, static_argnums=0)
 def _layer_maps(model: CoDANet, variables: Mapping[str, Any], inputs: jax.Array, targets: jax.Array) -> list[jax.Array]:
     """For every layer the contribution maps in the space of its input, [n, T, Hl, Wl], all from one forward pass."""
-
-    def explain(batch: tuple[jax.Array, jax.Array]) -> list[jax.Array]:
-        inputs, targets = batch
+    with jax.default_matmul_precision("highest"):
         (_, linear_map), sown = model.apply(variables, inputs, method="decompose", mutable=["intermediates"])
         rows, maps = jax.nn.one_hot(targets, model.channels[-1]), []
         for layer, layer_inputs in zip(
@@ -264,10 +264,7 @@ def _layer_maps(model: CoDANet, variables: Mapping[str, Any], inputs: jax.Array,
         ):
             rows = layer.transpose(rows)
             maps.append(jnp.sum(rows * layer_inputs[:, None], axis=-1))
-        return maps[::-1]
-
-    with jax.default_matmul_precision("highest"):
-        return map_batches(explain, (inputs, targets), _AT_ONCE)
+    return maps[::-1]
 
 
 def _test_logits(model: CoDANet, variables: Mapping[str, Any], dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:

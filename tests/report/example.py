@@ -1,5 +1,9 @@
 """A run that nobody had to train: a network with random parameters, and random images of three badly named classes."""
 
+import base64
+import json
+import re
+
 import jax
 import numpy as np
 
@@ -37,6 +41,32 @@ def make_run(workdir):
     (workdir / "interpretability").mkdir()
     (workdir / "interpretability" / "table.md").write_text(TABLE)
     (workdir / "interpretability" / "localisation_3x3.svg").write_text(SVG)
-    inputs = add_inverse(np.stack([data.test[0]["image"]]) / np.float32(255))
-    variables = jax.jit(MODEL.init)(jax.random.key(1), inputs)
-    return workdir, (MODEL, variables), data
+    return workdir, (MODEL, random_variables(MODEL)), data
+
+
+def random_variables(model):
+    """Parameters without the seconds that compiling `model.init` takes."""
+    rng = np.random.default_rng(3)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 8, 8, 6), np.float32))
+    return jax.tree.map(lambda leaf: np.float32(0.3 * rng.normal(size=leaf.shape)), shapes)
+
+
+def predict(model, variables, data):
+    """(inputs, logits, labels) of the test set."""
+    inputs = add_inverse(np.stack([example["image"] for example in data.test]) / np.float32(255))
+    labels = np.array([example["label"] for example in data.test])
+    return inputs, np.asarray(jax.jit(model.apply)(variables, inputs)), labels
+
+
+def page_data(path):
+    """What the page's program reads."""
+    return json.loads(re.search(r'id="data">(.*?)</script>', path.read_text(), flags=re.DOTALL)[1])
+
+
+def maps_of(image, layers):
+    """The arrays [T, Hl, Wl] of one image, by layer."""
+    sizes = [(-1, layer["height"], layer["width"]) for layer in layers]
+    return [
+        np.frombuffer(base64.b64decode(maps), "<f4").reshape(size)
+        for maps, size in zip(image["maps"], sizes, strict=True)
+    ]

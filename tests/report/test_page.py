@@ -1,22 +1,21 @@
 """The page in a real browser."""
 
-import json
 import re
 import shutil
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from playwright.sync_api import sync_playwright
 
-from coda_jax import CoDANet, add_inverse, data
-from coda_jax.contributions import contribution_map, layer_contributions
+from coda_jax import CoDANet, data
 from coda_jax.plotting.maps import colour_table
 from coda_jax.report import write_report
-from coda_jax.training import state
 from coda_jax.training.checkpoints import Checkpoints
 from coda_jax.training.run_directory import save_config
-from tests.report.example import MODEL, NAMES, make_run
+from coda_jax.training.state import TrainState
+from tests.report.example import MODEL, NAMES, make_run, maps_of, page_data, predict, random_variables
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = (
@@ -29,19 +28,13 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromiu
 
 @pytest.fixture(scope="module")
 def example(tmp_path_factory):
-    """The page of the example, its data, and by layer the maps [n, T, Hl, Wl] that belong there, computed anew."""
+    """The page of the example, the data of its images, their maps by layer [n, T, Hl, Wl], and logits [n, T]."""
     workdir, (model, variables), dataset = make_run(tmp_path_factory.mktemp("example"))
     path = write_report(workdir, dataset, (model, variables))
-    content = json.loads(re.search(r'id="data">(.*?)</script>', path.read_text(), flags=re.DOTALL)[1])
-    images = content["images"]
-    inputs = add_inverse(np.stack([dataset.test[image["index"]]["image"] for image in images]) / np.float32(255))
-    targets = np.array([image["targets"] for image in images])
-    maps = [
-        np.asarray(contribution_map(layer_contributions(model, variables, inputs, targets, layer)))
-        for layer in range(len(model.channels) + 1)
-    ]
-    logits = np.take_along_axis(np.asarray(model.apply(variables, inputs)), targets, axis=1)
-    return path, images, maps, logits
+    page = page_data(path)
+    of_images = [maps_of(image, page["layers"]) for image in page["images"]]
+    maps = [np.stack(of_layer) for of_layer in zip(*of_images, strict=True)]
+    return path, page["images"], maps, np.array([image["logits"] for image in page["images"]])
 
 
 @pytest.fixture(scope="module")
@@ -51,11 +44,11 @@ def digits(tmp_path_factory):
     attributes = {"channels": (8, 10), "ranks": (8, 8), "kernel_sizes": (3, 1), "strides": (2, 1), "paddings": (1, 0)}
     save_config(workdir, {"dataset": "digits", "model": attributes})
     model, dataset = CoDANet(**attributes), data.load("digits")
-    created = state.create(model, optax.adam(1e-3), (8, 8), seed=0)
-    Checkpoints(workdir / "checkpoints").save(created)
-    inputs = add_inverse(np.stack([example["image"] for example in dataset.test]) / np.float32(255))
-    predicted = np.asarray(model.apply({"params": created.params}, inputs)).argmax(-1)
-    return write_report(workdir, dataset), np.mean(predicted == [example["label"] for example in dataset.test])
+    variables = random_variables(model)
+    trained = TrainState(jnp.zeros((), jnp.int32), jax.device_put(variables["params"]), opt_state=())
+    Checkpoints(workdir / "checkpoints").save(trained)
+    _, logits, labels = predict(model, variables, dataset)
+    return write_report(workdir, dataset), np.mean(logits.argmax(-1) == labels)
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +76,7 @@ def open_page(browser):
         page.on("dialog", lambda dialog: (seen.append(dialog.message), dialog.dismiss()))
         page.on("request", lambda request: request.url.startswith(("file://", "data:")) or seen.append(request.url))
         page.goto(path.as_uri())
+        page.wait_for_selector("#confusion .frame", state="attached")  # Charts are drawn with the first frame.
         return page
 
     yield open_
@@ -248,12 +242,12 @@ def test_everything_can_be_reached_and_seen_by_keyboard(open_page, example):
               const e = document.activeElement;
               const seen = e.type === "radio" ? e.parentElement : e;
               const name = e.getAttribute("aria-label") ?? e.labels?.[0]?.textContent ?? e.textContent;
-              return [e.id || e.className || e.tagName, name.trim(), getComputedStyle(seen).outlineStyle];
+              return [e.id || e.className || e.tagName, name.trim(), getComputedStyle(seen).outline];
             }"""
         )
         if element[0] == "BODY":
             break
-        assert element[1] and element[2] == "solid", element
+        assert element[1] and element[2].endswith("solid 3px"), element
         reached.append(element[0])
     for name in ("previous", "next", "over", "opacity", "beside", "layer", "card", "accuracy-chart", "confusion"):
         assert name in reached

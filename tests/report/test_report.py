@@ -1,16 +1,11 @@
-import json
-import re
-
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from coda_jax import CoDANet, InputError, add_inverse
+from coda_jax import CoDANet, InputError
 from coda_jax.contributions import contribution_map, layer_contributions
 from coda_jax.models import L_CODA, S_CODA, XS_CODA
 from coda_jax.report import report
-from tests.report.example import MODEL, dataset, make_run
+from tests.report.example import MODEL, dataset, make_run, maps_of, page_data, predict
 
 
 @pytest.fixture(scope="module")
@@ -66,19 +61,12 @@ def test_learning_curves_are_thinned_and_keep_the_last_record():
     assert curves["accuracy"] == {"training": [], "test": [[150.1, 0.9]]}
 
 
-def as_maps(image, sizes):
-    """The arrays [T, Hl, Wl] of what the page holds of an image."""
-    return [
-        np.frombuffer(report.base64.b64decode(maps), "<f4").reshape(-1, *size)
-        for maps, size in zip(image["maps"], sizes, strict=True)
-    ]
-
-
 def test_explained_images_are_those_of_the_contributions(run):
     _, (model, variables), data = run
-    indices, sizes = np.array([3, 0]), [(6, 8), (3, 4), (3, 4)]
-    inputs = add_inverse(np.stack([data.test[i]["image"] for i in indices]) / np.float32(255))
-    logits = np.asarray(model.apply(variables, inputs))
+    indices = np.array([3, 0])
+    layers = [{"height": height, "width": width} for height, width in [(6, 8), (3, 4), (3, 4)]]
+    inputs, logits, _ = predict(model, variables, data)
+    inputs, logits = inputs[indices], logits[indices]
     labels = logits.argmin(-1)  # So that the true class is not among the two most probable.
     images = report.explained_images(model, variables, data, indices, logits, labels, 2)
     for row, image in enumerate(images):
@@ -86,7 +74,7 @@ def test_explained_images_are_those_of_the_contributions(run):
         np.testing.assert_array_equal(image["logits"], logits[row, image["targets"]])
         # The same sigmoid, in float32.
         np.testing.assert_allclose(image["probabilities"], 1 / (1 + np.exp(-logits[row, image["targets"]])), rtol=1e-6)
-        for layer, maps in enumerate(as_maps(image, sizes)):
+        for layer, maps in enumerate(maps_of(image, layers)):
             targets = np.array([image["targets"]])
             expected = contribution_map(layer_contributions(model, variables, inputs[row : row + 1], targets, layer))[0]
             # Two orders of the same float32 sums.
@@ -100,18 +88,13 @@ def test_explained_images_are_those_of_the_contributions(run):
                 assert total == pytest.approx(image["logits"][target], abs=1e-5 * max(positive, -negative, 1))
 
 
-def page_data(path):
-    return json.loads(re.search(r'id="data">(.*?)</script>', path.read_text(), flags=re.DOTALL)[1])
-
-
 def test_a_page_says_what_the_network_does(run):
     workdir, network, data = run
     path = report.write_report(workdir, data, network)
     assert path == workdir / "report.html"
     assert not path.with_suffix(".new").exists()
-    inputs = add_inverse(np.stack([example["image"] for example in data.test]) / np.float32(255))
-    predicted = np.asarray(network[0].apply(network[1], inputs)).argmax(-1)
-    labels = np.array([example["label"] for example in data.test])
+    _, logits, labels = predict(*network, data)
+    predicted = logits.argmax(-1)
     assert f"<strong>{np.mean(predicted == labels):.2%}</strong>" in path.read_text()
     assert page_data(path)["confusion"] == report.confusion(predicted, labels)
 
@@ -192,9 +175,8 @@ def test_data_without_anything_recorded(tmp_path):
     """A run whose metrics are gone, of a network that is never wrong."""
     workdir, (model, variables), data = make_run(tmp_path)
     (workdir / "metrics.jsonl").unlink()
-    inputs = add_inverse(np.stack([example["image"] for example in data.test]) / np.float32(255))
-    labels = jnp.argmax(jax.jit(model.apply)(variables, inputs), axis=-1)
-    examples = [{**example, "label": int(label)} for example, label in zip(data.test, labels, strict=True)]
+    _, logits, _ = predict(model, variables, data)
+    examples = [{**example, "label": int(label)} for example, label in zip(data.test, logits.argmax(-1), strict=True)]
     text = report.write_report(workdir, data._replace(test=examples), (model, variables)).read_text()
     assert "<strong>100.00%</strong>" in text and "Confident and wrong" not in text and "Commonest" not in text
 
