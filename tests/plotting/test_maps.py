@@ -6,7 +6,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from coda_jax.plotting.maps import attribution_sheet, contribution_scale, contribution_sheet, layer_sheet
+from coda_jax.plotting.maps import _title_size, attribution_sheet, contribution_scale, contribution_sheet, layer_sheet
 from coda_jax.plotting.names import shown
 
 
@@ -118,3 +118,9 @@ def test_hostile_class_names(tmp_path, name):
     for file in ("methods", "layers"):
         elements = ElementTree.parse(tmp_path / f"{file}.svg").iter()
         assert not any(element.tag.endswith("script") for element in elements)
+
+
+def test_long_titles_are_smaller():
+    assert _title_size("true: cat") == 9
+    # A bold letter is about 0.66 of its size wide, and a panel 108 points.
+    assert 36 * 0.66 * _title_size(36 * "a") < 108
