@@ -59,14 +59,15 @@ def contribution_sheet(
         row, column = divmod(index, examples_a_row)
         image_axis, *map_axes = axes[row, (panels + 1) * column :][:panels]
         image_axis.imshow(images[index])
-        image_axis.set_title(f"true: {shown(class_names[labels[index]])}", fontsize=9)
+        title = f"true: {shown(class_names[labels[index]])}"
+        image_axis.set_title(title, fontsize=_title_size(title))
         for axis, contributions, target, probability in zip(
             map_axes, maps[index], targets[index], probabilities[index], strict=True
         ):
             drawn = axis.imshow(contributions, cmap=COLOUR_MAP, vmin=-scale, vmax=scale)
             right = target == labels[index]
             title = f"{shown(class_names[target])} {probability:.0%}"
-            axis.set_title(title, fontsize=9, weight="bold" if right else None)
+            axis.set_title(title, fontsize=_title_size(title), weight="bold" if right else None)
     figure.colorbar(
         drawn, ax=axes, location="bottom", fraction=0.03, aspect=60, label="contribution to the logit", extend="both"
     )
@@ -118,6 +119,11 @@ def terms(contributions: np.ndarray, offset: float) -> str:
     sign = "+" if offset > 0 else "-"
     sum_ = f"{positive:.2f} - {abs(negative):.2f} {sign} {abs(offset):.2f} = {positive + negative + offset:.2f}"
     return sum_.replace("-", "\N{MINUS SIGN}")
+
+
+def _title_size(title: str) -> float:
+    """The font size with which a title stays over its own panel of 1.5 inches."""
+    return min(9, 160 / len(title))
 
 
 def attribution_sheet(

@@ -8,6 +8,7 @@ from matplotlib.image import imread
 from skimage.color import deltaE_ciede2000, rgb2lab
 
 from coda_jax.plotting.maps import (
+    _title_size,
     attribution_sheet,
     colour_table,
     contribution_scale,
@@ -178,3 +179,9 @@ def test_colour_table_by_hand():
     assert table.shape == (256, 3) and table.dtype == np.uint8
     assert (table[127:129] > 240).all()
     assert table[255, 0] > 2 * table[255, 2] and table[0, 2] > 2 * table[0, 0]
+
+
+def test_long_titles_are_smaller():
+    assert _title_size("true: cat") == 9
+    # A bold letter is about 0.66 of its size wide, and a panel 108 points.
+    assert 36 * 0.66 * _title_size(36 * "a") < 108
