@@ -35,7 +35,7 @@ from experiments.configs import digits
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run; a run that is found there goes on.")
 MODE = flags.DEFINE_enum(
-    "mode", "train", ["train", "explain"], "train: train, evaluate and explain; explain: redraw the maps of a run."
+    "mode", "train", ["train", "explain"], "train: train, evaluate and explain; explain: redraw maps and report."
 )
 flags.mark_flag_as_required("workdir")
 

@@ -77,6 +77,11 @@ def contribution_sheet(
     figure.savefig(path, dpi=150)
 
 
+def _title_size(title: str) -> float:
+    """The font size with which a title stays over its own panel of 1.5 inches."""
+    return min(9, 160 / len(title))
+
+
 def explanation(
     path: Path, image: np.ndarray, maps: np.ndarray, names: Sequence[str], logits: np.ndarray, offset: float
 ) -> None:
@@ -119,11 +124,6 @@ def terms(contributions: np.ndarray, offset: float) -> str:
     sign = "+" if offset > 0 else "-"
     sum_ = f"{positive:.2f} - {abs(negative):.2f} {sign} {abs(offset):.2f} = {positive + negative + offset:.2f}"
     return sum_.replace("-", "\N{MINUS SIGN}")
-
-
-def _title_size(title: str) -> float:
-    """The font size with which a title stays over its own panel of 1.5 inches."""
-    return min(9, 160 / len(title))
 
 
 def attribution_sheet(

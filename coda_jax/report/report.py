@@ -243,7 +243,8 @@ def explained_images(
             "source": _png(pixels[row]),
             "targets": targets[row].tolist(),
             "logits": target_logits[row].tolist(),
-            "probabilities": np.asarray(jax.nn.sigmoid(target_logits[row])).tolist(),
+            # Never 0 or 1, which rounding makes of them.
+            "probabilities": np.clip(jax.nn.sigmoid(target_logits[row]), 1e-7, 1 - 1e-7, dtype=np.float64).tolist(),
             "maps": [_base64(maps[row].tobytes()) for maps in by_layer],
             "positive": [np.maximum(maps[row], 0).sum((1, 2)).tolist() for maps in by_layer],
             "negative": [np.minimum(maps[row], 0).sum((1, 2)).tolist() for maps in by_layer],

@@ -11,7 +11,7 @@ from playwright.sync_api import sync_playwright
 
 from coda_jax import CoDANet, data
 from coda_jax.plotting.maps import colour_table
-from coda_jax.report import write_report
+from coda_jax.report import report, write_report
 from coda_jax.training.checkpoints import Checkpoints
 from coda_jax.training.run_directory import save_config
 from coda_jax.training.state import TrainState
@@ -52,7 +52,7 @@ def digits(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def browser(example, digits):
+def browser(example, digits, without_images):
     """Chromium; the pages are made before, as Orbax cannot run beside Playwright's event loop."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS.split())
@@ -83,6 +83,16 @@ def open_page(browser):
     for context in contexts:
         context.close()
     assert seen == []
+
+
+@pytest.fixture(scope="module")
+def without_images(tmp_path_factory):
+    """The page of a run without metrics, whose images do not fit."""
+    workdir, network, dataset = make_run(tmp_path_factory.mktemp("without"))
+    (workdir / "metrics.jsonl").unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "LARGEST", 10_000)
+        return write_report(workdir, dataset, network)
 
 
 def number(text):
@@ -337,6 +347,14 @@ def test_a_phone_needs_no_scrolling_to_the_side(open_page, example, digits):
             for details in page.locator("details").all():
                 details.evaluate("details => details.open = true")
             assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_a_page_without_images(open_page, without_images):
+    page = open_page(without_images)
+    assert "too large" in page.locator("#explorer").inner_text()
+    assert page.locator("#loss-chart + output").inner_text() == "Nothing was recorded."
+    assert page.locator("#gallery").count() == 0
+    assert page.locator("#confusion rect.right").count() == 3
 
 
 CONTRASTS = """() => {
