@@ -353,9 +353,14 @@ function confusion() {
   function render() {
     width = svg.clientWidth;
     const named = count <= 30;
-    const longest = Math.max(...data.classes.map((name) => [...name].length));
-    left = named ? Math.min(longest * 6.6 + 8, width * 0.24) : 20;
-    top = named ? Math.min(longest * 6.6 + 8, 100) : 20;
+    const letter = 7.4; // The width of most, in pixels.
+    const longest = Math.max(...data.classes.map((name) => [...name].length)) * letter + 10;
+    left = named ? Math.min(longest, width * 0.26) : 20;
+    top = named ? Math.min(longest, 120) : 20;
+    const shortened = (name, room) => {
+      const most = Math.floor((room - 10) / letter + 1e-9);
+      return [...name].length > most ? `${[...name].slice(0, most - 1).join("")}…` : name;
+    };
     cell = (width - left - 1) / count;
     svg.replaceChildren();
     svg.setAttribute("viewBox", `0 0 ${width} ${top + cell * count + 1}`);
@@ -371,10 +376,8 @@ function confusion() {
     draw(svg, "rect", { class: "frame", x: left, y: top, width: cell * count, height: cell * count });
     data.classes.forEach((name, i) => {
       if (!named) return;
-      const most = Math.floor(left / 6.6 - 1);
-      const short = [...name].length > most ? `${[...name].slice(0, most - 1).join("")}…` : name;
-      draw(svg, "text", { x: left - 6, y: top + (i + 0.5) * cell + 4, "text-anchor": "end" }, short);
-      draw(svg, "text", { transform: `translate(${left + (i + 0.5) * cell + 4} ${top - 6}) rotate(-90)` }, short);
+      draw(svg, "text", { x: left - 6, y: top + (i + 0.5) * cell + 4, "text-anchor": "end" }, shortened(name, left));
+      draw(svg, "text", { transform: `translate(${left + (i + 0.5) * cell + 4} ${top - 6}) rotate(-90)` }, shortened(name, top));
     });
     if (!named) {
       draw(svg, "text", { x: left, y: 14 }, "predicted class");

@@ -36,6 +36,7 @@ _MOST_MISTAKES = 8
 _MOST_POINTS = 500  # Of a curve.
 _LARGEST_FIGURE = 400_000  # Bytes of a file.
 _LONGEST_NAME = 40
+_AROUND_IMAGES = 10_000  # Bytes, at most, of what the page has only where there are images.
 _AT_ONCE = 8  # Images that are explained together.
 
 _FIGURES = {
@@ -54,7 +55,7 @@ def write_report(
 
     It has the learning curves, the confusion matrix of the whole test set, test images whose contributions can be
     looked at pixel by pixel, for several classes and at every layer, the figures in `interpretability`, and the
-    configuration. Everything is computed in float32, in which a page of a network of less precise dtype adds up, too.
+    configuration. Everything is computed in float32, so that contributions add up whatever the dtype of the network.
 
     Args:
         workdir: the directory of the run.
@@ -107,7 +108,8 @@ def write_report(
             "images": [],
         },
     }
-    count, explained = _how_many(sizes, classes, LARGEST - len(_render(page).encode()))
+    without_images = len(_render(page).encode()) + _AROUND_IMAGES
+    count, explained = _how_many(sizes, classes, LARGEST - without_images)
     kinds = choose_images(logits, labels, count)
     chosen = np.concatenate(kinds)
     if chosen.size:
@@ -304,9 +306,10 @@ def _how_many(sizes: Sequence[tuple[int, int]], classes: int, room: int) -> tupl
     All classes up to ten are explained, but fewer where fewer than three images of a kind would fit.
     """
     height, width = sizes[0]
-    of_class = sum(_base64_length(4 * h * w) for h, w in sizes)
-    # No PNG is much larger than its pixels; the rest is the image's own text, with all its names escaped.
-    of_image = _base64_length(3 * height * width) * 1.01 + 8_000
+    # A map with its two sums, and a class's number, logit and probability, as text.
+    of_class = sum(_base64_length(4 * h * w) + 60 for h, w in sizes) + 80
+    # No PNG is much larger than its pixels; the rest is the image's card, with all its names escaped, and its scales.
+    of_image = _base64_length(3 * height * width) * 1.01 + 4_000 + 25 * len(sizes)
 
     def fitting(shown: int) -> int:
         return max(0, min(_MOST_OF_A_KIND, int(room // (of_image + shown * of_class) // len(_KINDS))))

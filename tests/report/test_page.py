@@ -288,6 +288,10 @@ def test_confusion_matrix(open_page, example):
         assert (
             f"true “{short[label]}" in output.inner_text() and f"predicted “{short[predicted]}" in output.inner_text()
         )
+    box = svg.bounding_box()
+    for label in svg.locator("text").all():
+        within = label.bounding_box()
+        assert within["x"] >= box["x"] - 1 and within["y"] >= box["y"] - 1  # Clear of what stands above.
     svg.focus()
     page.mouse.move(0, 0)
     svg.blur()
