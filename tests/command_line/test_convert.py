@@ -3,8 +3,8 @@ import pytest
 from PIL import Image
 
 from coda_jax.interop.torch import load_checkpoint
-from coda_jax.training.run_directory import load_run
-from tests.golden import SHARED
+from coda_jax.training.run_directory import load_config, load_dataset_info, load_run
+from tests.golden import TOLERANCE, assert_close, golden_inputs
 
 OWN = ("--temperature=8", "--strides=1,1", "--paddings=1,0", "--size=8", "--classes=cat,dog,cow")
 
@@ -43,13 +43,21 @@ def test_the_run_holds_the_network(checkpoint, command, tmp_path):
     assert status == 0 and " cow " in out, err
 
 
-def test_the_papers_architecture_brings_what_is_not_in_the_file(command, tmp_path):
-    pytest.importorskip("torch")
-    path = SHARED / "golden" / "sq_3layer.model_epoch_200.pkl"
-    if not path.exists():
-        pytest.skip(f"needs {path}, which only developers have")
-    status, _, err = command("convert", path, tmp_path / "run", "--temperature=1000")
-    assert status == 1 and "strides" in err and not (tmp_path / "run").exists()
+def test_the_papers_architecture_brings_what_is_not_in_the_file(golden, command, tmp_path):
+    torch = pytest.importorskip("torch")
+    arrays = golden("sq_9layer_rank4")
+    names = [name for name in arrays if name.startswith("state_dict/")]
+    state = {name.removeprefix("state_dict/"): torch.tensor(arrays[name]) for name in names}
+    torch.save(state, tmp_path / "model.pkl")
+    temperature = f"--temperature={arrays['config']['temperature']}"
+    status, _, err = command("convert", tmp_path / "model.pkl", tmp_path / "run", temperature)
+    assert status == 0, err
+    model, variables = load_run(tmp_path / "run")
+    logits = model.apply(variables, golden_inputs(arrays, np.float32))
+    assert_close(logits, arrays["logits"], TOLERANCE[np.float32])
+    info = load_dataset_info(tmp_path / "run")
+    assert info.class_names[3] == "cat" and info.preprocessing.size == 32
+    assert load_config(tmp_path / "run")["dataset"] == "cifar10"
 
 
 def test_mistakes(checkpoint, command, tmp_path):
