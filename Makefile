@@ -14,9 +14,9 @@ test: $(INSTALLED)
 	XLA_FLAGS=--xla_force_host_platform_device_count=8 $(VENV)/bin/python -m pytest tests/training
 	$(VENV)/bin/python -m pytest
 
-# On one device, without the tests that take longest.
+# The library's tests on one device, without those that take longest.
 quick-test: $(INSTALLED)
-	$(VENV)/bin/python -m pytest -m "not slow"
+	$(VENV)/bin/python -m pytest -m "not slow" --ignore=tests/experiments
 
 # The site, in site/; a warning is an error.
 docs: $(INSTALLED)

@@ -98,7 +98,6 @@ def test_explain_redraws_a_finished_run(finished):
     np.testing.assert_allclose(imread(picture), before, atol=0.02)
 
 
-@pytest.mark.slow
 def test_real_cifar10(cifar10_dir, tmp_path):
     status, out, err = run(
         CIFAR10, f"--workdir={tmp_path}", f"--config.data_dir={cifar10_dir}", "--config.num_steps=10",

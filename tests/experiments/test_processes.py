@@ -11,7 +11,6 @@ from coda_jax.training.metrics_log import read_metrics
 from coda_jax.training.run_directory import load_run
 from tests.experiments.processes import outcomes, run, run_together, start_together
 
-pytestmark = pytest.mark.slow
 STEPS = "--config.num_steps={}".format
 
 
