@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from coda_jax.checks import as_array
+from coda_jax.checks import as_array, check_key, check_whole
 from coda_jax.errors import InputError
+from coda_jax.linear_map import LinearMap
 from coda_jax.targets import check_targets
 
 
@@ -30,3 +31,42 @@ def binary_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     labels = check_targets(labels, *logits.shape, name="labels")[:, 0]
     one_hot = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
     return jnp.mean(optax.sigmoid_binary_cross_entropy(logits, one_hot), axis=-1)
+
+
+def weight_penalty(linear_map: LinearMap, labels: jax.Array, others: jax.Array) -> jax.Array:
+    """Mean absolute value of two rows of the network's matrix `W(x)`: the paper's regularisation.
+
+    It follows from the map that made the logits, and is differentiated through the dynamic weights.
+
+    Args:
+        linear_map: of the network, as from `CoDANet.decompose`, for N examples.
+        labels: [N], the true classes.
+        others: [N], another class for each example, as from `draw_other_classes`.
+
+    Returns:
+        [N], the mean over both rows and all their entries.
+    """
+    num_classes = linear_map.layers[-1].input_shape[-1]
+    one_hot = jax.nn.one_hot(jnp.stack([labels, others], axis=1), num_classes)
+    return jnp.mean(jnp.abs(linear_map.transpose(one_hot)), axis=(1, 2, 3, 4))
+
+
+def draw_other_classes(key: jax.Array, labels: jax.Array, positions: jax.Array, num_classes: int) -> jax.Array:
+    """For every example a class that is not its own, each with the same probability.
+
+    Args:
+        key: as of `jax.random`.
+        labels: int [N].
+        positions: int [N], a number of its own for each example, which with the key decides on its class.
+        num_classes: K, at least 2.
+
+    Returns:
+        int [N].
+
+    Raises:
+        InputError: no key, or fewer than two classes.
+    """
+    check_key("key", key)
+    check_whole("num_classes", num_classes, 2)
+    steps = jax.vmap(lambda position: jax.random.randint(jax.random.fold_in(key, position), (), 1, num_classes))
+    return (labels + steps(positions)) % num_classes

@@ -10,7 +10,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from coda_jax import CoDANet, InputError, add_inverse, data
-from coda_jax.checks import check_whole
+from coda_jax.checks import check_number, check_whole
 from coda_jax.contributions import contribution_map, contributions
 from coda_jax.data import image_folder, on_device
 from coda_jax.plotting.curves import learning_curves
@@ -41,6 +41,8 @@ flags.mark_flag_as_required("workdir")
 
 # They say where and how long, not what: a run may go on with others.
 _FREE_KEYS = ("data_dir", "num_steps", "num_workers", "log_every", "checkpoint_every")
+# What runs that began before there were these keys did.
+_ADDED_KEYS = {"accumulation": 1, "penalty": 0.0}
 _LEAST = {
     **dict.fromkeys(
         ("image_size", "num_epochs", "num_steps", "decay_epochs", "log_every", "checkpoint_every", "accumulation"), 1
@@ -78,7 +80,7 @@ def _train(config: ConfigDict, workdir: Path) -> tuple[CoDANet, dict, data.Datas
     _check(config)
     if config.dataset == "image_folder":
         _fill_in_classes(config, workdir)
-    check_same_run(workdir, config.to_dict(), _FREE_KEYS)
+    check_same_run(workdir, config.to_dict(), _FREE_KEYS, _ADDED_KEYS)
     model = make_model(config.to_dict())
     dataset = data.load(config.dataset, config.data_dir, config.image_size)
     loop.check(model, dataset, config.batch_size, config.accumulation)
@@ -101,6 +103,7 @@ def _train(config: ConfigDict, workdir: Path) -> tuple[CoDANet, dict, data.Datas
         log_every=config.log_every,
         checkpoint_every=config.checkpoint_every,
         accumulation=config.accumulation,
+        penalty=config.penalty,
         resident=resident,
     )
     if jax.process_index() == 0:
@@ -142,6 +145,7 @@ def _check(config: ConfigDict) -> None:
             check_whole(key, value, _LEAST[key])
     if config.seed >= _SEEDS:
         raise InputError(f"seed must be below 2³², not {config.seed}")
+    check_number("penalty", config.penalty, least=0)
     check_batch_size(config.batch_size, config.accumulation)
     _optimizer(config, num_examples=1)  # Refuses what it cannot use before data is downloaded.
 

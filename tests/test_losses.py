@@ -1,9 +1,17 @@
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from coda_jax.losses import binary_cross_entropy
+from coda_jax import CoDANet, InputError
+from coda_jax.losses import binary_cross_entropy, draw_other_classes, weight_penalty
+
+MODEL = CoDANet(channels=(5, 3), ranks=(2, 2), kernel_sizes=(3, 1), strides=(2, 1), paddings=(1, 0), temperature=2.0)
+INPUTS = jax.random.uniform(jax.random.key(1), (4, 5, 5, 6))
+VARIABLES = MODEL.init(jax.random.key(0), INPUTS)
+LABELS, OTHERS = jnp.array([0, 1, 2, 0]), jnp.array([1, 0, 0, 2])
 
 
 def test_by_hand():
@@ -15,3 +23,53 @@ def test_by_hand():
 def test_large_logits_do_not_overflow():
     loss = binary_cross_entropy(jnp.array([[1000.0, -1000.0], [-1000.0, 1000.0]]), jnp.array([0, 0]))
     np.testing.assert_allclose(loss, [0, 1000], rtol=1e-6)
+
+
+def penalty_of_the_dense_matrix(variables):
+    _, linear_map = MODEL.apply(variables, INPUTS, method="decompose")
+    matrix = linear_map.dense()  # [N, K, H, W, C]
+    rows = jnp.stack([matrix[jnp.arange(4), LABELS], matrix[jnp.arange(4), OTHERS]])
+    return jnp.mean(jnp.abs(rows), axis=(0, 2, 3, 4))
+
+
+def penalty(variables):
+    _, linear_map = MODEL.apply(variables, INPUTS, method="decompose")
+    return weight_penalty(linear_map, LABELS, OTHERS)
+
+
+def test_the_penalty_and_its_gradient_are_those_of_the_dense_matrix():
+    # float32 sums of some hundred terms, in another order.
+    np.testing.assert_allclose(penalty(VARIABLES), penalty_of_the_dense_matrix(VARIABLES), rtol=1e-5)
+    ours, expected = (
+        jax.grad(lambda variables, function=function: function(variables).sum())(VARIABLES)
+        for function in (penalty, penalty_of_the_dense_matrix)
+    )
+    for gradient, reference in zip(*map(jax.tree.leaves, (ours, expected)), strict=True):
+        assert np.abs(reference).max() > 0
+        np.testing.assert_allclose(gradient, reference, rtol=0, atol=1e-5 * np.abs(reference).max())
+
+
+def test_the_gradient_of_the_penalty_goes_through_the_weights():
+    """It is the slope of the penalty as a function of the parameters."""
+    gradient = jax.grad(lambda variables: penalty(variables).sum())(VARIABLES)
+    direction = jax.tree.map(jnp.sign, gradient)
+
+    def moved(step):
+        return penalty(jax.tree.map(lambda leaf, sign: leaf + step * sign, VARIABLES, direction)).sum()
+
+    slope = sum(jnp.vdot(g, d) for g, d in zip(*map(jax.tree.leaves, (gradient, direction)), strict=True))
+    # Of the order of the step, where a value changes its sign, and of float32's 1e-7 over the step.
+    np.testing.assert_allclose((moved(1e-3) - moved(-1e-3)) / 2e-3, slope, rtol=1e-2)
+
+
+def test_other_classes():
+    labels = jnp.tile(jnp.arange(5), 400)
+    others = draw_other_classes(jax.random.key(0), labels, jnp.arange(2000), 5)
+    assert (others != labels).all()
+    counts = np.bincount(np.asarray((others - labels) % 5), minlength=5)
+    assert counts[0] == 0 and (np.abs(counts[1:] - 500) < 80).all()  # Four standard deviations of 500 draws of 2,000.
+    reversed_ = draw_other_classes(jax.random.key(0), labels[::-1], jnp.arange(2000)[::-1], 5)
+    np.testing.assert_array_equal(reversed_[::-1], others)  # Each example's own position decides.
+    assert (draw_other_classes(jax.random.key(1), labels, jnp.arange(2000), 5) != others).any()
+    with pytest.raises(InputError, match="num_classes must be at least 2, not 1"):
+        draw_other_classes(jax.random.key(0), labels, jnp.arange(2000), 1)

@@ -50,6 +50,7 @@ def train(
     log_every: int,
     checkpoint_every: int,
     accumulation: int = 1,
+    penalty: float = 0.0,
     resident: on_device.Examples | None = None,
 ) -> training_state.TrainState:
     """Train on all devices until `num_steps` steps are done, from the newest checkpoint in `workdir` if there is one.
@@ -76,6 +77,7 @@ def train(
         checkpoint_every: steps between two checkpoints; one is also saved at the end.
         accumulation: equal parts of every device's share of a batch that are computed one after the other, for batches
             that do not fit in memory at once.
+        penalty: λ of the regularisation of `W(x)`, as in `step.train_step`; "penalty" is recorded then.
         resident: the training examples as arrays, from `on_device.read(dataset.train)`: they are kept on the devices,
             and shuffled and augmented there. None to read and augment them on the host, in another order.
 
@@ -112,11 +114,11 @@ def train(
             **augmentation,
             **process,
         )
-        advance = _by_host_batches(mapped_train_step(model, optimizer, accumulation), batches)
+        advance = _by_host_batches(mapped_train_step(model, optimizer, accumulation, penalty), batches)
         kept = None
     else:
         train_steps = mapped_train_steps(
-            model, optimizer, batch_size=batch_size, accumulation=accumulation, **augmentation
+            model, optimizer, batch_size=batch_size, accumulation=accumulation, penalty=penalty, **augmentation
         )
         advance = _by_resident_examples(train_steps, resident, seed)
         # To read them for every evaluation would take longer than the epochs of a fast device.
@@ -176,7 +178,8 @@ def train(
                     check_finite()
                 if step == record_at:
                     sums = total([metrics for metrics, _ in recent])
-                    write({name: sums[name] / (step - recorded) for name in ("loss", "accuracy")})
+                    names = ("loss", "accuracy") + (("penalty",) if penalty else ())
+                    write({name: sums[name] / (step - recorded) for name in names})
                     recorded, recent = step, []
                 if step == test_at:
                     test()

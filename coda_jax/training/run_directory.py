@@ -2,8 +2,9 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -74,18 +75,21 @@ def check_writable(directory: Path) -> None:
         raise InputError(f"cannot write to {directory}: permission denied for {existing}")
 
 
-def check_same_run(workdir: Path, config: Config, free_keys: tuple[str, ...]) -> None:
+def check_same_run(
+    workdir: Path, config: Config, free_keys: tuple[str, ...], added_keys: Mapping[str, Any] = MappingProxyType({})
+) -> None:
     """Raise InputError, which names the keys that differ, if there is a run of another configuration.
 
     Args:
         workdir: the directory, which need not exist.
         config: of the run that is to go on there.
         free_keys: keys whose values may differ.
+        added_keys: the values that runs have which began before there were such keys.
     """
     if not (workdir / "config.json").exists():
         return
     # JSON makes lists of tuples.
-    ours, theirs = _flat(json.loads(json.dumps(config))), _flat(load_config(workdir))
+    ours, theirs = _flat(json.loads(json.dumps(config))), {**added_keys, **_flat(load_config(workdir))}
     differing = [
         f"{key} is {ours.get(key)} (there {theirs.get(key)})"
         for key in sorted(ours.keys() | theirs.keys())

@@ -15,7 +15,7 @@ from jax import lax
 from coda_jax.data import on_device
 from coda_jax.encoding import add_inverse
 from coda_jax.errors import InputError
-from coda_jax.losses import binary_cross_entropy
+from coda_jax.losses import binary_cross_entropy, draw_other_classes, weight_penalty
 from coda_jax.models import CoDANet
 from coda_jax.training.state import AXIS, TrainState
 
@@ -24,7 +24,13 @@ Metrics = dict[str, jax.Array]
 
 
 def train_step(
-    state: TrainState, batch: Batch, *, model: CoDANet, optimizer: optax.GradientTransformation, accumulation: int = 1
+    state: TrainState,
+    batch: Batch,
+    *,
+    model: CoDANet,
+    optimizer: optax.GradientTransformation,
+    accumulation: int = 1,
+    penalty: float = 0.0,
 ) -> tuple[TrainState, Metrics]:
     """One step of the optimiser, with gradients and metrics averaged over the axis `AXIS`.
 
@@ -35,20 +41,30 @@ def train_step(
         optimizer: the one that made the state's `opt_state`.
         accumulation: the number of equal parts of the batch that are computed one after the other, in the memory of
             one; n is a multiple of it.
+        penalty: λ, by which `losses.weight_penalty` of the true class and of one other at random is multiplied before
+            it is added to the loss. The other class is a function of the step and the place in the batch alone.
 
     Returns:
-        (the next state, the metrics "loss" [] in nats, "accuracy" [] in [0, 1] and "finite" [], 1 or 0, whether loss
-        and gradients are), the same on every device.
+        (the next state, the metrics "loss" [] in nats, without the penalty, "accuracy" [] in [0, 1], "finite" [], 1 or
+        0, whether loss and gradients are, and with a λ "penalty" [], without λ), the same on every device.
     """
+    if penalty:
+        share = len(batch["label"])
+        positions = lax.axis_index(AXIS) * share + jnp.arange(share)
+        key = jax.random.fold_in(jax.random.key(0), state.step)
+        batch = {**batch, "other": draw_other_classes(key, batch["label"], positions, model.channels[-1])}
 
-    def loss_and_accuracy(params: dict, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        logits = model.apply({"params": params}, add_inverse(batch["image"]))
-        accuracy = jnp.mean(jnp.argmax(logits, axis=-1) == batch["label"])
-        return jnp.mean(binary_cross_entropy(logits, batch["label"])), accuracy
+    def objective(params: dict, batch: Batch) -> tuple[jax.Array, Metrics]:
+        logits, linear_map = model.apply({"params": params}, add_inverse(batch["image"]), method="decompose")
+        loss = jnp.mean(binary_cross_entropy(logits, batch["label"]))
+        metrics = {"loss": loss, "accuracy": jnp.mean(jnp.argmax(logits, axis=-1) == batch["label"])}
+        if not penalty:
+            return loss, metrics
+        metrics["penalty"] = jnp.mean(weight_penalty(linear_map, batch["label"], batch["other"]))
+        return loss + penalty * metrics["penalty"], metrics
 
     def gradients_of(batch: Batch) -> tuple[dict, Metrics]:
-        (loss, accuracy), gradients = jax.value_and_grad(loss_and_accuracy, has_aux=True)(state.params, batch)
-        return gradients, {"loss": loss, "accuracy": accuracy}
+        return jax.grad(objective, has_aux=True)(state.params, batch)
 
     if accumulation == 1:
         means = gradients_of(batch)
@@ -77,6 +93,7 @@ def train_steps(
     flip: bool,
     crop_padding: int,
     accumulation: int = 1,
+    penalty: float = 0.0,
 ) -> tuple[TrainState, Metrics]:
     """`train_step` many times, on batches that are drawn on the device.
 
@@ -96,9 +113,10 @@ def train_steps(
         flip: whether to mirror half of the images.
         crop_padding: pixels by which images are padded before they are cropped to their size.
         accumulation: as in `train_step`.
+        penalty: as in `train_step`.
 
     Returns:
-        (the next state, the sums of "loss" [], "accuracy" [] and "finite" [] over the steps), the same on every device.
+        (the next state, the sums of the steps' metrics), the same on every device.
     """
     num_examples = len(examples["label"])
     order_key, augmentation_key = jax.random.split(key)
@@ -120,10 +138,13 @@ def train_steps(
             flip=flip,
             crop_padding=crop_padding,
         )
-        state, metrics = train_step(state, batch, model=model, optimizer=optimizer, accumulation=accumulation)
+        state, metrics = train_step(
+            state, batch, model=model, optimizer=optimizer, accumulation=accumulation, penalty=penalty
+        )
         return state, jax.tree.map(jnp.add, sums, metrics)
 
-    return lax.fori_loop(0, count, step, (state, dict.fromkeys(("loss", "accuracy", "finite"), jnp.zeros(()))))
+    names = ("loss", "accuracy", "finite") + (("penalty",) if penalty else ())
+    return lax.fori_loop(0, count, step, (state, dict.fromkeys(names, jnp.zeros(()))))
 
 
 def eval_step(params: dict, batch: Batch, *, model: CoDANet) -> Metrics:
@@ -147,13 +168,13 @@ def eval_step(params: dict, batch: Batch, *, model: CoDANet) -> Metrics:
 
 
 def mapped_train_step(
-    model: CoDANet, optimizer: optax.GradientTransformation, accumulation: int = 1
+    model: CoDANet, optimizer: optax.GradientTransformation, accumulation: int = 1, penalty: float = 0.0
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """`train_step` over all devices of all processes, for this process's share of a batch, [devices, n, ...].
 
     The given state's memory is reused.
     """
-    step = partial(train_step, model=model, optimizer=optimizer, accumulation=accumulation)
+    step = partial(train_step, model=model, optimizer=optimizer, accumulation=accumulation, penalty=penalty)
     return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=0)
 
 

@@ -41,6 +41,7 @@ def get_config() -> ConfigDict:
             "num_workers": 0,
             "on_device": False,
             "accumulation": 1,
+            "penalty": 0.0,  # λ of the regularisation of W(x).
             "log_every": 100,
             "checkpoint_every": 500,
         }

@@ -48,13 +48,19 @@ def test_images_of_ones_own():
     )  # Of the network for ten classes, as its description says.
 
 
+def test_the_penalty_of_a_name():
+    config = cifar10.get_config("9L-S-CoDA-SQ-lambda-0.25")
+    assert (config.penalty, config.model.temperature) == (0.25, 64.0)
+    assert cifar10.get_config("9L-S-CoDA-SQ-1000").penalty == 0
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
         ("9L-S-CoDA-SQ-100O", "no configuration '9L-S-CoDA-SQ-100O': the nearest are 9L-S-CoDA-SQ-100"),
         ("xs", "the nearest are "),
         ("", "name one, as in cifar10.py:5L-XS-CoDA-SQ-100"),
-        ("9L-S-CoDA-SQ-lambda-0.25", "needs the penalty on W.x., which is not implemented yet"),
+        ("9L-S-CoDA-SQ-lambda-0.3", "the nearest are 9L-S-CoDA-SQ-lambda-0"),
     ],
 )
 def test_names_without_a_configuration(name, message):

@@ -33,6 +33,13 @@ def test_same_configuration_and_free_keys(tmp_path):
     )
 
 
+def test_keys_that_runs_had_not_yet(tmp_path):
+    save_config(tmp_path, CONFIG)
+    check_same_run(tmp_path, {**CONFIG, "added": 1}, (), {"added": 1})
+    with pytest.raises(InputError, match=r"added is 2 \(there 1\)"):
+        check_same_run(tmp_path, {**CONFIG, "added": 2}, (), {"added": 1})
+
+
 def test_differing_keys_are_named(tmp_path):
     save_config(tmp_path, CONFIG)
     message = r"data_dir is b \(there a\), extra is 1 \(there None\), model.norm is l2 \(there sq\); use the same"

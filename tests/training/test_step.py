@@ -8,7 +8,7 @@ import pytest
 
 from coda_jax import InputError, add_inverse
 from coda_jax.data import on_device
-from coda_jax.losses import binary_cross_entropy
+from coda_jax.losses import binary_cross_entropy, weight_penalty
 from coda_jax.training import state as training_state
 from coda_jax.training import step as training_step
 from coda_jax.training.step import (
@@ -53,6 +53,27 @@ def test_a_step_over_all_devices_is_a_step_on_the_whole_batch():
         np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_the_penalty_is_that_of_the_whole_batch(accumulation):
+    """With two classes the other class is the one that is left."""
+
+    def objective(params):
+        logits, linear_map = MODEL.apply({"params": params}, add_inverse(BATCH["image"]), method="decompose")
+        value = jnp.mean(weight_penalty(linear_map, BATCH["label"], 1 - BATCH["label"]))
+        return jnp.mean(binary_cross_entropy(logits, BATCH["label"])) + 0.5 * value, value
+
+    params = jax.tree.map(np.asarray, first_state().params)
+    (_, value), gradients = jax.jit(jax.value_and_grad(objective, has_aux=True))(params)
+    optimizer = optax.sgd(1.0)
+    state = training_state.create(MODEL, optimizer, (4, 4), seed=0)
+    state, metrics = mapped_train_step(MODEL, optimizer, accumulation, 0.5)(state, split_over_devices(BATCH))
+    # Means over 16 examples, or over devices of means over their shares: float32 rounding.
+    np.testing.assert_allclose(metrics["penalty"], value, rtol=1e-5)
+    np.testing.assert_allclose(metrics["loss"], loss(params)[0], rtol=1e-5)
+    for ours, before, gradient in zip(*map(jax.tree.leaves, (state.params, params, gradients)), strict=True):
+        np.testing.assert_allclose(before - ours, gradient, rtol=0, atol=1e-5 * np.abs(before).max())
+
+
 def test_the_given_state_is_donated():
     state = first_state()
     mapped_train_step(MODEL, OPTIMIZER)(state, split_over_devices(BATCH))
@@ -68,7 +89,7 @@ DEVICES = jax.device_count()
 def seen(monkeypatch):
     """A function that returns the indices of the examples in the batches of each step of given segments."""
 
-    def record(state, batch, *, model, optimizer, accumulation):
+    def record(state, batch, *, model, optimizer, accumulation, penalty):
         indices = jax.lax.all_gather(batch["label"], training_state.AXIS, tiled=True)
         metrics = {"loss": jnp.float32(1), "accuracy": jnp.float32(state.step), "finite": jnp.float32(1)}
         return state.replace(step=state.step + 1, params=state.params.at[state.step].set(indices)), metrics
