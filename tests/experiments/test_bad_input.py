@@ -114,6 +114,8 @@ FLAGS = [
     ("digits", ["--workdir=TMP/run", "--num_processes=0"], "num_processes"),
     ("digits", ["--workdir=TMP/run", "--config.accumulation=0"], "accumulation must be at least 1"),
     ("digits", ["--workdir=TMP/run", "--config.accumulation=3"], "times 3 accumulated parts"),
+    ("digits", ["--workdir=TMP/run", "--config.penalty=-0.5"], "penalty must be at least 0, not -0.5"),
+    ("digits", ["--workdir=TMP/run", "--config.penalty=nan"], "penalty must be finite, not nan"),
     ("interpretability", [], "--workdir"),
     ("interpretability", ["--workdir="], "--workdir=DIR is missing"),
     ("interpretability", ["--workdir=TMP/a,,TMP/b", "--out=TMP/out"], "--workdir=DIR is missing"),
