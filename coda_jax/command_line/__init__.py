@@ -9,8 +9,8 @@ from absl import logging
 
 from coda_jax import __version__
 from coda_jax.command_line import convert, evaluate, explain, export, info, report
-from coda_jax.command_line.compiled_programs import keep_compiled_programs
-from coda_jax.command_line.mistakes import answer_mistakes, refuse
+from coda_jax.compiled_programs import keep_compiled_programs
+from coda_jax.mistakes import answer_mistakes, refuse
 
 _DESCRIPTION = """\
 Explain, evaluate, show and convert trained CoDA-Nets.

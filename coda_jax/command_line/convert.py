@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from coda_jax.data.cifar10 import CLASS_NAMES as CIFAR10_CLASS_NAMES
 from coda_jax.data.datasets import DatasetInfo
 from coda_jax.data.preprocessing import Preprocessing
 from coda_jax.errors import InputError
@@ -28,10 +27,10 @@ examples:
   coda-jax convert mine.pkl runs/mine --temperature=64 --strides=2,1 --paddings=1,0 --size=48 --classes=cat,dog
 """
 
-# Strides and paddings, the images, their classes, and the name of the data set.
+# Strides and paddings, the images, and the name of the data set.
 _ARCHITECTURES = {
-    "S-CoDA": (S_CODA, Preprocessing(32, 32), CIFAR10_CLASS_NAMES, "cifar10"),
-    "L-CoDA": (L_CODA, Preprocessing(240, 256), None, None),
+    "S-CoDA": (S_CODA, Preprocessing(32, 32), "cifar10"),
+    "L-CoDA": (L_CODA, Preprocessing(240, 256), None),
 }
 
 
@@ -58,7 +57,7 @@ def run(options: argparse.Namespace) -> None:
     if (options.run_directory / "config.json").exists():
         raise InputError(f"{options.run_directory} holds a run already: name a new directory")
     check_writable(options.run_directory)
-    known, preprocessing, class_names, dataset = _ARCHITECTURES[options.architecture]
+    known, preprocessing, dataset = _ARCHITECTURES[options.architecture]
     model, variables = load_checkpoint(
         options.checkpoint,
         strides=options.strides or known["strides"],
@@ -75,7 +74,12 @@ def run(options: argparse.Namespace) -> None:
         class_names, dataset = options.classes.split(","), None
         if len(class_names) != classes:
             raise InputError(f"--classes names {len(class_names)} classes, but the network has {classes}")
-    elif class_names is None or len(class_names) != classes:
+    elif dataset == "cifar10" and classes == 10:
+        # Imported here because it takes half a second, for libraries that few commands need.
+        from coda_jax.data.cifar10 import CLASS_NAMES
+
+        class_names = CLASS_NAMES
+    else:
         class_names, dataset = [f"class {number}" for number in range(classes)], None
     save_dataset_info(options.run_directory, DatasetInfo(tuple(class_names), preprocessing))
     state = TrainState(jnp.zeros((), jnp.int32), jax.tree.map(jnp.asarray, variables["params"]), optax.EmptyState())

@@ -43,10 +43,10 @@ def run(options: argparse.Namespace) -> None:
     model, variables, info = load_trained(options.trained)
     if options.images is not None:
         test = labelled_images(options.images, info)
-    elif (options.trained / "config.json").exists() and not (options.trained / "model.safetensors").exists():
-        test = load_dataset(options.trained, options.data).test
-    else:
+    elif (options.trained / "model.safetensors").exists():
         raise InputError(f"{options.trained} says nothing of its data: name a folder of images, --images=DIR")
+    else:
+        test = load_dataset(options.trained, options.data).test
     names = [one_line(name) for name in info.class_names]
     apply = jax.jit(model.apply)
     logits, labels = [], []

@@ -115,8 +115,8 @@ class _Explainer:
         def explained() -> Iterator[np.ndarray]:
             nonlocal count
             for images in self._batches(video.frames()):
-                logits, maps = self._logits(images)[:, targets], self._maps(images, targets)
-                for image, of_image, values in zip(images, maps, logits, strict=True):
+                for image, of_image in zip(images, self._maps(images, targets), strict=True):
+                    values = of_image.sum((1, 2)) + self._model.logit_bias  # The logits, without a second forward pass.
                     captions = [f"{name} {_probability(value):.0%}" for name, value in zip(names, values, strict=True)]
                     yield explained_frame(image, of_image, captions, scale)
                 count += len(images)

@@ -20,9 +20,10 @@ from PIL import Image
 import coda_jax
 from coda_jax.data import Dataset, test_batches
 from coda_jax.encoding import add_inverse
-from coda_jax.errors import InputError, one_line
+from coda_jax.errors import InputError
 from coda_jax.models import L_CODA, S_CODA, XS_CODA, CoDANet
 from coda_jax.plotting.maps import colour_table, contribution_scale
+from coda_jax.plotting.names import shortened
 from coda_jax.training.metrics_log import read_metrics
 from coda_jax.training.run_directory import load_config, load_run
 
@@ -96,7 +97,7 @@ def write_report(
         },
         "kinds": [],
         "data": {
-            "classes": [_name(name) for name in dataset.info.class_names],
+            "classes": [shortened(name, _LONGEST_NAME) for name in dataset.info.class_names],
             "bias": model.logit_bias,
             "colours": colour_table().tolist(),
             "curves": learning_curves(records),
@@ -359,12 +360,6 @@ def _percent(probability: float) -> str:
     if 0.999 < probability < 1:
         return ">99.9%"
     return f"{probability:.1%}"
-
-
-def _name(name: str) -> str:
-    """A class's name on one line, and not too long."""
-    line = one_line(name)
-    return line if len(line) <= _LONGEST_NAME else f"{line[: _LONGEST_NAME - 1]}…"
 
 
 def _png(pixels: np.ndarray) -> str:
