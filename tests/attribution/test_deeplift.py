@@ -206,6 +206,25 @@ def test_is_captums(baseline):
     assert np.abs(maps - plain).max() > 0.1 * np.abs(plain).max()  # The comparison is of more than gradients.
 
 
+def test_max_pooling_is_captums():
+    captum = import_captum()
+    import torch
+
+    rng = np.random.default_rng(0)
+    inputs, baseline, weights = rng.normal(size=(2, 6, 5, 2)), rng.normal(size=(6, 5, 2)), rng.normal(size=(3, 2))
+    pool = torch.nn.MaxPool2d(2)
+    network = torch.nn.Sequential(pool, torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(2, 3))
+    network.double()[3].weight.data = torch.from_numpy(weights)
+    in_torch = [torch.from_numpy(array).permute(0, 3, 1, 2) for array in (inputs, baseline[None])]
+    expected = captum.DeepLift(network).attribute(*in_torch, target=1).permute(0, 2, 3, 1).detach().numpy()
+
+    def logits_fn(inputs):
+        return nn.max_pool(inputs, (2, 2), (2, 2)).mean((1, 2)) @ weights.T
+
+    with jax.enable_x64(True):
+        assert_close(deeplift(logits_fn, inputs, [1, 1], baseline=baseline), expected, CAPTUM_TOLERANCE)
+
+
 def test_targets_and_chunks_change_nothing():
     logits_fn, inputs = small_cnn()
     maps = deeplift(logits_fn, inputs, TARGETS)
