@@ -8,10 +8,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from coda_jax.checks import check_choice
+from coda_jax.comparison.resnet import ResNet
+from coda_jax.comparison.vgg import VGG
 from coda_jax.errors import InputError
 from coda_jax.models import CoDANet
 
-ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {"coda_net": CoDANet}
+ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {"coda_net": CoDANet, "resnet": ResNet, "vgg": VGG}
 
 
 def make_model(attributes: Mapping[str, Any]) -> nn.Module:

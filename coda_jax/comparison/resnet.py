@@ -54,6 +54,11 @@ class ResNet(nn.Module):
         return ("stem", *(f"blocks_{index}" for index in range((self.depth - 2) // 2)), "head")
 
     @property
+    def title(self) -> str:
+        """The name of the network, as people write it."""
+        return f"ResNet-{self.depth}"
+
+    @property
     def gradcam_layer(self) -> str:
         """The last layer whose output has positions, which Grad-CAM explains."""
         return self.layer_names[-2]

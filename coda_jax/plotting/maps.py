@@ -32,6 +32,7 @@ def contribution_sheet(
     probabilities: np.ndarray,
     labels: np.ndarray,
     class_names: Sequence[str],
+    quantity: str = "contributions",
 ) -> None:
     """Draw each image beside its contribution maps, all in one colour scale that is centred on zero.
 
@@ -43,6 +44,7 @@ def contribution_sheet(
         probabilities: [N, T], of the targets.
         labels: [N], the true classes.
         class_names: of all classes.
+        quantity: what the maps are maps of, such as "Grad-CAM attributions".
     """
     count, panels = maps.shape[0], 1 + maps.shape[1]
     examples_a_row = min(3, count)
@@ -69,10 +71,10 @@ def contribution_sheet(
             title = f"{shown(class_names[target])} {probability:.0%}"
             axis.set_title(title, fontsize=_title_size(title), weight="bold" if right else None)
     figure.colorbar(
-        drawn, ax=axes, location="bottom", fraction=0.03, aspect=60, label="contribution to the logit", extend="both"
+        drawn, ax=axes, location="bottom", fraction=0.03, aspect=60, label=f"{quantity} to the logit", extend="both"
     )
     figure.suptitle(
-        "Image, contributions to the predicted class, and to the runner-up (bold: the true class)\n", fontsize=11
+        f"Image, {quantity} to the predicted class, and to the runner-up (bold: the true class)\n", fontsize=11
     )
     figure.savefig(path, dpi=150)
 
@@ -107,7 +109,7 @@ def explanation(
         drawn = axis.imshow(contributions, cmap=COLOUR_MAP, vmin=-scale, vmax=scale)
         axis.set_title(f"{shown(name)}  {1 / (1 + np.exp(-logit)):.1%}\n{terms(contributions, offset)}", fontsize=10)
     figure.colorbar(
-        drawn, ax=axes, location="bottom", fraction=0.04, aspect=50, label="contribution to the logit", extend="both"
+        drawn, ax=axes, location="bottom", fraction=0.04, aspect=50, label=f"{quantity} to the logit", extend="both"
     )
     figure.suptitle("what speaks for the class − what speaks against it, and the bias = its logit", fontsize=10)
     figure.savefig(path, dpi=150)
