@@ -67,8 +67,8 @@ def write_report(
         The file.
 
     Raises:
-        InputError: there is no run, it is damaged or of another network than a CoDA-Net, its classes are not those of the data set, or nothing can be
-            written there.
+        InputError: there is no run, it is damaged or of another network than a CoDA-Net, its classes are not those of
+            the data set, or nothing can be written there.
     """
     workdir = Path(workdir)
     config = load_config(workdir)
