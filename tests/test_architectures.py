@@ -2,12 +2,20 @@ import pytest
 
 from coda_jax import CoDANet, InputError
 from coda_jax.architectures import make_model
+from coda_jax.comparison.resnet import ResNet
+from coda_jax.comparison.vgg import VGG
 
 SIZES = {"channels": [6, 2], "ranks": [4, 4], "kernel_sizes": [3, 1], "strides": [1, 1], "paddings": [1, 0]}
 
 
 def test_a_coda_net_by_name_and_without():
     assert make_model(SIZES) == make_model({**SIZES, "architecture": "coda_net"}) == CoDANet(**SIZES)
+
+
+def test_networks_to_compare_with():
+    assert make_model({"architecture": "resnet", "depth": 8, "num_classes": 3}) == ResNet(depth=8, num_classes=3)
+    stages = {"stages": [[4, 5], [6]], "num_classes": 3}
+    assert make_model({"architecture": "vgg", **stages}) == VGG(**stages)
 
 
 def test_what_is_wrong_is_said():

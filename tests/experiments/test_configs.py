@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import pytest
 
 from coda_jax import CoDANet, InputError
+from coda_jax.architectures import make_model
 from experiments.configs import cifar10, digits, image_folder
 
 
@@ -29,6 +30,22 @@ def test_s_coda(name, norm, temperature, ranks):
     assert model.channels == (16, 16, 32, 32, 32, 64, 64, 64, 10)
     assert (config.batch_size, config.num_epochs, config.learning_rate) == (16, 200, 2.5e-4)
     assert (config.decay, config.decay_epochs, config.flip, config.crop_padding) == (1.5, 30, True, 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "title", "epochs"),
+    [
+        ("ResNet-20", "ResNet-20", 200),
+        ("ResNet-56", "ResNet-56", 200),
+        ("VGG-11", "VGG-11", 200),
+        ("ResNet-20-short", "ResNet-20", 10),
+    ],
+)
+def test_networks_to_compare_with(name, title, epochs):
+    config = cifar10.get_config(name)
+    model = make_model(config.model.to_dict())
+    assert (model.title, model.num_classes, model.dtype) == (title, 10, "float32")
+    assert (config.num_epochs, config.schedule, config.batch_size) == (epochs, "cosine", 128)
 
 
 def test_small_ones():
