@@ -152,7 +152,8 @@ def attribution_sheet(
         row[0].imshow(image)
         row[0].set_ylabel(shown(name), fontsize=9)
     for axis, (method, of_method) in zip(axes[0, 1:], maps.items(), strict=True):
-        axis.set_title(method, fontsize=9)
+        longest = max(map(len, method.split("\n")))
+        axis.set_title(method, fontsize=min(9, 170 / longest))  # So that it stays over its own column.
         for index, attributions in enumerate(of_method):
             scale = contribution_scale(attributions)
             column = axis.get_subplotspec().colspan.start
