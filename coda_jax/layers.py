@@ -56,7 +56,7 @@ class DAUConv(nn.Module):
             if expected != inputs.shape[-1]:
                 raise InputError(
                     f"{self.name} takes {expected} channels, but its input has {inputs.shape[-1]}"
-                    + (": encode images with coda_jax.add_inverse" if expected == 6 else "")
+                    + (": encode images with coda_jax.add_inverse" if (expected, inputs.shape[-1]) == (6, 3) else "")
                 )
         fan_in = self.kernel_size**2 * inputs.shape[-1]
         parameters = (
