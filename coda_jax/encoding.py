@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from coda_jax.checks import as_array
+from coda_jax.checks import as_array, check_images
 from coda_jax.errors import InputError
 
 
@@ -44,3 +44,13 @@ def check_pixels(name: str, pixels: jax.Array | np.ndarray, channels: int) -> ja
         if not (low >= 0 and high <= 1):
             raise InputError(f"{name} must lie in [0, 1], but range from {low:g} to {high:g}")
     return pixels
+
+
+def check_encoded(name: str, inputs: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
+    """`inputs` as an array, or InputError unless it is [N, H, W, 6], floating and not empty; values may be any."""
+    inputs = check_images(name, inputs)
+    if inputs.shape[-1] != 6:
+        raise InputError(
+            f"{name} must have 6 channels, not {inputs.shape[-1]}: encode images with coda_jax.add_inverse"
+        )
+    return inputs

@@ -118,13 +118,20 @@ class CoDANet(nn.Module):
             raise InputError(f"every list must have one value a layer, but their lengths are: {found}")
         check_choice("norm", self.norm, NORMS)
         for name in ("dtype", "param_dtype"):
-            dtype = getattr(self, name)
-            with contextlib.suppress(TypeError, ValueError):  # What is no dtype is refused as it is.
-                dtype = None if dtype is None else jnp.dtype(dtype).name  # NumPy makes float64 of None.
-            check_choice(name, dtype, DTYPES)
+            check_dtype(name, getattr(self, name))
         check_number("temperature", self.temperature, above=0)
         check_number("logit_bias", self.logit_bias)
         super().__post_init__()
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """Names of the layers in the parameters, from the input to the output."""
+        return tuple(f"layers_{index}" for index in range(len(self.channels)))
+
+    @property
+    def gradcam_layer(self) -> str:
+        """The last layer whose output has positions, which Grad-CAM explains."""
+        return self.layer_names[-1]
 
     def setup(self) -> None:
         """Make the layers and the head."""
@@ -182,6 +189,13 @@ class CoDANet(nn.Module):
             inputs, linear = layer(inputs)
             maps.append(linear)
         return inputs, LinearMap(tuple(maps))
+
+
+def check_dtype(name: str, dtype: Any) -> None:
+    """Raise InputError unless `dtype` is one of `DTYPES`, or its name."""
+    with contextlib.suppress(TypeError, ValueError):  # What is no dtype is refused as it is.
+        dtype = None if dtype is None else jnp.dtype(dtype).name  # NumPy makes float64 of None.
+    check_choice(name, dtype, DTYPES)
 
 
 def check_variables(model: CoDANet, variables: Mapping[str, Any]) -> None:

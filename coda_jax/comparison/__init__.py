@@ -1,0 +1,1 @@
+"""Conventional networks, trained and explained as CoDA-Nets are, to compare these with."""

@@ -1,0 +1,101 @@
+"""Residual networks for small images (He, Zhang, Ren, Sun, 2015, arXiv 1512.03385, section 4.2)."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from coda_jax.checks import check_whole
+from coda_jax.comparison.convolution import NormalisedConvolution
+from coda_jax.encoding import check_encoded
+from coda_jax.errors import InputError
+from coda_jax.models import check_dtype
+
+
+class ResNet(nn.Module):
+    """The residual network for CIFAR-10, with shortcuts that have no parameters (option A).
+
+    A convolution with 16 channels; three stages of n blocks with 16, 32 and 64 channels, of which the second and the
+    third halve the resolution; the mean over all positions; and a linear layer. Takes images of any size.
+
+    Attributes:
+        depth: layers with parameters, 6n + 2: 20, 32, 44, 56 or 110 in the paper.
+        num_classes: K.
+        dtype: of the computation, or its name, one of `coda_jax.models.DTYPES`; the last mean and linear layer are
+            computed in float32 at least, and the parameters are float32.
+
+    Raises:
+        InputError: another depth, fewer than one class, or another dtype.
+
+    Examples:
+        >>> model = ResNet(depth=20, num_classes=10)
+        >>> variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 6)))
+        >>> sorted(variables)
+        ['batch_stats', 'params']
+        >>> sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+        270154
+    """
+
+    depth: int
+    num_classes: int
+    dtype: jnp.dtype = jnp.float32
+
+    def __post_init__(self) -> None:
+        """Check the attributes."""
+        check_whole("depth", self.depth)
+        if self.depth < 8 or self.depth % 6 != 2:
+            raise InputError(f"depth must be 6n + 2, such as 20 or 56, not {self.depth}")
+        check_whole("num_classes", self.num_classes)
+        check_dtype("dtype", self.dtype)
+        super().__post_init__()
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """Names of the layers in the parameters, from the input to the output."""
+        return ("stem", *(f"blocks_{index}" for index in range((self.depth - 2) // 2)), "head")
+
+    @property
+    def gradcam_layer(self) -> str:
+        """The last layer whose output has positions, which Grad-CAM explains."""
+        return self.layer_names[-2]
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
+        """Inputs [N, H, W, 6] -> logits [N, K], float32 at least.
+
+        With `train`, batch normalisation takes the statistics of the batch, and "batch_stats" must be mutable.
+
+        Raises:
+            InputError: inputs that are not floating-point [N, H, W, 6].
+        """
+        x = check_encoded("inputs", inputs)
+        stem, *blocks, head = self.layer_names
+        x = NormalisedConvolution(16, dtype=self.dtype, name=stem)(x, train)
+        for index, name in enumerate(blocks):
+            stage, place = divmod(index, len(blocks) // 3)
+            stride = 2 if stage and not place else 1
+            x = Block(16 * 2**stage, stride, self.dtype, name=name)(x, train)
+        features = jnp.mean(x, axis=(1, 2), dtype=jnp.promote_types(x.dtype, jnp.float32))
+        return nn.Dense(self.num_classes, name=head)(features)
+
+
+class Block(nn.Module):
+    """Two convolutions, to whose output the block's input is added.
+
+    Attributes:
+        channels: of the output, as many as the input has or more; zeros are added for what the input has fewer.
+        stride: of the first convolution; of the input every so-manieth pixel is added.
+        dtype: of the computation.
+    """
+
+    channels: int
+    stride: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """[N, H, W, C] -> [N, ⌈H / stride⌉, ⌈W / stride⌉, channels]."""
+        residual = NormalisedConvolution(self.channels, self.stride, dtype=self.dtype)(x, train)
+        residual = NormalisedConvolution(self.channels, relu=False, dtype=self.dtype)(residual, train)
+        more = self.channels - x.shape[-1]
+        shortcut = jnp.pad(x[:, :: self.stride, :: self.stride], ((0, 0), (0, 0), (0, 0), (0, more)))
+        return nn.relu(residual + shortcut)

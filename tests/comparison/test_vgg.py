@@ -1,0 +1,87 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from coda_jax import InputError
+from coda_jax.comparison.vgg import VGG, VGG_11
+from tests.comparison.networks import TORCH_TOLERANCE, random_variables, shapes_of, torch_layer, torch_linear
+
+SMALL = {"stages": ((4, 5), (6,)), "num_classes": 3}
+
+
+def test_number_of_parameters():
+    params = shapes_of(VGG(VGG_11, 10), size=32)["params"]
+    widths = [6, 64, 128, 256, 256, 512, 512, 512, 512]
+    # Kernels, and scales and biases of batch normalisation; then the linear layer.
+    expected = sum(9 * before * after + 2 * after for before, after in zip(widths[:-1], widths[1:], strict=True))
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == expected + 5130 == 9_230_090
+
+
+def test_the_largest_of_four_pixels_is_kept():
+    model = VGG(stages=((1,),), num_classes=1)
+    inputs = jnp.zeros((1, 4, 2, 6)).at[0, :, :, 0].set(jnp.array([[1, 2], [4, 3], [0, 5], [7, 6]]))
+    params = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), shapes_of(model)["params"])
+    params["layers_0"]["Conv_0"]["kernel"] = params["layers_0"]["Conv_0"]["kernel"].at[1, 1, 0].set(1.0)
+    params["layers_0"]["BatchNorm_0"]["scale"] = jnp.ones(1)
+    params["head"] = {"kernel": jnp.full((1, 1), 2.0), "bias": jnp.ones(1)}
+    statistics = {"layers_0": {"BatchNorm_0": {"mean": jnp.zeros(1), "var": jnp.ones(1)}}}
+    logits = model.apply({"params": params, "batch_stats": statistics}, inputs)
+    # 2 · (4 + 7) / 2 + 1; the 1e-5 that is added to the variance changes it by about 5e-6 of it.
+    np.testing.assert_allclose(logits, [[12.0]], rtol=1e-5)
+
+
+def test_it_is_pytorchs_with_the_same_parameters():
+    torch = pytest.importorskip("torch", reason="needs PyTorch, for an independent implementation")
+    model = VGG(**SMALL, dtype="float64")
+    variables = random_variables(model)
+    inputs = np.random.default_rng(1).random((4, 8, 10, 6))
+
+    def forward(train):
+        layers = [
+            torch_layer(variables["params"][name], variables["batch_stats"][name]).train(train)
+            for name in ("layers_0", "layers_1", "layers_2")
+        ]
+        relu, pool = torch.nn.ReLU(), torch.nn.MaxPool2d(2)
+        convolutions = torch.nn.Sequential(layers[0], relu, layers[1], relu, pool, layers[2], relu, pool)
+        features = convolutions(torch.from_numpy(inputs).permute(0, 3, 1, 2)).mean((2, 3))
+        return torch_linear(variables["params"]["head"])(features).detach().numpy()
+
+    with jax.enable_x64(True):
+        running = jax.jit(model.apply)(variables, inputs)
+        batch, _ = jax.jit(lambda *args: model.apply(*args, train=True, mutable=["batch_stats"]))(variables, inputs)
+    np.testing.assert_allclose(running, forward(False), atol=TORCH_TOLERANCE * np.abs(running).max())
+    np.testing.assert_allclose(batch, forward(True), atol=TORCH_TOLERANCE * np.abs(batch).max())
+
+
+def test_layer_names_are_those_of_the_parameters():
+    model = VGG(**SMALL)
+    params = shapes_of(model)["params"]
+    assert model.layer_names == ("layers_0", "layers_1", "layers_2", "head")
+    assert sorted(params) == sorted(model.layer_names)
+    assert model.gradcam_layer == "layers_2"
+
+
+def test_lists_serve_as_well():
+    assert hash(VGG(stages=[[4, 5], [6]], num_classes=3)) == hash(VGG(**SMALL))
+
+
+@pytest.mark.parametrize(
+    ("attributes", "message"),
+    [
+        ({"stages": ()}, "stages must be lists of channels"),
+        ({"stages": ((64,), ())}, "stages must be lists of channels"),
+        ({"stages": (64, 128)}, "stages must be lists of channels"),
+        ({"stages": ((64,), (0,))}, "channels must be at least 1, not 0"),
+        ({"num_classes": "10"}, "num_classes must be a whole number, not '10'"),
+        ({"dtype": None}, "dtype is None, but must be one of float32, bfloat16, float64"),
+    ],
+)
+def test_refused_attributes(attributes, message):
+    with pytest.raises(InputError, match=message):
+        VGG(**SMALL | attributes)
+
+
+def test_images_that_are_too_small():
+    with pytest.raises(InputError, match="images must have at least 32×32 pixels, not 28×28"):
+        jax.eval_shape(VGG(VGG_11, 10).init, jax.random.key(0), jnp.zeros((1, 28, 28, 6)))
