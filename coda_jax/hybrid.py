@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
 from coda_jax.checks import check_images
@@ -71,6 +72,21 @@ class HybridNet(nn.Module):
     def logit_bias(self) -> float:
         """b₀ of the head."""
         return self.head.logit_bias
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        """Of the head's computation."""
+        return self.head.dtype
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """Names in the parameters, from the input to the output."""
+        return ("trunk", "head")
+
+    @property
+    def gradcam_layer(self) -> str:
+        """The last layer of the head, which Grad-CAM explains."""
+        return f"head/{self.head.gradcam_layer}"
 
     def with_gram(self, variables: Mapping[str, Any]) -> dict[str, Any]:
         """The variables, and the products of the head's parameters; see `CoDANet.with_gram`."""
