@@ -9,10 +9,10 @@ import optax
 from absl import flags
 from ml_collections import ConfigDict
 
-from coda_jax import CoDANet, InputError, add_inverse, data
+from coda_jax import CoDANet, HybridNet, InputError, add_inverse, data
 from coda_jax.architectures import make_model
 from coda_jax.checks import check_number, check_whole
-from coda_jax.contributions import contribution_map, contributions
+from coda_jax.contributions import contribution_map, contributions, upsampled_map
 from coda_jax.data import image_folder, on_device
 from coda_jax.plotting.curves import learning_curves
 from coda_jax.plotting.maps import contribution_sheet
@@ -175,12 +175,14 @@ def _explain(model: CoDANet, variables: dict, dataset: data.Dataset, path: Path)
     inputs = add_inverse(batch["image"])
     logits = np.asarray(jax.jit(model.apply)(variables, inputs))
     targets = np.argsort(-logits, axis=-1)[:, :2]
+    maps = contribution_map(contributions(model, variables, inputs, targets))
     contribution_sheet(
         path,
         images=batch["image"],
-        maps=np.asarray(contribution_map(contributions(model, variables, inputs, targets))),
+        maps=np.asarray(upsampled_map(maps, inputs.shape[1:3])),
         targets=targets,
         probabilities=np.asarray(jax.nn.sigmoid(np.take_along_axis(logits, targets, axis=-1))),
         labels=batch["label"],
         class_names=dataset.info.class_names,
+        upsampled=isinstance(model, HybridNet),
     )
