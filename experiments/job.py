@@ -71,8 +71,9 @@ def main(config: ConfigDict) -> None:
         dataset = load_dataset(workdir, config.data_dir)
     _explain(model, variables, dataset, workdir / "contributions.png")
     print(f"contribution maps: {workdir / 'contributions.png'}; metrics and curves are beside them")
-    report = write_report(workdir, dataset, (model, variables))
-    print(f"the report, a page for any browser: {report}")
+    if isinstance(model, CoDANet):
+        report = write_report(workdir, dataset, (model, variables))
+        print(f"the report, a page for any browser: {report}")
 
 
 def _train(config: ConfigDict, workdir: Path) -> tuple[CoDANet, dict, data.Dataset]:

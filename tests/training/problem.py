@@ -5,7 +5,7 @@ import numpy as np
 import optax
 from flax import linen as nn
 
-from coda_jax import CoDANet
+from coda_jax import CoDANet, HybridNet
 from coda_jax.data import Dataset, DatasetInfo, Preprocessing
 
 
@@ -34,3 +34,14 @@ class Normalised(nn.Module):
 
 
 NORMALISED = Normalised()
+
+
+class Trunk(nn.Module):
+    """The same up to its features."""
+
+    @nn.compact
+    def __call__(self, inputs, train=False):
+        return nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.75)(nn.Conv(6, (3, 3))(inputs)))
+
+
+HYBRID = HybridNet(Trunk(), MODEL)
