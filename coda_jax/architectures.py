@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from coda_jax.checks import check_choice
-from coda_jax.comparison.resnet import ResNetTrunk
+from coda_jax.comparison.resnet import ResNet, ResNetTrunk
+from coda_jax.comparison.vgg import VGG
 from coda_jax.errors import InputError
 from coda_jax.hybrid import HybridNet
 from coda_jax.models import CoDANet
@@ -24,7 +25,12 @@ def _hybrid(trunk: Mapping[str, Any], head: Mapping[str, Any]) -> HybridNet:
     return HybridNet(TRUNKS[name](**attributes), CoDANet(**head))
 
 
-ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {"coda_net": CoDANet, "hybrid": _hybrid}
+ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
+    "coda_net": CoDANet,
+    "hybrid": _hybrid,
+    "resnet": ResNet,
+    "vgg": VGG,
+}
 
 
 def make_model(attributes: Mapping[str, Any]) -> nn.Module:

@@ -201,7 +201,8 @@ def check_dtype(name: str, dtype: Any) -> None:
 def check_variables(model: CoDANet, variables: Mapping[str, Any]) -> None:
     """Raise InputError unless the variables have the names and shapes of the parameters of the model for images."""
     if not isinstance(model, CoDANet):
-        raise InputError(f"model must be a CoDANet, not a {type(model).__name__}")
+        found = type(model).__name__ if isinstance(model, nn.Module) else repr(model)
+        raise InputError(f"model must be a CoDANet, not {found}")
     if not isinstance(variables, Mapping) or not isinstance(variables.get("params"), Mapping):
         raise InputError('variables must be a mapping with the collection "params", as from model.init')
     for name, shape in parameter_shapes(model).items():

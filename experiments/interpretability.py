@@ -3,10 +3,13 @@
     python -m experiments.interpretability --workdir=RUN
     python -m experiments.interpretability --workdir=RUN --methods=contributions,gradcam --metrics=localisation_3x3
     python -m experiments.interpretability --workdir=RUN10,RUN100,RUN1000 --out=DIR
+    python -m experiments.interpretability --workdir=CODA_NET,RESNET --out=DIR
 
 The first takes all metrics of all methods that are defined for the network; results and figures are in
 RUN/interpretability. What has been measured is not measured again, so that a command that was interrupted goes on, and
-a method can be added. The third compares runs that differ in their temperature, in figures in DIR besides.
+a method can be added. The third and the fourth compare runs, in figures in DIR besides: over their temperature where
+the networks differ in nothing else, and otherwise a CoDA-Net's own contributions with the other networks' post-hoc
+explanations.
 
     metric              what it says
     localisation_3x3    share of a class's positive attribution that falls on its own image in a grid of 3×3 images
@@ -21,9 +24,10 @@ contributions alone take two minutes there.
 
 import difflib
 import json
+import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,7 +38,7 @@ import numpy as np
 from absl import flags
 
 import coda_jax
-from coda_jax import InputError
+from coda_jax import CoDANet, InputError
 from coda_jax.contributions import contribution_map, layer_contributions
 from coda_jax.plotting import curves, maps
 from coda_jax.training.progress import Progress
@@ -73,22 +77,50 @@ def main() -> None:
         _check_names("metric", _METRICS.value, METRICS)
     if _METHODS.value is not None:
         _check_names("method", _METHODS.value, list(METHODS))
+    for index, workdir in enumerate(workdirs):
+        if workdir.resolve() in [other.resolve() for other in workdirs[:index]]:
+            raise InputError(f"{workdir} is named twice")
+    # CoDA-Nets come first in figures, by their temperatures.
     runs = sorted((open_run(workdir, _DATA_DIR.value) for workdir in workdirs), key=_temperature)
-    for one, other in zip(runs[:-1], runs[1:], strict=True):
-        if _temperature(one) == _temperature(other):
-            raise InputError(f"{one.workdir} and {other.workdir} have the same temperature, {_temperature(one):g}")
-    tasks = [_prepare(run) for run in runs]
+    _check_same_data(runs)
+    tasks = [_prepare(run, alone=len(runs) == 1) for run in runs]
+    _check_defined(tasks)
     known = [_read(run, of_run) for run, of_run in zip(runs, tasks, strict=True)]
     results = [_measure(run, *of_run) for run, *of_run in zip(runs, tasks, known, strict=True)]
     for run, of_run in zip(runs, results, strict=True):
         _draw(run, of_run)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-        _draw_sweep(out, runs, results)
+        if _differ_in_temperature(runs):
+            _draw_sweep(out, runs, results)
+        else:
+            _draw_comparison(out, runs, results)
 
 
 def _temperature(run: Run) -> float:
-    return run.model.temperature
+    """T of a CoDA-Net, and infinity for other networks."""
+    return run.model.temperature if isinstance(run.model, CoDANet) else math.inf
+
+
+def _differ_in_temperature(runs: Sequence[Run]) -> bool:
+    """Whether all networks are CoDA-Nets that are the same but for their temperatures, of which no two are."""
+    distinct = len({_temperature(run) for run in runs}) == len(runs)
+    same = all(isinstance(run.model, CoDANet) for run in runs)
+    return distinct and same and len({run.model.clone(temperature=1.0) for run in runs}) == 1
+
+
+def _check_same_data(runs: Sequence[Run]) -> None:
+    for run in runs[1:]:
+        if run.config["dataset"] != runs[0].config["dataset"] or run.dataset.info != runs[0].dataset.info:
+            raise InputError(f"{runs[0].workdir} and {run.workdir} cannot be compared: they are runs on different data")
+
+
+def _check_defined(tasks: Sequence[Sequence["Task"]]) -> None:
+    """Raise InputError for a method that was asked for, and is defined for none of the runs."""
+    defined = {name for of_run in tasks for task in of_run for name in task.methods}
+    for name in _METHODS.value or ():
+        if name not in defined and any(tasks):
+            raise InputError(f"{name} can explain none of these networks, as said above")
 
 
 def _check_names(kind: str, names: Sequence[str], known: Sequence[str]) -> None:
@@ -125,8 +157,8 @@ class Task(NamedTuple):
     methods: dict[str, Method]
 
 
-def _prepare(run: Run) -> list[Task]:
-    """What was asked for; raises InputError for what cannot be done."""
+def _prepare(run: Run, alone: bool) -> list[Task]:
+    """What was asked for; raises InputError for what cannot be done, but where the run is not alone skips methods."""
     prepare = {
         "localisation_3x3": lambda: measurements.localisation(run, 3, _GRIDS.value),
         "localisation_2x2": lambda: measurements.localisation(run, 2, _GRIDS.value),
@@ -147,7 +179,7 @@ def _prepare(run: Run) -> list[Task]:
             continue
         for name, method in _chosen_methods().items():
             refusal = _refusal(run, name, *task.measurement.example)
-            if refusal and _METHODS.value is not None:
+            if refusal and _METHODS.value is not None and alone:
                 raise InputError(f"{name} cannot explain this network for {metric}: {refusal}")
             if refusal:
                 refused.setdefault(f"{name}: {refusal}", []).append(metric)
@@ -155,7 +187,7 @@ def _prepare(run: Run) -> list[Task]:
                 task.methods[name] = method
         tasks.append(task)
     for reason, metrics in refused.items():
-        print(f"left out of {', '.join(metrics)}: {reason}")
+        print(f"left out of {', '.join(metrics)} of {run.name}: {reason}")
     return tasks
 
 
@@ -241,16 +273,7 @@ def _draw(run: Run, results: Results) -> None:
     """Draw the figures of one run, and write and print the table."""
     directory = _directory(run)
     directory.mkdir(parents=True, exist_ok=True)
-    for side in (2, 3):
-        if of_metric := results.get(f"localisation_{side}x{side}"):
-            scores = {label: np.array(of_method["scores"]) for label, of_method in of_metric.items()}
-            curves.localisation_boxes(directory / f"localisation_{side}x{side}", scores, side**2)
-    if of_metric := results.get("pixel_removal"):
-        by_order = {
-            order: {label: np.array(of_method[order]["curve"]) for label, of_method in of_metric.items()}
-            for order in ("least", "most")
-        }
-        curves.removal_curves(directory / "pixel_removal", by_order, FRACTION)
+    _draw_metrics(directory, results)
     if of_metric := results.get("randomisation"):
         layers = next(iter(of_metric.values()))["layers"]
         similarities = {label: of_method["rank_correlation"] for label, of_method in of_metric.items()}
@@ -261,20 +284,31 @@ def _draw(run: Run, results: Results) -> None:
     print(f"\n{table}\nfigures and results: {directory}")
 
 
+def _draw_metrics(directory: Path, results: Results) -> None:
+    """Draw localisation and pixel removal."""
+    for side in (2, 3):
+        if of_metric := results.get(f"localisation_{side}x{side}"):
+            scores = {label: np.array(of_method["scores"]) for label, of_method in of_metric.items()}
+            curves.localisation_boxes(directory / f"localisation_{side}x{side}", scores, side**2)
+    if of_metric := results.get("pixel_removal"):
+        by_order = {
+            order: {label: np.array(of_method[order]["curve"]) for label, of_method in of_metric.items()}
+            for order in ("least", "most")
+        }
+        curves.removal_curves(directory / "pixel_removal", by_order, FRACTION)
+
+
 def _draw_maps(run: Run) -> None:
     """Draw the first test images that are classified correctly: by all methods, and one of them layer by layer."""
-    predicted = run.logits.argmax(-1)
-    shown = np.flatnonzero(predicted == run.labels)[:_SHOWN_IMAGES]
+    shown = _shown_images([run])
     if not shown.size:
         return
-    images, inputs, targets = run.images(shown), run.inputs(shown), predicted[shown, None]
+    images, inputs, targets = run.images(shown), run.inputs(shown), run.labels[shown, None]
     names = [run.dataset.info.class_names[target] for target in targets[:, 0]]
-    by_method = {
-        method.label: np.asarray(contribution_map(method.explain(run.model, run.variables, inputs, targets))[:, 0])
-        for name, method in _chosen_methods().items()
-        if _refusal(run, name, inputs, targets) is None
-    }
+    by_method = _maps_by_method(run, shown, [method.label for method in _chosen_methods().values()])
     maps.attribution_sheet(_directory(run) / "methods", images, by_method, names, "Attributions to the true class")
+    if not isinstance(run.model, CoDANet):
+        return
     one, target = inputs[:1], targets[:1]
     by_layer = [
         np.asarray(contribution_map(layer_contributions(run.model, run.variables, one, target, layer))[0, 0])
@@ -283,6 +317,22 @@ def _draw_maps(run: Run) -> None:
     layers = [f"input of layer {layer}" for layer in range(len(by_layer) - 1)] + ["input of the head"]
     logit = run.logits[shown[0], targets[0, 0]]
     maps.layer_sheet(_directory(run) / "layers", images[0], by_layer, layers, names[0], logit, run.model.logit_bias)
+
+
+def _shown_images(runs: Sequence[Run]) -> np.ndarray:
+    """Indices of the first test images that all networks classify correctly."""
+    right = np.all([run.logits.argmax(-1) == run.labels for run in runs], axis=0)
+    return np.flatnonzero(right)[:_SHOWN_IMAGES]
+
+
+def _maps_by_method(run: Run, shown: np.ndarray, labels: Sequence[str]) -> dict[str, np.ndarray]:
+    """The maps [n, H, W] of the true classes of test images by the methods with these labels, as far as defined."""
+    inputs, targets = run.inputs(shown), run.labels[shown, None]
+    return {
+        method.label: np.asarray(contribution_map(method.explain(run.model, run.variables, inputs, targets))[:, 0])
+        for name, method in METHODS.items()
+        if method.label in labels and _refusal(run, name, inputs, targets) is None
+    }
 
 
 # Column titles of the table, and where their numbers are.
@@ -347,6 +397,55 @@ def _draw_sweep(directory: Path, runs: Sequence[Run], results: Sequence[Results]
             title = {"mean": "mean localisation", "after_25_percent": "p(true) after 25% least important removed"}
             curves.metric_by_temperature(directory / name, temperatures, of_metric, title[path[-1]])
     print(f"figures over the temperature: {directory}")
+
+
+def _draw_comparison(directory: Path, runs: Sequence[Run], results: Sequence[Results]) -> None:
+    """Draw the metrics of all networks, of a CoDA-Net those of its own contributions, and write and print the table."""
+    names = [run.name for run in runs]
+    names = [
+        name if names.count(name) == 1 else f"{name} in {run.workdir.name}"
+        for name, run in zip(names, runs, strict=True)
+    ]
+    merged: Results = {}
+    shown, drawn = _shown_images(runs), {}
+    for name, run, of_run in zip(names, runs, results, strict=True):
+        methods = _telling({label for of_metric in of_run.values() for label in of_metric})
+        for metric, of_metric in of_run.items():
+            of_methods = {f"{label} of {name}": of_metric[label] for label in methods if label in of_metric}
+            merged.setdefault(metric, {}).update(of_methods)
+        if shown.size:
+            by_method = _maps_by_method(run, shown, methods)
+            drawn |= {f"{label}\nof {name}": of_method for label, of_method in by_method.items()}
+    _draw_metrics(directory, merged)
+    if drawn:
+        classes = [runs[0].dataset.info.class_names[label] for label in runs[0].labels[shown]]
+        title = "Attributions to the true class"
+        maps.attribution_sheet(directory / "methods", runs[0].images(shown), drawn, classes, title)
+    table = _table(merged) + _grids(names, results)
+    (directory / "table.md").write_text(table)
+    print(f"\n{table}\nfigures that compare the networks: {directory}")
+
+
+def _grids(names: Sequence[str], results: Sequence[Results]) -> str:
+    """How many grids the localisation of each network is measured on, or nothing where it is not."""
+    lines = []
+    for side in (3, 2):
+        counts = [
+            f"{len(next(iter(of_metric.values()))['scores'])} of {name}"
+            for name, of_run in zip(names, results, strict=True)
+            if (of_metric := of_run.get(f"localisation_{side}x{side}"))
+        ]
+        if counts:
+            lines.append(
+                f"\nGrids of {side}×{side}, each of the network's own confident images: {', '.join(counts)}.\n"
+            )
+    return "".join(lines)
+
+
+def _telling(labels: Set[str]) -> list[str]:
+    """Those of a network's own contributions, or all where there are none, in the order of `METHODS`."""
+    known = [method.label for method in METHODS.values() if method.label in labels]
+    return [label for label in known if label.startswith("contributions")] or known
 
 
 if __name__ == "__main__":

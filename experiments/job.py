@@ -1,4 +1,4 @@
-"""The main job: train a CoDA-Net, evaluate it, and draw its contribution maps."""
+"""The main job: train a network, evaluate it, and draw its contribution maps, or those of Grad-CAM."""
 
 import math
 from pathlib import Path
@@ -7,15 +7,18 @@ import jax
 import numpy as np
 import optax
 from absl import flags
+from flax import linen as nn
+from jax.tree_util import Partial
 from ml_collections import ConfigDict
 
 from coda_jax import CoDANet, HybridNet, InputError, add_inverse, data
 from coda_jax.architectures import make_model
+from coda_jax.attribution.gradcam import gradcam
 from coda_jax.checks import check_number, check_whole
 from coda_jax.contributions import contribution_map, contributions, upsampled_map
 from coda_jax.data import image_folder, on_device
 from coda_jax.plotting.curves import learning_curves
-from coda_jax.plotting.maps import contribution_sheet
+from coda_jax.plotting.maps import OF_FEATURES, contribution_sheet
 from coda_jax.report import write_report
 from coda_jax.training import loop
 from coda_jax.training.metrics_log import read_metrics
@@ -58,7 +61,7 @@ def main(config: ConfigDict) -> None:
     workdir = command_line.as_directory("workdir", WORKDIR.value)
     for name in ("checkpoints", "tensorboard"):
         check_writable(workdir / name)
-    for name in ("contributions.png", "curves.png", "metrics.jsonl", "report.html"):
+    for name in ("contributions.png", "curves.png", "gradcam.png", "metrics.jsonl", "report.html"):
         if (workdir / name).is_dir():
             raise InputError(f"cannot write to {workdir / name}: it is a directory")
     if MODE.value == "train":
@@ -69,14 +72,20 @@ def main(config: ConfigDict) -> None:
     else:
         model, variables = load_run(workdir)
         dataset = load_dataset(workdir, config.data_dir)
-    _explain(model, variables, dataset, workdir / "contributions.png")
-    print(f"contribution maps: {workdir / 'contributions.png'}; metrics and curves are beside them")
+    if isinstance(model, CoDANet | HybridNet):
+        path, name = workdir / "contributions.png", "contribution maps"
+    else:
+        path, name = workdir / "gradcam.png", "maps by Grad-CAM"
+    _explain(model, variables, dataset, path)
+    print(f"{name}: {path}; metrics and curves are beside them")
     if isinstance(model, CoDANet):
         report = write_report(workdir, dataset, (model, variables))
         print(f"the report, a page for any browser: {report}")
+    else:
+        print("there is no report, which is for CoDA-Nets")
 
 
-def _train(config: ConfigDict, workdir: Path) -> tuple[CoDANet, dict, data.Dataset]:
+def _train(config: ConfigDict, workdir: Path) -> tuple[nn.Module, dict, data.Dataset]:
     """Train, or go on, until the end; the network, its variables and its data."""
     _check(config)
     if config.dataset == "image_folder":
@@ -170,20 +179,29 @@ def _check_data(config: ConfigDict, dataset: data.Dataset) -> None:
         raise InputError(f"crop_padding is {config.crop_padding}, but must be at most the images' {size} pixels")
 
 
-def _explain(model: CoDANet, variables: dict, dataset: data.Dataset, path: Path) -> None:
-    """Draw the contribution maps of the two most probable classes for the first images of the test set."""
+def _explain(model: nn.Module, variables: dict, dataset: data.Dataset, path: Path) -> None:
+    """Draw maps of the two most probable classes for the first images of the test set.
+
+    Those of a CoDA-Net are its contributions, those of other networks are made by Grad-CAM.
+    """
     batch = next(data.test_batches(dataset.test, batch_size=_EXPLAINED))
     inputs = add_inverse(batch["image"])
     logits = np.asarray(jax.jit(model.apply)(variables, inputs))
     targets = np.argsort(-logits, axis=-1)[:, :2]
-    maps = contribution_map(contributions(model, variables, inputs, targets))
+    if isinstance(model, CoDANet):
+        attributions, quantity = contributions(model, variables, inputs, targets), "contributions"
+    elif isinstance(model, HybridNet):
+        attributions, quantity = contributions(model, variables, inputs, targets), OF_FEATURES
+    else:
+        logits_fn, quantity = Partial(model.apply, variables), "Grad-CAM attributions"
+        attributions = gradcam(logits_fn, inputs, targets, layer=model.gradcam_layer)
     contribution_sheet(
         path,
         images=batch["image"],
-        maps=np.asarray(upsampled_map(maps, inputs.shape[1:3])),
+        maps=np.asarray(upsampled_map(contribution_map(attributions), inputs.shape[1:3])),
         targets=targets,
         probabilities=np.asarray(jax.nn.sigmoid(np.take_along_axis(logits, targets, axis=-1))),
         labels=batch["label"],
         class_names=dataset.info.class_names,
-        upsampled=isinstance(model, HybridNet),
+        quantity=quantity,
     )

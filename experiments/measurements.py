@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 
 from coda_jax import CoDANet, add_inverse, data
 from coda_jax.contributions import contribution_map
@@ -14,6 +15,7 @@ from coda_jax.metrics.completeness import completeness_residual
 from coda_jax.metrics.localisation import compose_grids, draw_grids, localisation_score
 from coda_jax.metrics.pixel_removal import removal_curve
 from coda_jax.metrics.randomisation import map_similarity, randomise_layers
+from coda_jax.report.report import network_name
 from coda_jax.training.checkpoints import Checkpoints
 from coda_jax.training.run_directory import load_config, load_dataset, load_run
 from experiments.methods import Method, Variables
@@ -45,11 +47,16 @@ class Run(NamedTuple):
     workdir: Path
     config: dict[str, Any]
     step: int
-    model: CoDANet
+    model: nn.Module
     variables: Variables
     dataset: data.Dataset
     logits: np.ndarray
     labels: np.ndarray
+
+    @property
+    def name(self) -> str:
+        """Of the network, as people write it."""
+        return network_name(self.model) if isinstance(self.model, CoDANet) else self.model.title
 
     def images(self, indices: np.ndarray) -> np.ndarray:
         """Test images [n, H, W, 3] in [0, 1]."""
@@ -176,7 +183,7 @@ def randomisation(run: Run) -> Measurement:
     """How alike the maps of the true class stay while the layers are randomised, from the output to the input."""
     indices, targets = _first(run, _RANDOMISATION_IMAGES)
     inputs = run.inputs(indices)
-    layers = [f"layers_{layer}" for layer in reversed(range(len(run.model.channels)))]
+    layers = run.model.layer_names[::-1]
 
     def measure(method: Method, advance: Callable[[int], None]) -> dict[str, Any]:
         def maps(variables: Variables) -> np.ndarray:

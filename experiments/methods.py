@@ -36,14 +36,14 @@ class Method(NamedTuple):
     """
 
     label: str
-    explain: Callable[[CoDANet, Variables, jax.Array, np.ndarray], jax.Array]
+    explain: Callable[[nn.Module, Variables, jax.Array, np.ndarray], jax.Array]
     settings: dict[str, Any]
 
 
 def _post_hoc(label: str, method: Callable[..., jax.Array], seed: int | None = None, **settings: Any) -> Method:
     """A method that is applied from outside, to the network as a function."""
 
-    def explain(model: CoDANet, variables: Variables, inputs: jax.Array, targets: np.ndarray) -> jax.Array:
+    def explain(model: nn.Module, variables: Variables, inputs: jax.Array, targets: np.ndarray) -> jax.Array:
         random = {} if seed is None else {"key": jax.random.key(seed)}
         return method(Partial(model.apply, variables), inputs, targets, **random, **settings)
 
@@ -69,8 +69,8 @@ def _probabilities(logits_fn: LogitsFn, inputs: jax.Array) -> jax.Array:
     return jax.nn.sigmoid(logits_fn(inputs))
 
 
-def _gradcam_at_last_layer(model: CoDANet, variables: Variables, inputs: jax.Array, targets: np.ndarray) -> jax.Array:
-    return gradcam(Partial(model.apply, variables), inputs, targets, layer=f"layers_{len(model.channels) - 1}")
+def _gradcam_at_last_layer(model: nn.Module, variables: Variables, inputs: jax.Array, targets: np.ndarray) -> jax.Array:
+    return gradcam(Partial(model.apply, variables), inputs, targets, layer=model.gradcam_layer)
 
 
 METHODS = {

@@ -31,7 +31,7 @@ _ELEMENTWISE = set(
 _REFUSED = {
     **dict.fromkeys(_PRODUCTS, "multiplies activations with one another"),
     "div": "divides activations by one another",
-    **dict.fromkeys(("max", "reduce_max", "reduce_window_max"), "takes the largest of several activations"),
+    **dict.fromkeys(("max", "reduce_max"), "takes the largest of several activations"),
     **dict.fromkeys(("eq", "ge", "gt", "le", "lt", "ne"), "compares activations"),
     **dict.fromkeys(("scan", "while"), "computes activations in a loop"),
     "cond": "computes activations in a branch",
@@ -52,8 +52,9 @@ def deeplift(
     `(f(x) - f(x₀)) / (x - x₀)` here, where `x₀` is the activation at the baseline. The attributions sum to the
     difference of the logits of the input and of the baseline.
 
-    The network may consist of operations that are linear in the activations, and of element-wise functions of one
-    activation. An element-wise function of several operations is recognised where `jax.jit` encloses it, as it does
+    The network may consist of operations that are linear in the activations, of element-wise functions of one
+    activation, and of max pooling, which passes the difference of its outputs back to where the larger of the two is,
+    as captum does. An element-wise function of several operations is recognised where `jax.jit` encloses it, as it does
     `jax.nn.silu`.
 
     Args:
@@ -68,7 +69,7 @@ def deeplift(
 
     Raises:
         InputError: likewise; a baseline of another shape; or a network of other operations, such as a CoDA-Net, which
-            multiplies activations with one another, max pooling, or a loop (`jax.lax.scan`).
+            multiplies activations with one another, or a loop (`jax.lax.scan`).
     """
     baseline = check_baseline(baseline, inputs)
     return attribute(_rule, logits_fn, inputs, targets, baseline, examples_at_once=chunk_size)
@@ -109,6 +110,8 @@ def _rescale(operation: JaxprEqn, operands: Sequence[Any]) -> Sequence[Any]:
 
         return [_secant(function, *operands[place])]
     called, name = called_function(operation), operation.primitive.name
+    if name == "reduce_window_max":
+        return [_pooled(lambda x: apply(operation, [x])[0], *operands[0])]
     if called is not None:
         return evaluate(called, operands, _rescale)
     if name == "scan":
@@ -175,3 +178,19 @@ def _secant(function: Callable[[jax.Array], jax.Array], x: jax.Array, x0: jax.Ar
     straight = jnp.abs(y - y0 - derivative * (held - x0)) <= rounding
     slope = jnp.where(straight, derivative, (y - y0) / jnp.where(straight, 1, held - x0))
     return _Activation(y + slope * (x - held), y0)
+
+
+def _pooled(pool: Callable[[jax.Array], jax.Array], x: jax.Array, x0: jax.Array) -> _Activation:
+    """The maximum over windows; its rise from `x0` to `x` is due to where it is in `x`, its fall to where it was."""
+    held = lax.stop_gradient(x)
+    change = held - x0
+    y, y0 = pool(held), pool(x0)
+    share = (x - held) / jnp.where(change == 0, 1, change)
+    unchanged = jnp.where(change == 0, x - held, 0)
+
+    def at_maximum(of: jax.Array, values: jax.Array) -> jax.Array:
+        return jax.jvp(pool, (of,), (values,))[1]
+
+    rise, fall = jnp.maximum(y - y0, 0), jnp.minimum(y - y0, 0)
+    passed_back = rise * at_maximum(held, share) + fall * at_maximum(x0, share)
+    return _Activation(y + passed_back + at_maximum(held, unchanged), y0)

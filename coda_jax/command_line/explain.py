@@ -20,7 +20,7 @@ from coda_jax.encoding import add_inverse
 from coda_jax.errors import InputError, one_line
 from coda_jax.hybrid import HybridNet
 from coda_jax.plotting.animation import explained_frame
-from coda_jax.plotting.maps import contribution_scale, explanation, terms
+from coda_jax.plotting.maps import OF_FEATURES, contribution_scale, explanation, terms
 from coda_jax.pretrained import Pretrained
 from coda_jax.training.progress import Progress
 
@@ -92,8 +92,8 @@ class _Explainer:
         maps = self._maps(image[None], targets)[0]
         names = [one_line(self._info.class_names[target]) for target in targets]
         written = self._new_file(path, ".png")
-        upsampled = isinstance(self._model, HybridNet)
-        explanation(written, image, maps, names, logits[targets], self._model.logit_bias, upsampled)
+        quantity = OF_FEATURES if isinstance(self._model, HybridNet) else "contributions"
+        explanation(written, image, maps, names, logits[targets], self._model.logit_bias, quantity)
         print(f"{one_line(path)}: {'; '.join(done) or 'taken as it is'}")
         for name, logit, of_class in zip(names, logits[targets], maps, strict=True):
             print(f"  {_probability(logit):6.1%}  {name}  logit {terms(of_class, self._model.logit_bias)}")

@@ -52,6 +52,11 @@ class ResNet(nn.Module):
         return ("stem", *(f"blocks_{index}" for index in range(_number_of_blocks(self.depth))), "head")
 
     @property
+    def title(self) -> str:
+        """The name of the network, as people write it."""
+        return f"ResNet-{self.depth}"
+
+    @property
     def gradcam_layer(self) -> str:
         """The last layer whose output has positions, which Grad-CAM explains."""
         return self.layer_names[-2]

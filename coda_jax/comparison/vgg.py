@@ -56,6 +56,11 @@ class VGG(nn.Module):
         return (*(f"layers_{index}" for index in range(sum(map(len, self.stages)))), "head")
 
     @property
+    def title(self) -> str:
+        """The name of the network, with the number of the paper's layers, of which two fully connected ones are gone."""
+        return f"VGG-{sum(map(len, self.stages)) + 3}"
+
+    @property
     def gradcam_layer(self) -> str:
         """The last layer whose output has positions, before they are pooled, which Grad-CAM explains."""
         return self.layer_names[-2]

@@ -13,6 +13,9 @@ from coda_jax.plotting.names import shown
 COLOUR_MAP = "RdBu_r"
 """Diverging and safe for the colour-blind: red speaks for the class, blue against it, white is zero."""
 
+OF_FEATURES = "contributions of the features (upsampled)"
+"""What the maps of a hybrid are maps of."""
+
 
 def contribution_scale(maps: np.ndarray) -> float:
     """The contribution shown in full colour: the 99.75th percentile of the absolute values, which spares outliers."""
@@ -32,7 +35,7 @@ def contribution_sheet(
     probabilities: np.ndarray,
     labels: np.ndarray,
     class_names: Sequence[str],
-    upsampled: bool = False,
+    quantity: str = "contributions",
 ) -> None:
     """Draw each image beside its contribution maps, all in one colour scale that is centred on zero.
 
@@ -44,7 +47,7 @@ def contribution_sheet(
         probabilities: [N, T], of the targets.
         labels: [N], the true classes.
         class_names: of all classes.
-        upsampled: whether the maps are of a hybrid's features, upsampled.
+        quantity: what the maps are maps of, such as "Grad-CAM attributions".
     """
     count, panels = maps.shape[0], 1 + maps.shape[1]
     examples_a_row = min(3, count)
@@ -71,10 +74,10 @@ def contribution_sheet(
             title = f"{shown(class_names[target])} {probability:.0%}"
             axis.set_title(title, fontsize=_title_size(title), weight="bold" if right else None)
     figure.colorbar(
-        drawn, ax=axes, location="bottom", fraction=0.03, aspect=60, label=_quantity(upsampled), extend="both"
+        drawn, ax=axes, location="bottom", fraction=0.03, aspect=60, label=f"{quantity} to the logit", extend="both"
     )
     figure.suptitle(
-        "Image, contributions to the predicted class, and to the runner-up (bold: the true class)\n", fontsize=11
+        f"Image, {quantity} to the predicted class, and to the runner-up (bold: the true class)\n", fontsize=11
     )
     figure.savefig(path, dpi=150)
 
@@ -84,11 +87,6 @@ def _title_size(title: str) -> float:
     return min(9, 160 / len(title))
 
 
-def _quantity(upsampled: bool) -> str:
-    """What the colours of a map mean."""
-    return "contribution of the features to the logit, upsampled" if upsampled else "contribution to the logit"
-
-
 def explanation(
     path: Path,
     image: np.ndarray,
@@ -96,7 +94,7 @@ def explanation(
     names: Sequence[str],
     logits: np.ndarray,
     offset: float,
-    upsampled: bool = False,
+    quantity: str = "contributions",
 ) -> None:
     """Draw an image beside its contribution maps of some classes, in one colour scale that is centred on zero.
 
@@ -107,7 +105,7 @@ def explanation(
         names: of the T classes.
         logits: [T], of the classes.
         offset: the logit bias, which the contributions leave out.
-        upsampled: whether the maps are of a hybrid's features, upsampled.
+        quantity: what the maps are maps of, such as `OF_FEATURES`.
     """
     panels = 1 + len(maps)
     figure = Figure(figsize=(2.5 * panels + 0.4, 4.1), layout="constrained")
@@ -121,7 +119,7 @@ def explanation(
         drawn = axis.imshow(contributions, cmap=COLOUR_MAP, vmin=-scale, vmax=scale)
         axis.set_title(f"{shown(name)}  {1 / (1 + np.exp(-logit)):.1%}\n{terms(contributions, offset)}", fontsize=10)
     figure.colorbar(
-        drawn, ax=axes, location="bottom", fraction=0.04, aspect=50, label=_quantity(upsampled), extend="both"
+        drawn, ax=axes, location="bottom", fraction=0.04, aspect=50, label=f"{quantity} to the logit", extend="both"
     )
     figure.suptitle("what speaks for the class − what speaks against it, and the bias = its logit", fontsize=10)
     figure.savefig(path, dpi=150)

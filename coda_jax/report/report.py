@@ -67,16 +67,14 @@ def write_report(
         The file.
 
     Raises:
-        InputError: there is no run, it is damaged or no CoDA-Net's, its classes are not those of the data set, or
-            nothing can be written there.
+        InputError: there is no run, it is damaged or of another network than a CoDA-Net, its classes are not those of
+            the data set, or nothing can be written there.
     """
     workdir = Path(workdir)
     config = load_config(workdir)
     model, variables = load_run(workdir) if network is None else network
     if not isinstance(model, CoDANet):
-        raise InputError(
-            f"the report is of what pixels contributed at every layer of a CoDANet, not a {type(model).__name__}"
-        )
+        raise InputError(f"{workdir} is a run of a {type(model).__name__}: the report is for CoDA-Nets")
     classes = len(dataset.info.class_names)
     if classes != model.channels[-1]:
         raise InputError(f"dataset has {classes} classes, but the network in {workdir} has {model.channels[-1]}")

@@ -8,6 +8,9 @@
     9L-S-CoDA-SQ-rank-F         ranks F, F, 2F (seven times), F: 4, 8, 16 or 144, T = 1000
     9L-S-CoDA-SQ-lambda-L       a penalty of weight L on W(x), L: 0, 0.1, 0.25, 0.5 or 1, T = 64
     5L-XS-CoDA-SQ-T             ours, for a CPU: 310,528 parameters, T: 10, 100, 1000 or 10000
+    ResNet-20, ResNet-56        to compare with: residual networks of 0.27 and 0.86 million parameters
+    VGG-11                      to compare with: 9.2 million parameters
+    ResNet-20-short             ResNet-20 for a CPU
 
 Cost: S-CoDA takes the paper's 200 epochs of 50,000 images at 2.1 GFLOP forward and three times that a training step:
 on two CPU cores about half an hour an epoch. XS-CoDA takes 18 epochs, under 40 minutes on two CPU cores.
@@ -22,6 +25,7 @@ import difflib
 
 from ml_collections import ConfigDict, config_dict
 
+from coda_jax.comparison.vgg import VGG_11
 from coda_jax.errors import InputError
 from coda_jax.models import LOGIT_BIAS, S_CODA, XS_CODA
 
@@ -33,6 +37,14 @@ S_VARIANTS = {
 }
 PENALTIES = {f"9L-S-CoDA-SQ-lambda-{weight}": float(weight) for weight in ("0", "0.1", "0.25", "0.5", "1")}
 XS_TEMPERATURES = {f"5L-XS-CoDA-SQ-{t}": float(t) for t in (10, 100, 1000, 10000)}
+
+# Networks to compare with.
+CONVENTIONAL = {
+    "ResNet-20": {"architecture": "resnet", "depth": 20},
+    "ResNet-56": {"architecture": "resnet", "depth": 56},
+    "VGG-11": {"architecture": "vgg", "stages": VGG_11},
+    "ResNet-20-short": {"architecture": "resnet", "depth": 20},
+}
 
 
 def get_config(name: str = "") -> ConfigDict:
@@ -69,12 +81,19 @@ def get_config(name: str = "") -> ConfigDict:
     elif name in XS_TEMPERATURES:
         config.model.update({**XS_CODA, "temperature": XS_TEMPERATURES[name]})
         config.update({"batch_size": 64, "num_epochs": 18, "learning_rate": 2.5e-3, "decay_epochs": 3})
+    elif name in CONVENTIONAL:
+        config.model = {**CONVENTIONAL[name], "num_classes": 10, "dtype": "float32"}
+        config.update({"batch_size": 128, "learning_rate": 1e-3})
+        if name.endswith("-short"):
+            config.update({"num_epochs": 18, "decay_epochs": 3})
     elif name in PENALTIES:
         config.model.temperature = 64.0
         config.penalty = PENALTIES[name]
     elif not name:
         raise InputError("cifar10.py holds several configurations: name one, as in cifar10.py:5L-XS-CoDA-SQ-100")
     else:
-        near = difflib.get_close_matches(name, (*S_VARIANTS, *XS_TEMPERATURES, *PENALTIES), n=3, cutoff=0)
+        near = difflib.get_close_matches(
+            name, (*S_VARIANTS, *XS_TEMPERATURES, *PENALTIES, *CONVENTIONAL), n=3, cutoff=0
+        )
         raise InputError(f"cifar10.py has no configuration {name!r}: the nearest are {', '.join(near)}")
     return config

@@ -48,6 +48,15 @@ def test_by_hand_through_two_layers():
     np.testing.assert_allclose(maps[0, 0, 0, 0], [2 * slope, -6 * slope], rtol=1e-4)  # A difference of numbers near 1.
 
 
+def test_max_pooling_by_hand():
+    # In windows of two: 0, 1 -> 5, 2 rises to its first pixel; 4, 6 -> 1, 3 falls from its second, which was the
+    # largest; 3, 7 -> 7, 2 has the same maximum in another place; 2, 1 -> 2, 0 has it where nothing has changed.
+    baseline = np.array([0, 1, 4, 6, 3, 7, 2, 1], np.float32).reshape(8, 1, 1)
+    inputs = np.array([5, 2, 1, 3, 7, 2, 2, 0], np.float32).reshape(1, 8, 1, 1)
+    maps = deeplift(lambda x: nn.max_pool(x, (2, 1), (2, 1)).sum((1, 2)), inputs, [0], baseline=baseline)
+    np.testing.assert_array_equal(maps.ravel(), [4, 0, 0, -3, 0, 0, 0, 0])
+
+
 @pytest.mark.parametrize("baseline", [np.array([1, -2]), np.array([[[1, -2]]], np.float32)])
 def test_baseline_by_hand(baseline):
     maps = deeplift(two_logits(lambda a, b: jax.nn.relu(a + b)), PIXEL, TARGET, baseline=baseline)
@@ -197,6 +206,25 @@ def test_is_captums(baseline):
     assert np.abs(maps - plain).max() > 0.1 * np.abs(plain).max()  # The comparison is of more than gradients.
 
 
+def test_max_pooling_is_captums():
+    captum = import_captum()
+    import torch
+
+    rng = np.random.default_rng(0)
+    inputs, baseline, weights = rng.normal(size=(2, 6, 5, 2)), rng.normal(size=(6, 5, 2)), rng.normal(size=(3, 2))
+    pool = torch.nn.MaxPool2d(2)
+    network = torch.nn.Sequential(pool, torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(2, 3))
+    network.double()[3].weight.data = torch.from_numpy(weights)
+    in_torch = [torch.from_numpy(array).permute(0, 3, 1, 2) for array in (inputs, baseline[None])]
+    expected = captum.DeepLift(network).attribute(*in_torch, target=1).permute(0, 2, 3, 1).detach().numpy()
+
+    def logits_fn(inputs):
+        return nn.max_pool(inputs, (2, 2), (2, 2)).mean((1, 2)) @ weights.T
+
+    with jax.enable_x64(True):
+        assert_close(deeplift(logits_fn, inputs, [1, 1], baseline=baseline), expected, CAPTUM_TOLERANCE)
+
+
 def test_targets_and_chunks_change_nothing():
     logits_fn, inputs = small_cnn()
     maps = deeplift(logits_fn, inputs, TARGETS)
@@ -231,7 +259,6 @@ def test_logits_that_do_not_depend_on_the_inputs():
         (jax.nn.gelu, r"multiplies activations with one another \(mul\)"),
         (nn.LayerNorm(use_bias=False, use_scale=False).bind({}), r"multiplies activations .* \(mul\)"),
         (lambda x: x / x[:, ::-1], r"divides activations by one another \(div\)"),
-        (lambda x: nn.max_pool(x, (2,)), r"takes the largest of several activations \(reduce_window_max\)"),
         (lambda x: jnp.maximum(x, x[:, ::-1]), r"takes the largest of several activations \(max\)"),
         (jax.nn.softmax, r"takes the largest of several activations \(reduce_max\)"),
         (lambda x: jnp.where(x > 0, x, 0), r"compares activations \(gt\)"),

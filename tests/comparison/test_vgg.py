@@ -2,10 +2,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.tree_util import Partial
 
 from coda_jax import InputError
+from coda_jax.attribution.guided_backpropagation import guided_backpropagation
 from coda_jax.comparison.vgg import VGG, VGG_11
+from tests.attribution.networks import CAPTUM_TOLERANCE, import_captum
 from tests.comparison.networks import TORCH_TOLERANCE, random_variables, shapes_of, torch_layer, torch_linear
+from tests.golden import assert_close
 
 SMALL = {"stages": ((4, 5), (6,)), "num_classes": 3}
 
@@ -31,27 +35,50 @@ def test_the_largest_of_four_pixels_is_kept():
     np.testing.assert_allclose(logits, [[12.0]], rtol=1e-5)
 
 
+def torch_vgg(variables):
+    """The small network in PyTorch, in float64: [N, 6, H, W] -> [N, 3]."""
+    import torch
+
+    params, statistics = variables["params"], variables["batch_stats"]
+    layers = [(torch_layer(params[name], statistics[name]), torch.nn.ReLU()) for name in sorted(statistics)]
+    pools = torch.nn.MaxPool2d(2), torch.nn.MaxPool2d(2)
+    mean = torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()
+    return torch.nn.Sequential(
+        *layers[0], *layers[1], pools[0], *layers[2], pools[1], *mean, torch_linear(params["head"])
+    ).eval()
+
+
 def test_it_is_pytorchs_with_the_same_parameters():
     torch = pytest.importorskip("torch", reason="needs PyTorch, for an independent implementation")
     model = VGG(**SMALL, dtype="float64")
     variables = random_variables(model)
+    network = torch_vgg(variables)
     inputs = np.random.default_rng(1).random((4, 8, 10, 6))
 
-    def forward(train):
-        layers = [
-            torch_layer(variables["params"][name], variables["batch_stats"][name]).train(train)
-            for name in ("layers_0", "layers_1", "layers_2")
-        ]
-        relu, pool = torch.nn.ReLU(), torch.nn.MaxPool2d(2)
-        convolutions = torch.nn.Sequential(layers[0], relu, layers[1], relu, pool, layers[2], relu, pool)
-        features = convolutions(torch.from_numpy(inputs).permute(0, 3, 1, 2)).mean((2, 3))
-        return torch_linear(variables["params"]["head"])(features).detach().numpy()
+    def forward():
+        return network(torch.from_numpy(inputs).permute(0, 3, 1, 2)).detach().numpy()
 
     with jax.enable_x64(True):
         running = jax.jit(model.apply)(variables, inputs)
         batch, _ = jax.jit(lambda *args: model.apply(*args, train=True, mutable=["batch_stats"]))(variables, inputs)
-    np.testing.assert_allclose(running, forward(False), atol=TORCH_TOLERANCE * np.abs(running).max())
-    np.testing.assert_allclose(batch, forward(True), atol=TORCH_TOLERANCE * np.abs(batch).max())
+    np.testing.assert_allclose(running, forward(), atol=TORCH_TOLERANCE * np.abs(running).max())
+    network.train()
+    np.testing.assert_allclose(batch, forward(), atol=TORCH_TOLERANCE * np.abs(batch).max())
+
+
+def test_guided_backpropagation_is_captums():
+    captum = import_captum()
+    import torch
+
+    model = VGG(**SMALL, dtype="float64")
+    variables = random_variables(model)
+    inputs, targets = np.random.default_rng(1).random((4, 8, 8, 6)), np.array([0, 1, 2, 1])
+    explain = captum.GuidedBackprop(torch_vgg(variables)).attribute
+    in_torch = torch.from_numpy(inputs).permute(0, 3, 1, 2).requires_grad_()
+    expected = explain(in_torch, target=torch.from_numpy(targets)).permute(0, 2, 3, 1).detach().numpy()
+    with jax.enable_x64(True):
+        maps = guided_backpropagation(Partial(model.apply, variables), inputs, targets)
+    assert_close(maps, expected, CAPTUM_TOLERANCE)
 
 
 def test_layer_names_are_those_of_the_parameters():

@@ -166,7 +166,7 @@ def test_bad_input_is_refused(run, tmp_path):
     two = data._replace(info=data.info._replace(class_names=("a", "b")))
     with pytest.raises(InputError, match="dataset has 2 classes, but the network in .* has 3"):
         report.write_report(workdir, two, (model, variables))
-    with pytest.raises(InputError, match="at every layer of a CoDANet, not a HybridNet"):
+    with pytest.raises(InputError, match="is a run of a HybridNet: the report is for CoDA-Nets"):
         report.write_report(workdir, data, (HybridNet(nn.Conv(3, (1, 1)), model), variables))
     blocked, _, _ = make_run(tmp_path / "blocked")
     (blocked / "report.html").mkdir()
