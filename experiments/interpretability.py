@@ -38,7 +38,7 @@ import numpy as np
 from absl import flags
 
 import coda_jax
-from coda_jax import CoDANet, InputError
+from coda_jax import CoDANet, HybridNet, InputError
 from coda_jax.contributions import contribution_map, layer_contributions
 from coda_jax.plotting import curves, maps
 from coda_jax.training.progress import Progress
@@ -307,7 +307,7 @@ def _draw_maps(run: Run) -> None:
     names = [run.dataset.info.class_names[target] for target in targets[:, 0]]
     by_method = _maps_by_method(run, shown, [method.label for method in _chosen_methods().values()])
     maps.attribution_sheet(_directory(run) / "methods", images, by_method, names, "Attributions to the true class")
-    if not isinstance(run.model, CoDANet):
+    if not isinstance(run.model, CoDANet | HybridNet):
         return
     one, target = inputs[:1], targets[:1]
     by_layer = [
