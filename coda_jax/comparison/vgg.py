@@ -57,7 +57,7 @@ class VGG(nn.Module):
 
     @property
     def title(self) -> str:
-        """The name of the network, with the number of the paper's layers, of which two fully connected ones are gone."""
+        """The name of the network, with the number of the paper's layers, of which two fully connected are gone."""
         return f"VGG-{sum(map(len, self.stages)) + 3}"
 
     @property

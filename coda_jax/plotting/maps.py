@@ -119,7 +119,7 @@ def explanation(
         drawn = axis.imshow(contributions, cmap=COLOUR_MAP, vmin=-scale, vmax=scale)
         axis.set_title(f"{shown(name)}  {1 / (1 + np.exp(-logit)):.1%}\n{terms(contributions, offset)}", fontsize=10)
     figure.colorbar(
-        drawn, ax=axes, location="bottom", fraction=0.04, aspect=50, label=f"{quantity} to the logit", extend="both"
+        drawn, ax=axes, location="bottom", fraction=0.04, aspect=50, label="contribution to the logit", extend="both"
     )
     figure.suptitle("what speaks for the class − what speaks against it, and the bias = its logit", fontsize=10)
     figure.savefig(path, dpi=150)
