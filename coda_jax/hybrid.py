@@ -79,6 +79,11 @@ class HybridNet(nn.Module):
         return self.head.dtype
 
     @property
+    def title(self) -> str:
+        """The name of the network, as people write it, with the trunk's where it has one."""
+        return f"hybrid after {getattr(self.trunk, 'title', type(self.trunk).__name__)}"
+
+    @property
     def layer_names(self) -> tuple[str, ...]:
         """Names in the parameters, from the input to the output."""
         return ("trunk", "head")

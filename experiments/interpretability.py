@@ -315,6 +315,8 @@ def _draw_maps(run: Run) -> None:
         for layer in range(len(run.model.channels) + 1)
     ]
     layers = [f"input of layer {layer}" for layer in range(len(by_layer) - 1)] + ["input of the head"]
+    if isinstance(run.model, HybridNet):
+        layers[0] = "features"
     logit = run.logits[shown[0], targets[0, 0]]
     maps.layer_sheet(_directory(run) / "layers", images[0], by_layer, layers, names[0], logit, run.model.logit_bias)
 
@@ -337,6 +339,7 @@ def _maps_by_method(run: Run, shown: np.ndarray, labels: Sequence[str]) -> dict[
 
 # Column titles of the table, and where their numbers are.
 _COLUMNS = {
+    "test accuracy": ("accuracy", "test"),
     "localisation 3×3, mean": ("localisation_3x3", "mean"),
     "median": ("localisation_3x3", "median"),
     "localisation 2×2, mean": ("localisation_2x2", "mean"),
@@ -413,10 +416,13 @@ def _draw_comparison(directory: Path, runs: Sequence[Run], results: Sequence[Res
         for metric, of_metric in of_run.items():
             of_methods = {f"{label} of {name}": of_metric[label] for label in methods if label in of_metric}
             merged.setdefault(metric, {}).update(of_methods)
+        accuracy = {"test": float(np.mean(run.logits.argmax(-1) == run.labels))}
+        merged.setdefault("accuracy", {}).update({f"{label} of {name}": accuracy for label in methods})
         if shown.size:
             by_method = _maps_by_method(run, shown, methods)
             drawn |= {f"{label}\nof {name}": of_method for label, of_method in by_method.items()}
     _draw_metrics(directory, merged)
+    _draw_trade_off(directory, names, merged)
     if drawn:
         classes = [runs[0].dataset.info.class_names[label] for label in runs[0].labels[shown]]
         title = "Attributions to the true class"
@@ -424,6 +430,25 @@ def _draw_comparison(directory: Path, runs: Sequence[Run], results: Sequence[Res
     table = _table(merged) + _grids(names, results)
     (directory / "table.md").write_text(table)
     print(f"\n{table}\nfigures that compare the networks: {directory}")
+
+
+def _draw_trade_off(directory: Path, names: Sequence[str], merged: Results) -> None:
+    """Draw the accuracy of the networks that explain themselves, and how well they do, in the order of the runs."""
+    own = METHODS["contributions"].label
+    names = [name for name in names if f"{own} of {name}" in merged["accuracy"]]
+    columns = {
+        "test accuracy": "test accuracy",
+        "mean localisation 3×3": "localisation 3×3, mean",
+        "mean localisation 2×2": "localisation 2×2, mean",
+        "p(true), 25% least important removed": "25% least",
+    }
+    values = {
+        title: [_number(merged, f"{own} of {name}", _COLUMNS[column]) for name in names]
+        for title, column in columns.items()
+    }
+    values = {title: numbers for title, numbers in values.items() if None not in numbers}
+    if len(names) > 1:
+        curves.metrics_by_network(directory / "networks", names, values)
 
 
 def _grids(names: Sequence[str], results: Sequence[Results]) -> str:

@@ -107,6 +107,11 @@ class ResNetTrunk(nn.Module):
         check_dtype("dtype", self.dtype)
         super().__post_init__()
 
+    @property
+    def title(self) -> str:
+        """What it is, as people write it."""
+        return f"{self.blocks} of {_number_of_blocks(self.depth)} blocks of ResNet-{self.depth}"
+
     @nn.compact
     def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
         """Inputs [N, H, W, 6] -> features [N, Hf, Wf, Cf]; `train` and errors as of the ResNet."""

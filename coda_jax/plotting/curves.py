@@ -183,6 +183,25 @@ def metric_by_temperature(
     save(figure, path)
 
 
+def metrics_by_network(path: Path, names: Sequence[str], values: Mapping[str, Sequence[float]]) -> None:
+    """Draw numbers between 0 and 1 of several networks side by side, a line for each number.
+
+    Args:
+        path: of the figure without suffix.
+        names: of the networks, in their order.
+        values: for each number one value a network.
+    """
+    figure = Figure(figsize=(3.4 + 0.9 * len(names), 4.6), layout="constrained")
+    axis = figure.subplots()
+    for (name, of_name), style in zip(values.items(), _styles(len(values)), strict=True):
+        axis.plot(range(len(names)), of_name, label=name, marker="o", markersize=4, **style)
+    axis.set_xticks(range(len(names)), names, rotation=40, ha="right", rotation_mode="anchor", fontsize=9)
+    axis.set_ylim(0, 1)
+    axis.grid(alpha=0.3)
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8, frameon=False)
+    save(figure, path)
+
+
 def _styles(count: int) -> list[dict[str, object]]:
     """Colour, dashes and width of so many lines; the first stands out."""
     return [

@@ -8,6 +8,7 @@
     9L-S-CoDA-SQ-rank-F         ranks F, F, 2F (seven times), F: 4, 8, 16 or 144, T = 1000
     9L-S-CoDA-SQ-lambda-L       a penalty of weight L on W(x), L: 0, 0.1, 0.25, 0.5 or 1, T = 64
     5L-XS-CoDA-SQ-T             ours, for a CPU: 310,528 parameters, T: 10, 100, 1000 or 10000
+    Hybrid-B-SQ-T               ours, for a CPU: B blocks of ResNet-8, then CoDA layers, B: 0 to 3, T: 10, 100 or 1000
     ResNet-20, ResNet-56        to compare with: residual networks of 0.27 and 0.86 million parameters
     VGG-11                      to compare with: 9.2 million parameters
     ResNet-20-short             ResNet-20 for a CPU
@@ -37,6 +38,22 @@ S_VARIANTS = {
 }
 PENALTIES = {f"9L-S-CoDA-SQ-lambda-{weight}": float(weight) for weight in ("0", "0.1", "0.25", "0.5", "1")}
 XS_TEMPERATURES = {f"5L-XS-CoDA-SQ-{t}": float(t) for t in (10, 100, 1000, 10000)}
+
+# The CoDA layers after so many of ResNet-8's three blocks, for about the same time a step: what follows features of
+# 32×32, 32×32, 16×16 and 8×8 pixels ends at 8×8.
+HYBRID_HEADS = {
+    0: XS_CODA,
+    1: XS_CODA,
+    2: {
+        "channels": (32, 32, 10),
+        "ranks": (16, 16, 32),
+        "kernel_sizes": (3, 3, 1),
+        "strides": (2, 1, 1),
+        "paddings": (1, 1, 0),
+    },
+    3: {"channels": (32, 10), "ranks": (16, 32), "kernel_sizes": (3, 1), "strides": (1, 1), "paddings": (1, 0)},
+}
+HYBRIDS = {f"Hybrid-{blocks}-SQ-{t}": (blocks, float(t)) for blocks in HYBRID_HEADS for t in (10, 100, 1000)}
 
 # Networks to compare with.
 CONVENTIONAL = {
@@ -81,6 +98,14 @@ def get_config(name: str = "") -> ConfigDict:
     elif name in XS_TEMPERATURES:
         config.model.update({**XS_CODA, "temperature": XS_TEMPERATURES[name]})
         config.update({"batch_size": 64, "num_epochs": 18, "learning_rate": 2.5e-3, "decay_epochs": 3})
+    elif name in HYBRIDS:
+        blocks, temperature = HYBRIDS[name]
+        config.model = {
+            "architecture": "hybrid",
+            "trunk": {"architecture": "resnet", "depth": 8, "blocks": blocks, "dtype": "float32"},
+            "head": {**config.model, **HYBRID_HEADS[blocks], "temperature": temperature},
+        }
+        config.update({"batch_size": 64, "num_epochs": 10, "learning_rate": 2.5e-3, "decay_epochs": 2})
     elif name in CONVENTIONAL:
         config.model = {**CONVENTIONAL[name], "num_classes": 10, "dtype": "float32"}
         config.update({"batch_size": 128, "learning_rate": 1e-3})
@@ -93,7 +118,7 @@ def get_config(name: str = "") -> ConfigDict:
         raise InputError("cifar10.py holds several configurations: name one, as in cifar10.py:5L-XS-CoDA-SQ-100")
     else:
         near = difflib.get_close_matches(
-            name, (*S_VARIANTS, *XS_TEMPERATURES, *PENALTIES, *CONVENTIONAL), n=3, cutoff=0
+            name, (*S_VARIANTS, *XS_TEMPERATURES, *PENALTIES, *HYBRIDS, *CONVENTIONAL), n=3, cutoff=0
         )
         raise InputError(f"cifar10.py has no configuration {name!r}: the nearest are {', '.join(near)}")
     return config
