@@ -37,11 +37,12 @@ NORMALISED = Normalised()
 
 
 class Trunk(nn.Module):
-    """The same up to its features."""
+    """Features at half the resolution."""
 
     @nn.compact
     def __call__(self, inputs, train=False):
-        return nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.75)(nn.Conv(6, (3, 3))(inputs)))
+        features = nn.Conv(6, (3, 3), strides=2)(inputs)
+        return nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.75)(features))
 
 
 HYBRID = HybridNet(Trunk(), MODEL)
