@@ -41,6 +41,12 @@ def orthonormal_basis(B: jax.Array) -> jax.Array:
     return jnp.linalg.qr(matrix)[0].reshape(B.shape)
 
 
+def as_full_units(B: jax.Array, A: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """`B`, `A` and `b` of the layer of full units that is the same: [k, k, C, r], [k, k, C, K, r], [k, k, C, K]."""
+    Q = orthonormal_basis(B).astype(B.dtype)
+    return Q, jnp.einsum("ijcq,qkr->ijckr", Q, A), jnp.einsum("ijcq,qk->ijck", Q, b)
+
+
 @struct.dataclass
 class Convolution:
     """The linear map of a convolution, the same for all examples.

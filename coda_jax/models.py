@@ -65,12 +65,12 @@ class CoDANet(nn.Module):
         norm: "sq" or "l2", of all layers.
         temperature: T, by which the sum over positions is divided.
         logit_bias: b₀, added to every logit.
-        unit: "full", the paper's; or "efficient", ours, with an eighth of the parameters and products where patches are
-            eight times as large as the rank: see `coda_jax.efficient`.
         forms: of full units, for each layer "factored", "dense", "fused" (a kernel for GPUs), or None for the cheaper
             of the first two; None chooses for all.
         dtype: of the computation, or its name, one of `DTYPES`; dot products and norms are summed in float32 at least.
         param_dtype: of the parameters.
+        unit: "full", the paper's; or "efficient", ours, with an eighth of the parameters and products where patches are
+            eight times as large as the rank: see `coda_jax.efficient`.
 
     Raises:
         InputError: lists of different lengths, or values out of range.
@@ -97,10 +97,10 @@ class CoDANet(nn.Module):
     norm: str = "sq"
     temperature: float = 1.0
     logit_bias: float = LOGIT_BIAS
-    unit: str = "full"
     forms: Sequence[str | None] | None = None
     dtype: jnp.dtype = jnp.float32
     param_dtype: jnp.dtype = jnp.float32
+    unit: str = "full"
 
     def __post_init__(self) -> None:
         """Check the attributes, and make lists into tuples so that the module can be hashed."""

@@ -28,7 +28,7 @@ def check_targets(targets: jax.Array | np.ndarray, examples: int, classes: int, 
             f"not {targets.dtype} {list(targets.shape)}"
         )
     if not isinstance(targets, jax.core.Tracer):
-        values = np.asarray(targets)  # What JAX computes while it traces something else is traced as well.
+        values = np.asarray(targets)  # Operations on JAX's own arrays would be traced where others are.
         outside = values[(values < 0) | (values >= classes)]
         if outside.size:
             raise InputError(

@@ -73,3 +73,11 @@ def test_other_classes():
     assert (draw_other_classes(jax.random.key(1), labels, jnp.arange(2000), 5) != others).any()
     with pytest.raises(InputError, match="num_classes must be at least 2, not 1"):
         draw_other_classes(jax.random.key(0), labels, jnp.arange(2000), 1)
+
+
+def test_labels_that_a_compiled_function_closes_over():
+    labels, wrong = jnp.array([0, 2]), jnp.array([0, 3])
+    compiled = jax.jit(lambda logits: binary_cross_entropy(logits, labels))
+    np.testing.assert_allclose(compiled(jnp.zeros((2, 3))), np.log(2), rtol=1e-6)
+    with pytest.raises(InputError, match="label 3 is not a class"):
+        jax.jit(lambda logits: binary_cross_entropy(logits, wrong))(jnp.zeros((2, 3)))
