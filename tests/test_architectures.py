@@ -2,7 +2,8 @@ import pytest
 
 from coda_jax import CoDANet, HybridNet, InputError
 from coda_jax.architectures import make_model
-from coda_jax.comparison.resnet import ResNetTrunk
+from coda_jax.comparison.resnet import ResNet, ResNetTrunk
+from coda_jax.comparison.vgg import VGG
 
 SIZES = {"channels": [6, 2], "ranks": [4, 4], "kernel_sizes": [3, 1], "strides": [1, 1], "paddings": [1, 0]}
 
@@ -28,6 +29,12 @@ def test_a_hybrid():
             make_model({"architecture": "hybrid", "trunk": trunk, "head": SIZES, **changed})
     with pytest.raises(InputError, match="dtype is float64, which JAX computes with only where"):
         make_model({"architecture": "hybrid", "trunk": trunk, "head": {**SIZES, "dtype": "float64"}})
+
+
+def test_networks_to_compare_with():
+    assert make_model({"architecture": "resnet", "depth": 8, "num_classes": 3}) == ResNet(depth=8, num_classes=3)
+    stages = {"stages": [[4, 5], [6]], "num_classes": 3}
+    assert make_model({"architecture": "vgg", **stages}) == VGG(**stages)
 
 
 def test_what_is_wrong_is_said():

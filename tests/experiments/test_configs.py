@@ -32,6 +32,22 @@ def test_s_coda(name, norm, temperature, ranks):
     assert (config.decay, config.decay_epochs, config.flip, config.crop_padding) == (1.5, 30, True, 4)
 
 
+@pytest.mark.parametrize(
+    ("name", "title", "epochs"),
+    [
+        ("ResNet-20", "ResNet-20", 200),
+        ("ResNet-56", "ResNet-56", 200),
+        ("VGG-11", "VGG-11", 200),
+        ("ResNet-20-short", "ResNet-20", 10),
+    ],
+)
+def test_networks_to_compare_with(name, title, epochs):
+    config = cifar10.get_config(name)
+    model = make_model(config.model.to_dict())
+    assert (model.title, model.num_classes, model.dtype) == (title, 10, "float32")
+    assert (config.num_epochs, config.schedule, config.batch_size) == (epochs, "cosine", 128)
+
+
 def test_small_ones():
     for temperature in (10, 100, 1000):
         assert CoDANet(**cifar10.get_config(f"5L-XS-CoDA-SQ-{temperature}").model).temperature == temperature

@@ -13,6 +13,17 @@ from coda_jax.metrics.localisation import compose_grids, draw_grids, localisatio
 from coda_jax.training.run_directory import load_run
 from tests.experiments.processes import run
 
+# What a residual network has in the place of the digits' CoDA-Net.
+RESNET = """
+from experiments.configs import digits
+
+
+def get_config():
+    config = digits.get_config()
+    config.model = {"architecture": "resnet", "depth": 8, "num_classes": 10, "dtype": "float32"}
+    config.num_steps = config.checkpoint_every = 225
+    return config
+"""
 QUICK = ("--grids=5", "--images=40")
 
 
@@ -136,4 +147,53 @@ def test_a_sweep_over_temperatures(measured, tmp_path):
     assert {path.name for path in (tmp_path / "sweep").iterdir()} == expected
     assert str(tmp_path / "sweep") in out
     status, _, err = run(f"--workdir={other},{other}", f"--out={tmp_path}", experiment="interpretability")
-    assert status == 1 and err.endswith("have the same temperature, 5\n")
+    assert (status, err) == (1, f"error: {other} is named twice\n")
+
+
+@pytest.fixture(scope="module")
+def resnet(tmp_path_factory):
+    """The working directory of a small residual network that classifies digits, and what its training printed."""
+    directory = tmp_path_factory.mktemp("resnet")
+    (directory / "resnet.py").write_text(RESNET)
+    workdir = directory / "run"
+    status, out, err = run(f"--config={directory / 'resnet.py'}", f"--workdir={workdir}")
+    assert status == 0, err
+    return workdir, out
+
+
+def test_training_draws_a_residual_network_by_gradcam(resnet):
+    workdir, out = resnet
+    assert (workdir / "gradcam.png").exists() and str(workdir / "gradcam.png") in out
+    assert not (workdir / "contributions.png").exists() and not (workdir / "report.html").exists()
+    assert "there is no report, which is for CoDA-Nets" in out
+
+
+def test_a_residual_network_is_compared_with_the_contributions_of_a_coda_net(measured, resnet, tmp_path):
+    workdir, out = resnet[0], tmp_path / "compared"
+    methods = ("contributions", "gradcam", "deeplift")
+    arguments = (f"--methods={','.join(methods)}", "--metrics=localisation_3x3,pixel_removal,randomisation", *QUICK)
+    runs = f"--workdir={workdir},{measured[0].parent}"
+    status, printed, err = run(runs, *arguments, f"--out={out}", experiment="interpretability")
+    assert status == 0, err
+    assert "of ResNet-8: contributions: model must be a CoDANet, not ResNet" in printed
+    assert "of 3L-CoDA-SQ-10: deeplift: DeepLIFT is not defined for this network" in printed
+    figures = ("localisation_3x3", "pixel_removal", "methods")
+    expected = {f"{name}.{suffix}" for name in figures for suffix in ("png", "svg")} | {"table.md"}
+    assert {path.name for path in out.iterdir()} == expected
+    table = (out / "table.md").read_text()
+    assert table in printed
+    rows = ["contributions of 3L-CoDA-SQ-10", "Grad-CAM of ResNet-8", "DeepLIFT of ResNet-8"]
+    assert [line.split(" | ")[0] for line in table.splitlines()[2:5]] == [f"| {row}" for row in rows]
+    assert "own confident images: 5 of 3L-CoDA-SQ-10, 5 of ResNet-8." in table
+    of_resnet = workdir / "interpretability"
+    assert (of_resnet / "methods.png").exists() and not (of_resnet / "layers.png").exists()
+    randomised = json.loads((of_resnet / "randomisation-64" / "gradcam.json").read_text())["results"]["layers"]
+    assert randomised == ["head", "blocks_2", "blocks_1", "blocks_0", "stem"]
+
+
+def test_a_residual_network_has_no_contributions(resnet):
+    status, _, err = run(f"--workdir={resnet[0]}", "--methods=contributions", experiment="interpretability")
+    assert status == 1
+    assert err.endswith(
+        "contributions cannot explain this network for localisation_3x3: model must be a CoDANet, not ResNet\n"
+    )
