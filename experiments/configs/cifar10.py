@@ -110,7 +110,7 @@ def get_config(name: str = "") -> ConfigDict:
             "trunk": {"architecture": "resnet", "depth": 8, "blocks": blocks, "dtype": "float32"},
             "head": {**config.model, **HYBRID_HEADS[blocks], "temperature": temperature},
         }
-        config.update({"batch_size": 64, "num_epochs": 10, "learning_rate": 2.5e-3, "decay_epochs": 2})
+        config.update({"batch_size": 64, "num_epochs": 6, "learning_rate": 2.5e-3, "decay_epochs": 1})
     elif name in CONVENTIONAL:
         config.model = {**CONVENTIONAL[name], "num_classes": 10, "dtype": "float32"}
         config.update({"batch_size": 128, "learning_rate": 2e-3, "weight_decay": 0.05})
