@@ -8,8 +8,9 @@
 The first takes all metrics of all methods that are defined for the network; results and figures are in
 RUN/interpretability. What has been measured is not measured again, so that a command that was interrupted goes on, and
 a method can be added. The third and the fourth compare runs, in figures in DIR besides: over their temperature where
-the networks differ in nothing else, and otherwise a CoDA-Net's own contributions with the other networks' post-hoc
-explanations.
+the networks differ in nothing else, and otherwise own contributions of CoDA-Nets and hybrids, of a hybrid's features
+upsampled, with the other networks' post-hoc explanations, and the accuracy of those that explain themselves beside
+how well they do.
 
     metric              what it says
     localisation_3x3    share of a class's positive attribution that falls on its own image in a grid of 3×3 images
