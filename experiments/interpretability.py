@@ -317,7 +317,7 @@ def _draw_maps(run: Run) -> None:
     ]
     layers = [f"input of layer {layer}" for layer in range(len(by_layer) - 1)] + ["input of the head"]
     if isinstance(run.model, HybridNet):
-        layers[0] = "features"
+        layers[0], layers[-1] = "features", "what is summed"
     logit = run.logits[shown[0], targets[0, 0]]
     maps.layer_sheet(_directory(run) / "layers", images[0], by_layer, layers, names[0], logit, run.model.logit_bias)
 
