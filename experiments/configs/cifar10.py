@@ -15,7 +15,7 @@
 
 Cost: S-CoDA takes the paper's 200 epochs of 50,000 images at 2.1 GFLOP forward and three times that a training step:
 on two CPU cores about half an hour an epoch. XS-CoDA takes 18 epochs, under 40 minutes on two CPU cores.
-A step of ResNet-20 on 128 images takes 0.45 s there, by which its 10 epochs are half an hour.
+A step of ResNet-20 on 128 images takes 0.9 s of processor time, by which its 10 epochs are half an hour there.
 With `--config.on_device=True` the training images live on the devices, where they are shuffled and augmented (154 MB on
 each): for accelerators that would wait for the host. The batches are others, of the same distribution.
 With a penalty a training step takes 2.6 times as long (XS-CoDA, two CPU cores).
