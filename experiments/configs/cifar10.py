@@ -15,6 +15,7 @@
 
 Cost: S-CoDA takes the paper's 200 epochs of 50,000 images at 2.1 GFLOP forward and three times that a training step:
 on two CPU cores about half an hour an epoch. XS-CoDA takes 18 epochs, under 40 minutes on two CPU cores.
+Hybrids take 6 epochs, estimated at 15 to 25 minutes there, not measured.
 A step of ResNet-20 on 128 images takes 0.9 s of processor time, by which its 10 epochs are half an hour there.
 With `--config.on_device=True` the training images live on the devices, where they are shuffled and augmented (154 MB on
 each): for accelerators that would wait for the host. The batches are others, of the same distribution.
@@ -40,7 +41,7 @@ S_VARIANTS = {
 PENALTIES = {f"9L-S-CoDA-SQ-lambda-{weight}": float(weight) for weight in ("0", "0.1", "0.25", "0.5", "1")}
 XS_TEMPERATURES = {f"5L-XS-CoDA-SQ-{t}": float(t) for t in (10, 100, 1000, 10000)}
 
-# The CoDA layers after so many of ResNet-8's three blocks, for about the same time a step: what follows features of
+# The CoDA layers after so many of ResNet-8's three blocks, for about the same (estimated) time a step: what follows features of
 # 32×32, 32×32, 16×16 and 8×8 pixels ends at 8×8.
 HYBRID_HEADS = {
     0: XS_CODA,
