@@ -41,8 +41,8 @@ S_VARIANTS = {
 PENALTIES = {f"9L-S-CoDA-SQ-lambda-{weight}": float(weight) for weight in ("0", "0.1", "0.25", "0.5", "1")}
 XS_TEMPERATURES = {f"5L-XS-CoDA-SQ-{t}": float(t) for t in (10, 100, 1000, 10000)}
 
-# The CoDA layers after so many of ResNet-8's three blocks, for about the same (estimated) time a step: what follows features of
-# 32×32, 32×32, 16×16 and 8×8 pixels ends at 8×8.
+# The CoDA layers after so many of ResNet-8's three blocks: what follows features of 32×32, 32×32, 16×16 and 8×8 pixels
+# ends at 8×8, and a step takes, as estimated, about the same time.
 HYBRID_HEADS = {
     0: XS_CODA,
     1: XS_CODA,
