@@ -3,6 +3,7 @@
 from coda_jax import contributions as contributions
 from coda_jax.encoding import add_inverse as add_inverse
 from coda_jax.errors import InputError as InputError
+from coda_jax.hybrid import HybridNet as HybridNet
 from coda_jax.linear_map import LinearMap as LinearMap
 from coda_jax.models import CoDANet as CoDANet
 from coda_jax.pretrained import from_pretrained as from_pretrained

@@ -8,12 +8,29 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from coda_jax.checks import check_choice
-from coda_jax.comparison.resnet import ResNet
+from coda_jax.comparison.resnet import ResNet, ResNetTrunk
 from coda_jax.comparison.vgg import VGG
 from coda_jax.errors import InputError
+from coda_jax.hybrid import HybridNet
 from coda_jax.models import CoDANet
 
-ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {"coda_net": CoDANet, "resnet": ResNet, "vgg": VGG}
+TRUNKS: dict[str, Callable[..., nn.Module]] = {"resnet": ResNetTrunk}
+
+
+def _hybrid(trunk: Mapping[str, Any], head: Mapping[str, Any]) -> HybridNet:
+    """The hybrid of a trunk, described by "architecture", one of `TRUNKS`, and its attributes, and of a `CoDANet`."""
+    attributes = {"architecture": None, **trunk}
+    name = attributes.pop("architecture")
+    check_choice("the trunk's architecture", name, tuple(TRUNKS))
+    return HybridNet(TRUNKS[name](**attributes), CoDANet(**head))
+
+
+ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
+    "coda_net": CoDANet,
+    "hybrid": _hybrid,
+    "resnet": ResNet,
+    "vgg": VGG,
+}
 
 
 def make_model(attributes: Mapping[str, Any]) -> nn.Module:

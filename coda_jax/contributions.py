@@ -4,7 +4,10 @@ A CoDA-Net is a matrix `W(x)` for each input `x` (Böhle et al., CVPR 2021): `lo
 terms of the sum are the contributions. They follow from one forward pass and the transposes of its layers' maps,
 without differentiation; a gradient would differentiate the weights as well, and give other maps.
 
-All functions take a `CoDANet`, its variables and encoded inputs [N, H, W, C], and agree on:
+A hybrid's features take the place of the inputs: its head is the matrix, and the contributions are those of the
+features, exactly; what the pixels contributed to the features they do not say.
+
+All functions take a `CoDANet` or a `HybridNet`, its variables and encoded inputs [N, H, W, C], and agree on:
 
     targets: None for the predicted class (T = 1), "all" for every class (T = K), whole numbers [N] (T = 1) or [N, T].
         A class that does not exist raises InputError; under `jax.jit`, where values are not known, its result is zero.
@@ -21,10 +24,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from coda_jax.checks import as_array, check_whole
+from coda_jax.checks import as_array, check_whole, naming
 from coda_jax.chunks import map_batches
 from coda_jax.encoding import check_pixels
 from coda_jax.errors import InputError
+from coda_jax.hybrid import HybridNet
 from coda_jax.models import CoDANet, check_variables
 from coda_jax.targets import check_targets
 
@@ -32,14 +36,14 @@ Targets = jax.Array | np.ndarray | str | None
 
 
 def contributions(
-    model: CoDANet,
+    model: CoDANet | HybridNet,
     variables: Mapping[str, Any],
     inputs: jax.Array,
     targets: Targets = None,
     *,
     chunk_size: int | None = None,
 ) -> jax.Array:
-    """Contribution of every input value to the targets' logits.
+    """Contribution of every input value, or of every feature of a hybrid, to the targets' logits.
 
     Args:
         model: the network.
@@ -49,7 +53,7 @@ def contributions(
         chunk_size: see the module.
 
     Returns:
-        [N, T, H, W, 6]; the sum over the last three axes is `logit - logit_bias`.
+        [N, T, H, W, 6], of a hybrid [N, T, Hf, Wf, Cf]; the sum over the last three axes is `logit - logit_bias`.
 
     Raises:
         InputError: see the module.
@@ -72,7 +76,7 @@ def contributions(
 
 
 def layer_contributions(
-    model: CoDANet,
+    model: CoDANet | HybridNet,
     variables: Mapping[str, Any],
     inputs: jax.Array,
     targets: Targets = None,
@@ -80,14 +84,15 @@ def layer_contributions(
     *,
     chunk_size: int | None = None,
 ) -> jax.Array:
-    """Contribution of every value of one layer's input to the targets' logits.
+    """Contribution of every value of the input of one layer, or of one of a hybrid's head, to the targets' logits.
 
     Args:
         model: the network.
         variables: its parameters.
         inputs: [N, H, W, 6].
         targets: see the module.
-        layer: from 0, whose input is the image, to the number of layers, for the input of the head.
+        layer: from 0, whose input is the image, or the features of a hybrid, to the number of layers, for what is
+            summed over positions.
         chunk_size: see the module.
 
     Returns:
@@ -109,7 +114,7 @@ def layer_contributions(
 
 
 def linear_weights(
-    model: CoDANet,
+    model: CoDANet | HybridNet,
     variables: Mapping[str, Any],
     inputs: jax.Array,
     targets: Targets = None,
@@ -143,8 +148,46 @@ def contribution_map(contributions: jax.Array) -> jax.Array:
     return jnp.sum(contributions, axis=-1)
 
 
+def upsampled_map(maps: jax.Array, size: tuple[int, int]) -> jax.Array:
+    """Contribution maps of features, spread over the image; maps of the image stay as they are.
+
+    What a feature contributes is spread over the pixels around it with the weights of bilinear interpolation, made to
+    sum to 1, so that a map keeps its sum whatever the sizes. This is for looking at maps, and for metrics that ask for
+    pixels. It adds no knowledge: contributions are exact at the features, whose receptive fields are larger than
+    their share of the image, and it is taken that the features lie evenly over it.
+
+    Args:
+        maps: [N, T, h, w], from `contribution_map`.
+        size: (H, W) of the image, in pixels.
+
+    Returns:
+        [N, T, H, W].
+
+    Raises:
+        InputError: maps of another shape, or a size that is not two whole numbers of at least 1.
+
+    Examples:
+        >>> print(upsampled_map(np.array([[[[8.0, 0.0]]]]), size=(1, 4)))
+        [[[[4. 3. 1. 0.]]]]
+    """
+    maps = jnp.asarray(as_array("maps", maps))
+    if maps.ndim != 4 or not jnp.issubdtype(maps.dtype, jnp.floating):
+        raise InputError(f"maps must be floating-point [N, T, h, w], not {maps.dtype} {list(maps.shape)}")
+    if not isinstance(size, tuple | list) or len(size) != 2:
+        raise InputError(f"size must be (H, W), such as (32, 32), not {size!r}")
+    for pixels in size:
+        check_whole("size", pixels)
+
+    def weights(pixels: int, features: int) -> jax.Array:
+        interpolated = jax.image.resize(jnp.eye(features, dtype=maps.dtype), (pixels, features), "bilinear")
+        return interpolated / jnp.sum(interpolated, axis=0)
+
+    with jax.default_matmul_precision("highest"):
+        return jnp.einsum("Hh,nthw,Ww->ntHW", weights(size[0], maps.shape[2]), maps, weights(size[1], maps.shape[3]))
+
+
 def _explain(
-    model: CoDANet,
+    model: CoDANet | HybridNet,
     variables: Mapping[str, Any],
     inputs: jax.Array,
     targets: Targets,
@@ -153,7 +196,8 @@ def _explain(
 ) -> tuple[jax.Array, jax.Array]:
     """The targets' rows of the map from `layer` on, [N, T, Hl, Wl, Cl], and that layer's input [N, Hl, Wl, Cl]."""
     inputs = check_pixels("inputs", inputs, channels=6)
-    check_variables(model, variables)
+    if not isinstance(model, HybridNet):
+        check_variables(model, variables)
     check_whole("layer", layer, 0)
     if layer > len(model.channels):
         raise InputError(f"layer must be at most {len(model.channels)}, not {layer}")
@@ -166,12 +210,13 @@ def _explain(
         targets = jnp.broadcast_to(jnp.arange(classes), (inputs.shape[0], classes))
     elif targets is not None:
         targets = check_targets(targets, inputs.shape[0], classes)
-    return _rows(model, layer, chunk_size, variables, inputs, targets)
+    with naming("model cannot be applied to these variables and inputs"):
+        return _rows(model, layer, chunk_size, variables, inputs, targets)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def _rows(
-    model: CoDANet,
+    model: CoDANet | HybridNet,
     layer: int,
     chunk_size: int | None,
     variables: Mapping[str, Any],
@@ -184,7 +229,8 @@ def _rows(
         if targets is None:
             targets = jnp.argmax(logits, axis=-1)[:, None]
         one_hot = jax.nn.one_hot(targets, logits.shape[-1], dtype=logits.dtype)
-        return linear_map[layer:].transpose(one_hot), sown["intermediates"]["layer_inputs"][layer]
+        of_layers = sown["intermediates"]["head"] if isinstance(model, HybridNet) else sown["intermediates"]
+        return linear_map[layer:].transpose(one_hot), of_layers["layer_inputs"][layer]
 
     # TPUs and some GPUs would otherwise multiply in fewer bits, and the sums would no longer be exact.
     with jax.default_matmul_precision("highest"):

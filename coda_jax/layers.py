@@ -126,7 +126,7 @@ def _check_channels(layer: nn.Module, inputs: jax.Array) -> None:
         if expected != inputs.shape[-1]:
             raise InputError(
                 f"{layer.name} takes {expected} channels, but its input has {inputs.shape[-1]}"
-                + (": encode images with coda_jax.add_inverse" if expected == 6 else "")
+                + (": encode images with coda_jax.add_inverse" if (expected, inputs.shape[-1]) == (6, 3) else "")
             )
 
 

@@ -8,8 +8,9 @@
 The first takes all metrics of all methods that are defined for the network; results and figures are in
 RUN/interpretability. What has been measured is not measured again, so that a command that was interrupted goes on, and
 a method can be added. The third and the fourth compare runs, in figures in DIR besides: over their temperature where
-the networks differ in nothing else, and otherwise a CoDA-Net's own contributions with the other networks' post-hoc
-explanations.
+the networks differ in nothing else, and otherwise own contributions of CoDA-Nets and hybrids, of a hybrid's features
+upsampled, with the other networks' post-hoc explanations, and the accuracy of those that explain themselves beside
+how well they do.
 
     metric              what it says
     localisation_3x3    share of a class's positive attribution that falls on its own image in a grid of 3×3 images
@@ -38,7 +39,7 @@ import numpy as np
 from absl import flags
 
 import coda_jax
-from coda_jax import CoDANet, InputError
+from coda_jax import CoDANet, HybridNet, InputError
 from coda_jax.contributions import contribution_map, layer_contributions
 from coda_jax.plotting import curves, maps
 from coda_jax.training.progress import Progress
@@ -307,7 +308,7 @@ def _draw_maps(run: Run) -> None:
     names = [run.dataset.info.class_names[target] for target in targets[:, 0]]
     by_method = _maps_by_method(run, shown, [method.label for method in _chosen_methods().values()])
     maps.attribution_sheet(_directory(run) / "methods", images, by_method, names, "Attributions to the true class")
-    if not isinstance(run.model, CoDANet):
+    if not isinstance(run.model, CoDANet | HybridNet):
         return
     one, target = inputs[:1], targets[:1]
     by_layer = [
@@ -315,6 +316,8 @@ def _draw_maps(run: Run) -> None:
         for layer in range(len(run.model.channels) + 1)
     ]
     layers = [f"input of layer {layer}" for layer in range(len(by_layer) - 1)] + ["input of the head"]
+    if isinstance(run.model, HybridNet):
+        layers[0], layers[-1] = "features", "what is summed"
     logit = run.logits[shown[0], targets[0, 0]]
     maps.layer_sheet(_directory(run) / "layers", images[0], by_layer, layers, names[0], logit, run.model.logit_bias)
 
@@ -337,6 +340,7 @@ def _maps_by_method(run: Run, shown: np.ndarray, labels: Sequence[str]) -> dict[
 
 # Column titles of the table, and where their numbers are.
 _COLUMNS = {
+    "test accuracy": ("accuracy", "test"),
     "localisation 3×3, mean": ("localisation_3x3", "mean"),
     "median": ("localisation_3x3", "median"),
     "localisation 2×2, mean": ("localisation_2x2", "mean"),
@@ -413,10 +417,13 @@ def _draw_comparison(directory: Path, runs: Sequence[Run], results: Sequence[Res
         for metric, of_metric in of_run.items():
             of_methods = {f"{label} of {name}": of_metric[label] for label in methods if label in of_metric}
             merged.setdefault(metric, {}).update(of_methods)
+        accuracy = {"test": float(np.mean(run.logits.argmax(-1) == run.labels))}
+        merged.setdefault("accuracy", {}).update({f"{label} of {name}": accuracy for label in methods})
         if shown.size:
             by_method = _maps_by_method(run, shown, methods)
             drawn |= {f"{label}\nof {name}": of_method for label, of_method in by_method.items()}
     _draw_metrics(directory, merged)
+    _draw_trade_off(directory, names, merged)
     if drawn:
         classes = [runs[0].dataset.info.class_names[label] for label in runs[0].labels[shown]]
         title = "Attributions to the true class"
@@ -424,6 +431,25 @@ def _draw_comparison(directory: Path, runs: Sequence[Run], results: Sequence[Res
     table = _table(merged) + _grids(names, results)
     (directory / "table.md").write_text(table)
     print(f"\n{table}\nfigures that compare the networks: {directory}")
+
+
+def _draw_trade_off(directory: Path, names: Sequence[str], merged: Results) -> None:
+    """Draw the accuracy of the networks that explain themselves, and how well they do, in the order of the runs."""
+    own = METHODS["contributions"].label
+    names = [name for name in names if f"{own} of {name}" in merged["accuracy"]]
+    columns = {
+        "test accuracy": "test accuracy",
+        "mean localisation 3×3": "localisation 3×3, mean",
+        "mean localisation 2×2": "localisation 2×2, mean",
+        "p(true), 25% least important removed": "25% least",
+    }
+    values = {
+        title: [_number(merged, f"{own} of {name}", _COLUMNS[column]) for name in names]
+        for title, column in columns.items()
+    }
+    values = {title: numbers for title, numbers in values.items() if None not in numbers}
+    if len(names) > 1:
+        curves.metrics_by_network(directory / "networks", names, values)
 
 
 def _grids(names: Sequence[str], results: Sequence[Results]) -> str:

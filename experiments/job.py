@@ -11,14 +11,14 @@ from flax import linen as nn
 from jax.tree_util import Partial
 from ml_collections import ConfigDict
 
-from coda_jax import CoDANet, InputError, add_inverse, data
+from coda_jax import CoDANet, HybridNet, InputError, add_inverse, data
 from coda_jax.architectures import make_model
 from coda_jax.attribution.gradcam import gradcam
 from coda_jax.checks import check_number, check_whole
-from coda_jax.contributions import contribution_map, contributions
+from coda_jax.contributions import contribution_map, contributions, upsampled_map
 from coda_jax.data import image_folder, on_device
 from coda_jax.plotting.curves import learning_curves
-from coda_jax.plotting.maps import contribution_sheet
+from coda_jax.plotting.maps import OF_FEATURES, contribution_sheet
 from coda_jax.report import write_report
 from coda_jax.training import loop
 from coda_jax.training.metrics_log import read_metrics
@@ -80,7 +80,7 @@ def main(config: ConfigDict) -> None:
     else:
         model, variables = load_run(workdir)
         dataset = load_dataset(workdir, config.data_dir)
-    if isinstance(model, CoDANet):
+    if isinstance(model, CoDANet | HybridNet):
         path, name = workdir / "contributions.png", "contribution maps"
     else:
         path, name = workdir / "gradcam.png", "maps by Grad-CAM"
@@ -203,13 +203,15 @@ def _explain(model: nn.Module, variables: dict, dataset: data.Dataset, path: Pat
     targets = np.argsort(-logits, axis=-1)[:, :2]
     if isinstance(model, CoDANet):
         attributions, quantity = contributions(model, variables, inputs, targets), "contributions"
+    elif isinstance(model, HybridNet):
+        attributions, quantity = contributions(model, variables, inputs, targets), OF_FEATURES
     else:
         logits_fn, quantity = Partial(model.apply, variables), "Grad-CAM attributions"
         attributions = gradcam(logits_fn, inputs, targets, layer=model.gradcam_layer)
     contribution_sheet(
         path,
         images=batch["image"],
-        maps=np.asarray(contribution_map(attributions)),
+        maps=np.asarray(upsampled_map(contribution_map(attributions), inputs.shape[1:3])),
         targets=targets,
         probabilities=np.asarray(jax.nn.sigmoid(np.take_along_axis(logits, targets, axis=-1))),
         labels=batch["label"],

@@ -161,17 +161,21 @@ def pixel_removal(run: Run, count: int) -> Measurement:
 
 
 def completeness(run: Run) -> Measurement:
-    """By how much attributions to the true class miss its logit, relative to that of an input of zeros."""
+    """By how much attributions to the true class miss its logit, relative to that of an input of zeros.
+
+    Of a network's own contributions, relative to its bias, which is that logit unless the network is a hybrid.
+    """
     indices, targets = _first(run, _COMPLETENESS_IMAGES)
     example = run.inputs(indices[:1]), targets[:1]
     baseline = np.asarray(jax.jit(run.model.apply)(run.variables, jnp.zeros_like(example[0])))[0]
 
     def measure(method: Method, advance: Callable[[int], None]) -> dict[str, Any]:
         residuals = []
+        reference = np.full_like(baseline, run.model.logit_bias) if method.own else baseline
         for rows, new in _batches(len(indices), _IMAGES_AT_ONCE):
             attributions = method.explain(run.model, run.variables, run.inputs(indices[rows]), targets[rows])
             logits = np.take_along_axis(run.logits[indices[rows]], targets[rows], axis=1)
-            residuals.append(np.asarray(completeness_residual(attributions, logits, baseline[targets[rows]]))[:new])
+            residuals.append(np.asarray(completeness_residual(attributions, logits, reference[targets[rows]]))[:new])
             advance(new)
         residuals = np.concatenate(residuals)
         return {"median": float(np.median(residuals)), "percentile_95": float(np.percentile(residuals, 95))}

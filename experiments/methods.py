@@ -9,7 +9,7 @@ import numpy as np
 from flax import linen as nn
 from jax.tree_util import Partial
 
-from coda_jax import CoDANet
+from coda_jax import HybridNet
 from coda_jax.attribution.deeplift import deeplift
 from coda_jax.attribution.gradcam import gradcam
 from coda_jax.attribution.gradient import gradient
@@ -21,7 +21,7 @@ from coda_jax.attribution.occlusion import occlusion
 from coda_jax.attribution.protocol import LogitsFn
 from coda_jax.attribution.rise import rise
 from coda_jax.attribution.smoothgrad import smoothgrad
-from coda_jax.contributions import contributions
+from coda_jax.contributions import contribution_map, contributions, upsampled_map
 
 Variables = Mapping[str, Any]
 
@@ -31,13 +31,16 @@ class Method(NamedTuple):
 
     Attributes:
         label: in figures.
-        explain: from a network, its variables, inputs [N, H, W, 6] and targets [N, T] to attributions [N, T, H, W, 6].
+        explain: from a network, its variables, inputs [N, H, W, 6] and targets [N, T] to attributions
+            [N, T, H, W, 6], or [N, T, H, W, 1] where they are of pixels only.
         settings: that can be written as JSON.
+        own: whether it is the network's own, which sums to the logit without its bias.
     """
 
     label: str
     explain: Callable[[nn.Module, Variables, jax.Array, np.ndarray], jax.Array]
     settings: dict[str, Any]
+    own: bool = False
 
 
 def _post_hoc(label: str, method: Callable[..., jax.Array], seed: int | None = None, **settings: Any) -> Method:
@@ -50,12 +53,20 @@ def _post_hoc(label: str, method: Callable[..., jax.Array], seed: int | None = N
     return Method(label, explain, settings if seed is None else {"seed": seed, **settings})
 
 
+def _contributions(model: nn.Module, variables: Variables, inputs: jax.Array, targets: np.ndarray) -> jax.Array:
+    """The network's own; of a hybrid those of its features, upsampled."""
+    attributions = contributions(model, variables, inputs, targets, chunk_size=16)
+    if isinstance(model, HybridNet):
+        return upsampled_map(contribution_map(attributions), inputs.shape[1:3])[..., None]
+    return attributions
+
+
 def _averaged_contributions(
-    model: CoDANet, variables: Variables, inputs: jax.Array, targets: np.ndarray, window: int
+    model: nn.Module, variables: Variables, inputs: jax.Array, targets: np.ndarray, window: int
 ) -> jax.Array:
     """The mean of the contributions over a square window around each pixel: what an occlusion of it cannot resolve."""
-    attributions = contributions(model, variables, inputs, targets, chunk_size=16)
-    images = attributions.reshape(-1, *inputs.shape[1:])
+    attributions = _contributions(model, variables, inputs, targets)
+    images = attributions.reshape(-1, *attributions.shape[2:])
     averaged = nn.avg_pool(images, (window, window), padding="SAME", count_include_pad=False)
     return averaged.reshape(attributions.shape)
 
@@ -74,8 +85,8 @@ def _gradcam_at_last_layer(model: nn.Module, variables: Variables, inputs: jax.A
 
 
 METHODS = {
-    "contributions": Method("contributions", partial(contributions, chunk_size=16), {}),
-    "contributions_9": Method("contributions 9×9", partial(_averaged_contributions, window=9), {"window": 9}),
+    "contributions": Method("contributions", _contributions, {}, own=True),
+    "contributions_9": Method("contributions 9×9", partial(_averaged_contributions, window=9), {"window": 9}, own=True),
     "occlusion_9": _post_hoc("occlusion 9×9", occlusion, window=9, stride=3),
     "occlusion_5": _post_hoc("occlusion 5×5", occlusion, window=5, stride=2),
     "gradcam": Method("Grad-CAM", _gradcam_at_last_layer, {"layer": "last"}),

@@ -1,8 +1,8 @@
 import pytest
 
-from coda_jax import CoDANet, InputError
+from coda_jax import CoDANet, HybridNet, InputError
 from coda_jax.architectures import make_model
-from coda_jax.comparison.resnet import ResNet
+from coda_jax.comparison.resnet import ResNet, ResNetTrunk
 from coda_jax.comparison.vgg import VGG
 
 SIZES = {"channels": [6, 2], "ranks": [4, 4], "kernel_sizes": [3, 1], "strides": [1, 1], "paddings": [1, 0]}
@@ -10,6 +10,25 @@ SIZES = {"channels": [6, 2], "ranks": [4, 4], "kernel_sizes": [3, 1], "strides":
 
 def test_a_coda_net_by_name_and_without():
     assert make_model(SIZES) == make_model({**SIZES, "architecture": "coda_net"}) == CoDANet(**SIZES)
+
+
+def test_a_hybrid():
+    trunk = {"architecture": "resnet", "depth": 8, "blocks": 2}
+    model = make_model({"architecture": "hybrid", "trunk": trunk, "head": SIZES})
+    assert model == HybridNet(ResNetTrunk(depth=8, blocks=2), CoDANet(**SIZES))
+    assert {model: 1}  # Can be hashed, as what is compiled for it asks.
+    assert (model.title, model.gradcam_layer) == ("hybrid after 2 of 3 blocks of ResNet-8", "head/layers_1")
+    for changed, message in (
+        ({"trunk": {**trunk, "architecture": "alexnet"}}, "the trunk's architecture is 'alexnet', but must be one of"),
+        ({"trunk": {"depth": 8, "blocks": 2}}, "the trunk's architecture is None, but must be one of resnet"),
+        ({"trunk": {**trunk, "stages": 2}}, "the configuration's model: .*'stages'"),
+        ({"head": {**SIZES, "norm": "l3"}}, "norm is 'l3'"),
+        ({"head": None}, "the configuration's model: "),
+    ):
+        with pytest.raises(InputError, match=message):
+            make_model({"architecture": "hybrid", "trunk": trunk, "head": SIZES, **changed})
+    with pytest.raises(InputError, match="dtype is float64, which JAX computes with only where"):
+        make_model({"architecture": "hybrid", "trunk": trunk, "head": {**SIZES, "dtype": "float64"}})
 
 
 def test_networks_to_compare_with():

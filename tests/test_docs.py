@@ -32,7 +32,15 @@ def home(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/formats.md", "docs/index.md", "docs/interpretability.md", "docs/tutorials/serving.md"]
+    "page",
+    [
+        "README.md",
+        "docs/formats.md",
+        "docs/hybrids.md",
+        "docs/index.md",
+        "docs/interpretability.md",
+        "docs/tutorials/serving.md",
+    ],
 )
 def test_examples_run(page, home, monkeypatch):
     """Those that need no files but a run of the digits."""

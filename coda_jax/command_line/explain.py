@@ -13,13 +13,14 @@ import numpy as np
 from PIL import Image
 
 from coda_jax.command_line.trained import load_trained
-from coda_jax.contributions import contribution_map, contributions
+from coda_jax.contributions import contribution_map, contributions, upsampled_map
 from coda_jax.data.preprocessing import prepare, read_image
 from coda_jax.data.video import VIDEO_SUFFIXES, Video, open_video, write_video
 from coda_jax.encoding import add_inverse
 from coda_jax.errors import InputError, one_line
+from coda_jax.hybrid import HybridNet
 from coda_jax.plotting.animation import explained_frame
-from coda_jax.plotting.maps import contribution_scale, explanation, terms
+from coda_jax.plotting.maps import OF_FEATURES, contribution_scale, explanation, terms
 from coda_jax.pretrained import Pretrained
 from coda_jax.training.progress import Progress
 
@@ -29,7 +30,7 @@ classify images and videos, and draw what every pixel contributed
 Prints the most probable classes of each image, what was done to it so that the network can take it, and how its logit
 is the sum of what speaks for the class, what speaks against it, and the bias. Draws the contribution maps: red pixels
 speak for the class, blue ones against it. GIFs and videos become a GIF or an MP4 with the maps of one class beside the
-frames, whose colours mean the same in every frame.
+frames, whose colours mean the same in every frame. Of a hybrid the maps are of its features' contributions, upsampled.
 
 examples:
   coda-jax explain runs/cifar10-xs cat.jpg
@@ -91,7 +92,8 @@ class _Explainer:
         maps = self._maps(image[None], targets)[0]
         names = [one_line(self._info.class_names[target]) for target in targets]
         written = self._new_file(path, ".png")
-        explanation(written, image, maps, names, logits[targets], self._model.logit_bias)
+        quantity = OF_FEATURES if isinstance(self._model, HybridNet) else "contributions"
+        explanation(written, image, maps, names, logits[targets], self._model.logit_bias, quantity)
         print(f"{one_line(path)}: {'; '.join(done) or 'taken as it is'}")
         for name, logit, of_class in zip(names, logits[targets], maps, strict=True):
             print(f"  {_probability(logit):6.1%}  {name}  logit {terms(of_class, self._model.logit_bias)}")
@@ -140,7 +142,7 @@ class _Explainer:
         inputs = _inputs(images)
         targets = np.broadcast_to(targets, (len(inputs), len(targets)))
         maps = contribution_map(contributions(self._model, self._variables, inputs, targets))
-        return np.asarray(maps)[: len(images)]
+        return np.asarray(upsampled_map(maps, images.shape[1:3]))[: len(images)]
 
     def _batches(self, frames: Iterator[Image.Image]) -> Iterator[np.ndarray]:
         """Images uint8 [n, H, W, 3]."""

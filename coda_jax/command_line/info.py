@@ -7,6 +7,7 @@ import jax
 
 from coda_jax.command_line.trained import load_trained
 from coda_jax.errors import one_line
+from coda_jax.hybrid import HybridNet
 from coda_jax.training.metrics_log import read_metrics
 
 HELP = """\
@@ -27,8 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Print a table."""
     model, variables, info = load_trained(options.trained)
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
-    print(f"{options.trained}: a CoDA-Net of {len(model.channels)} layers and {parameters:,} parameters")
+    params, kind = variables["params"], "a CoDA-Net"
+    if isinstance(model, HybridNet):
+        of_trunk = f"{type(model.trunk).__name__} of {_count(params.get('trunk', {})):,} parameters"
+        model, params, kind = model.head, params["head"], f"{of_trunk}, and on its features a CoDA-Net"
+    print(f"{options.trained}: {kind} of {len(model.channels)} layers and {_count(params):,} parameters")
     print(f"norm {model.norm}, temperature {model.temperature:g}, logit bias {model.logit_bias:.4g}, {model.dtype}")
     print("layer  channels  rank  kernel  stride  padding")
     rows = zip(model.channels, model.ranks, model.kernel_sizes, model.strides, model.paddings, strict=True)
@@ -42,3 +46,7 @@ def run(options: argparse.Namespace) -> None:
     tested = [record for record in read_metrics(options.trained / "metrics.jsonl") if "test_accuracy" in record]
     if tested:
         print(f"test accuracy after step {tested[-1]['step']}: {tested[-1]['test_accuracy']:.2%}")
+
+
+def _count(params: object) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from coda_jax.errors import InputError
+from coda_jax.hybrid import HybridNet
 from coda_jax.models import CoDANet
 from coda_jax.pretrained import Pretrained, from_pretrained
 from coda_jax.training.run_directory import load_dataset_info, load_run
@@ -12,13 +13,13 @@ def load_trained(directory: Path) -> Pretrained:
     """The network of a run, or one that `save_pretrained` wrote.
 
     Raises:
-        InputError: there is none, what is there is damaged, or it is no CoDA-Net.
+        InputError: there is none, what is there is damaged, or it is neither a CoDA-Net nor a hybrid.
     """
     if (directory / "model.safetensors").exists():
         return from_pretrained(directory)
     model, variables = load_run(directory)
-    if not isinstance(model, CoDANet):
+    if not isinstance(model, CoDANet | HybridNet):
         raise InputError(
-            f"{directory} is a run of a {type(model).__name__}: the commands of coda-jax are for CoDA-Nets"
+            f"{directory} is a run of a {type(model).__name__}: the commands of coda-jax are for CoDA-Nets and hybrids"
         )
     return Pretrained(model, variables, load_dataset_info(directory))

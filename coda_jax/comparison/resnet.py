@@ -41,9 +41,7 @@ class ResNet(nn.Module):
 
     def __post_init__(self) -> None:
         """Check the attributes."""
-        check_whole("depth", self.depth)
-        if self.depth < 8 or self.depth % 6 != 2:
-            raise InputError(f"depth must be 6n + 2, such as 20 or 56, not {self.depth}")
+        _number_of_blocks(self.depth)
         check_whole("num_classes", self.num_classes)
         check_dtype("dtype", self.dtype)
         super().__post_init__()
@@ -51,7 +49,7 @@ class ResNet(nn.Module):
     @property
     def layer_names(self) -> tuple[str, ...]:
         """Names of the layers in the parameters, from the input to the output."""
-        return ("stem", *(f"blocks_{index}" for index in range((self.depth - 2) // 2)), "head")
+        return ("stem", *(f"blocks_{index}" for index in range(_number_of_blocks(self.depth))), "head")
 
     @property
     def title(self) -> str:
@@ -72,15 +70,70 @@ class ResNet(nn.Module):
         Raises:
             InputError: inputs that are not floating-point [N, H, W, 6].
         """
-        x = check_encoded("inputs", inputs)
-        stem, *blocks, head = self.layer_names
-        x = NormalisedConvolution(16, dtype=self.dtype, name=stem)(x, train)
-        for index, name in enumerate(blocks):
-            stage, place = divmod(index, len(blocks) // 3)
-            stride = 2 if stage and not place else 1
-            x = Block(16 * 2**stage, stride, self.dtype, name=name)(x, train)
+        x = _features(check_encoded("inputs", inputs), train, self.depth, _number_of_blocks(self.depth), self.dtype)
         features = jnp.mean(x, axis=(1, 2), dtype=jnp.promote_types(x.dtype, jnp.float32))
-        return nn.Dense(self.num_classes, name=head)(features)
+        return nn.Dense(self.num_classes, name="head")(features)
+
+
+class ResNetTrunk(nn.Module):
+    """The first layers of a `ResNet`, under the same names: features for a `coda_jax.HybridNet`.
+
+    Attributes:
+        depth: of the ResNet.
+        blocks: how many of its blocks there are after the first convolution, from 0 to all (depth - 2) / 2.
+        dtype: of the computation, as of the ResNet.
+
+    Raises:
+        InputError: another depth, more blocks than the ResNet has, or another dtype.
+
+    Examples:
+        >>> trunk = ResNetTrunk(depth=20, blocks=6)  # Two of its three stages.
+        >>> inputs = jnp.zeros((1, 32, 32, 6))
+        >>> features, _ = jax.eval_shape(trunk.init_with_output, jax.random.key(0), inputs)
+        >>> features.shape
+        (1, 16, 16, 32)
+    """
+
+    depth: int
+    blocks: int
+    dtype: jnp.dtype = jnp.float32
+
+    def __post_init__(self) -> None:
+        """Check the attributes."""
+        most = _number_of_blocks(self.depth)
+        check_whole("blocks", self.blocks, 0)
+        if self.blocks > most:
+            raise InputError(f"blocks must be at most {most}, of which a ResNet of depth {self.depth} has no more")
+        check_dtype("dtype", self.dtype)
+        super().__post_init__()
+
+    @property
+    def title(self) -> str:
+        """What it is, as people write it."""
+        return f"{self.blocks} of {_number_of_blocks(self.depth)} blocks of ResNet-{self.depth}"
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
+        """Inputs [N, H, W, 6] -> features [N, Hf, Wf, Cf]; `train` and errors as of the ResNet."""
+        return _features(check_encoded("inputs", inputs), train, self.depth, self.blocks, self.dtype)
+
+
+def _number_of_blocks(depth: int) -> int:
+    """3n for a depth of 6n + 2; raises InputError for another."""
+    check_whole("depth", depth)
+    if depth < 8 or depth % 6 != 2:
+        raise InputError(f"depth must be 6n + 2, such as 20 or 56, not {depth}")
+    return (depth - 2) // 2
+
+
+def _features(x: jax.Array, train: bool, depth: int, blocks: int, dtype: jnp.dtype) -> jax.Array:
+    """The first convolution and so many blocks of a ResNet, as layers of the module that calls this."""
+    x = NormalisedConvolution(16, dtype=dtype, name="stem")(x, train)
+    for index in range(blocks):
+        stage, place = divmod(index, _number_of_blocks(depth) // 3)
+        stride = 2 if stage and not place else 1
+        x = Block(16 * 2**stage, stride, dtype, name=f"blocks_{index}")(x, train)
+    return x
 
 
 class Block(nn.Module):

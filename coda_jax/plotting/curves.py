@@ -1,5 +1,6 @@
 """Curves and statistics of training and of the metrics."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -180,6 +181,25 @@ def metric_by_temperature(
     axis.set(xlabel="temperature T", ylabel=name, ylim=(0, 1))
     axis.grid(alpha=0.3)
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8, frameon=False)
+    save(figure, path)
+
+
+def metrics_by_network(path: Path, names: Sequence[str], values: Mapping[str, Sequence[float]]) -> None:
+    """Draw numbers between 0 and 1 of several networks side by side, a line for each number.
+
+    Args:
+        path: of the figure without suffix.
+        names: of the networks, in their order.
+        values: for each number one value a network.
+    """
+    figure = Figure(figsize=(1.2 + 1.6 * len(names), 4.2), layout="constrained")
+    axis = figure.subplots()
+    for (name, of_name), style in zip(values.items(), _styles(len(values)), strict=True):
+        axis.plot(range(len(names)), of_name, label=name, marker="o", markersize=4, **style)
+    axis.set_xticks(range(len(names)), [textwrap.fill(name, 18) for name in names], fontsize=8)
+    axis.set(xlim=(-0.5, len(names) - 0.5), ylim=(0, 1))
+    axis.grid(alpha=0.3)
+    figure.legend(loc="outside upper left", fontsize=8, frameon=False)
     save(figure, path)
 
 

@@ -13,6 +13,9 @@ from coda_jax.plotting.names import shown
 COLOUR_MAP = "RdBu_r"
 """Diverging and safe for the colour-blind: red speaks for the class, blue against it, white is zero."""
 
+OF_FEATURES = "contributions of the features (upsampled)"
+"""What the maps of a hybrid are maps of."""
+
 
 def contribution_scale(maps: np.ndarray) -> float:
     """The contribution shown in full colour: the 99.75th percentile of the absolute values, which spares outliers."""
@@ -85,7 +88,13 @@ def _title_size(title: str) -> float:
 
 
 def explanation(
-    path: Path, image: np.ndarray, maps: np.ndarray, names: Sequence[str], logits: np.ndarray, offset: float
+    path: Path,
+    image: np.ndarray,
+    maps: np.ndarray,
+    names: Sequence[str],
+    logits: np.ndarray,
+    offset: float,
+    quantity: str = "contributions",
 ) -> None:
     """Draw an image beside its contribution maps of some classes, in one colour scale that is centred on zero.
 
@@ -96,6 +105,7 @@ def explanation(
         names: of the T classes.
         logits: [T], of the classes.
         offset: the logit bias, which the contributions leave out.
+        quantity: what the maps are maps of, such as `OF_FEATURES`.
     """
     panels = 1 + len(maps)
     figure = Figure(figsize=(2.5 * panels + 0.4, 4.1), layout="constrained")

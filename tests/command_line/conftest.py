@@ -6,11 +6,12 @@ import optax
 import pytest
 
 from coda_jax import CoDANet
+from coda_jax.architectures import make_model
 from coda_jax.command_line import main
 from coda_jax.data import DatasetInfo, Preprocessing
 from coda_jax.training.checkpoints import Checkpoints
 from coda_jax.training.run_directory import save_config, save_dataset_info
-from coda_jax.training.state import TrainState
+from coda_jax.training.state import TrainState, create
 
 ATTRIBUTES = {"channels": (6, 3), "ranks": (4, 4), "kernel_sizes": (3, 1), "strides": (1, 1), "paddings": (1, 0)}
 INFO = DatasetInfo(("cat", "dog", "<b>\x1b[31m"), Preprocessing(8, 8))
@@ -25,6 +26,22 @@ def trained(tmp_path_factory):
     save_config(workdir, {"dataset": "digits", "model": {**ATTRIBUTES, "temperature": 2.0}})
     save_dataset_info(workdir, INFO)
     Checkpoints(workdir / "checkpoints").save(TrainState(jnp.int32(7), params, optax.EmptyState()))
+    return workdir
+
+
+@pytest.fixture(scope="session")
+def hybrid(tmp_path_factory):
+    """The same of a hybrid, whose features are of 4×4 positions."""
+    workdir = tmp_path_factory.mktemp("hybrid")
+    attributes = {
+        "architecture": "hybrid",
+        "trunk": {"architecture": "resnet", "depth": 8, "blocks": 2},
+        "head": {**ATTRIBUTES, "temperature": 2.0},
+    }
+    state = create(make_model(attributes), optax.identity(), (8, 8), seed=0)
+    save_config(workdir, {"dataset": "digits", "model": attributes})
+    save_dataset_info(workdir, INFO)
+    Checkpoints(workdir / "checkpoints").save(state)
     return workdir
 
 

@@ -54,6 +54,17 @@ def test_chosen_classes_and_folders(trained, command, tmp_path):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a-2.png", "a.png", "b.png"]
 
 
+def test_a_hybrid(hybrid, command, tmp_path):
+    path = save(tmp_path / "one.png", RANDOM[0])
+    status, out, err = command("explain", hybrid, path, "--classes=dog", "--out", tmp_path / "out")
+    assert status == 0, err
+    model, variables = load_run(hybrid)
+    logit = model.apply(variables, add_inverse(RANDOM[:1] / np.float32(255)))[0, 1]
+    told = re.search(r"  dog  logit .* = (−?[\d.]+)$", out, re.MULTILINE)[1]
+    assert abs(float(told.replace("−", "-")) - logit) < 0.0051  # Rounded to the last digit that is told.
+    assert imread(tmp_path / "out" / "one.png").ndim == 3
+
+
 @pytest.mark.parametrize("suffix", [".gif", ".mp4"])
 def test_moving_pictures(trained, command, tmp_path, suffix):
     path = tmp_path / f"moving{suffix}"

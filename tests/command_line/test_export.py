@@ -53,3 +53,10 @@ def test_mistakes(trained, command, tmp_path):
     ):
         status, out, err = command("export", *arguments)
         assert (status, out, err.count("\n")) == (1, "", 1) and err.startswith(f"error: {line}"), err
+
+
+@pytest.mark.parametrize("format", ["jax", "safetensors", "pytorch"])
+def test_hybrids_are_refused(hybrid, command, tmp_path, format):
+    status, out, err = command("export", hybrid, f"--format={format}", "--out", tmp_path / "out")
+    assert (status, out, err) == (1, "", "error: model must be a CoDANet, not HybridNet\n")
+    assert not (tmp_path / "out").exists()

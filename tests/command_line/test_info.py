@@ -8,3 +8,18 @@ def test_info(trained, command):
     assert lines[3].split() == ["0", "6", "4", "3×3", "1", "1"]
     assert "images: 8×8 pixels, RGB" in lines
     assert lines[-1] == "3 classes: cat, dog, <b>\N{REPLACEMENT CHARACTER}[31m"
+
+
+def test_a_hybrid(hybrid, command):
+    status, out, err = command("info", hybrid)
+    assert status == 0, err
+    lines = out.splitlines()
+    # Convolutions and batch normalisations of the stem and two blocks, 6 → 16 → 16 → 32 channels; a patch of 288
+    # features, rank 4 and 6 units, and the last layer as above.
+    trunk = 9 * (6 * 16 + 2 * 16 * 16 + 16 * 32 + 32 * 32) + 2 * (3 * 16 + 2 * 32)
+    head = 288 * 4 + 288 * 6 * 4 + 288 * 6 + 6 * 4 + 6 * 3 * 4 + 6 * 3
+    expected = (
+        f"ResNetTrunk of {trunk:,} parameters, and on its features a CoDA-Net of 2 layers and {head:,} parameters"
+    )
+    assert lines[0] == f"{hybrid}: {expected}"
+    assert lines[3].split() == ["0", "6", "4", "3×3", "1", "1"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from coda_jax import InputError
-from coda_jax.comparison.resnet import Block, ResNet
+from coda_jax.comparison.resnet import Block, ResNet, ResNetTrunk
 from tests.comparison.networks import TORCH_TOLERANCE, random_variables, shapes_of, torch_layer, torch_linear
 
 
@@ -94,3 +94,26 @@ def test_refused_attributes(attributes, message):
 def test_refused_inputs():
     with pytest.raises(InputError, match="must have 6 channels, not 3: encode images with coda_jax.add_inverse"):
         jax.eval_shape(ResNet(8, 10).init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+
+
+@pytest.mark.parametrize(("blocks", "shape"), [(0, (8, 8, 16)), (1, (8, 8, 16)), (2, (4, 4, 32)), (3, (2, 2, 64))])
+def test_a_trunk_is_the_first_layers(blocks, shape):
+    model, trunk = ResNet(8, 3), ResNetTrunk(8, blocks)
+    variables, inputs = random_variables(model), np.random.default_rng(1).random((2, 8, 8, 6), np.float32)
+    of_trunk = {
+        kind: {name: of_layer for name, of_layer in tree.items() if name in model.layer_names[: 1 + blocks]}
+        for kind, tree in variables.items()
+    }
+    assert jax.tree.structure(shapes_of(trunk)) == jax.tree.structure(of_trunk)
+    features = jax.jit(trunk.apply)(of_trunk, inputs)
+    assert features.shape == (2, *shape)
+    _, state = jax.jit(lambda *args: model.apply(*args, capture_intermediates=True))(variables, inputs)
+    expected = state["intermediates"][model.layer_names[blocks]]["__call__"][0]
+    np.testing.assert_allclose(features, expected, rtol=1e-5, atol=1e-5)  # float32, compiled in another way.
+
+
+def test_trunks_that_do_not_exist():
+    with pytest.raises(InputError, match="blocks must be at most 9, of which a ResNet of depth 20 has no more"):
+        ResNetTrunk(20, 10)
+    with pytest.raises(InputError, match="depth must be 6n"):
+        ResNetTrunk(19, 0)

@@ -4,8 +4,9 @@ import jax
 import numpy as np
 
 from coda_jax import CoDANet
-from coda_jax.contributions import contributions
+from coda_jax.contributions import contribution_map, contributions, upsampled_map
 from experiments.methods import METHODS
+from tests.training.problem import HYBRID
 
 
 def test_averaged_contributions_are_means_over_the_part_of_the_window_that_is_in_the_image():
@@ -19,3 +20,14 @@ def test_averaged_contributions_are_means_over_the_part_of_the_window_that_is_in
         window = maps[:, :, max(row - 4, 0) : row + 5, max(column - 4, 0) : column + 5]
         # Sums of up to 81 float32 numbers of both signs, in another order.
         np.testing.assert_allclose(averaged[:, :, row, column], window.mean((2, 3)), atol=1e-6 * np.abs(maps).max())
+
+
+def test_a_hybrids_contributions_are_upsampled_and_its_head_has_the_layer_for_gradcam():
+    inputs, targets = jax.random.uniform(jax.random.key(0), (2, 8, 8, 6)), np.array([[0, 1], [1, 0]])
+    variables = jax.jit(HYBRID.init)(jax.random.key(1), inputs)
+    maps = METHODS["contributions"].explain(HYBRID, variables, inputs, targets)
+    of_features = contribution_map(contributions(HYBRID, variables, inputs, targets))
+    assert of_features.shape == (2, 2, 4, 4)
+    np.testing.assert_allclose(maps[..., 0], upsampled_map(of_features, (8, 8)), rtol=1e-5, atol=1e-6)  # float32.
+    assert METHODS["contributions_9"].explain(HYBRID, variables, inputs, targets).shape == (2, 2, 8, 8, 1)
+    assert METHODS["gradcam"].explain(HYBRID, variables, inputs, targets).shape == (2, 2, 8, 8, 6)

@@ -81,6 +81,11 @@ def test_by_temperature(tmp_path):
     written(tmp_path / "lines", ["10", "1000", "mean localisation", "ours"])
 
 
+def test_by_network(tmp_path):
+    curves.metrics_by_network(tmp_path / "lines", ["one", "other"], {"accuracy": [0.9, 0.8], "localisation": [0.1, 1]})
+    written(tmp_path / "lines", ["one", "other", "accuracy", "localisation"])
+
+
 def test_means_by_unit():
     positions = np.array([*[-0.5] * 10, *[0.0] * 9, *[2.1, 2.9] * 5])
     values = np.array([*[0.2] * 10, *[1.0] * 9, *[0.0, 1.0] * 5])

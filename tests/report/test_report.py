@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
+from flax import linen as nn
 
-from coda_jax import CoDANet, InputError
+from coda_jax import CoDANet, HybridNet, InputError
 from coda_jax.contributions import contribution_map, layer_contributions
 from coda_jax.models import L_CODA, S_CODA, XS_CODA
 from coda_jax.report import report
@@ -165,6 +166,8 @@ def test_bad_input_is_refused(run, tmp_path):
     two = data._replace(info=data.info._replace(class_names=("a", "b")))
     with pytest.raises(InputError, match="dataset has 2 classes, but the network in .* has 3"):
         report.write_report(workdir, two, (model, variables))
+    with pytest.raises(InputError, match="is a run of a HybridNet: the report is for CoDA-Nets"):
+        report.write_report(workdir, data, (HybridNet(nn.Conv(3, (1, 1)), model), variables))
     blocked, _, _ = make_run(tmp_path / "blocked")
     (blocked / "report.html").mkdir()
     with pytest.raises(InputError, match="cannot write .*report.html: Is a directory"):

@@ -5,7 +5,7 @@ import numpy as np
 import optax
 from flax import linen as nn
 
-from coda_jax import CoDANet
+from coda_jax import CoDANet, HybridNet
 from coda_jax.data import Dataset, DatasetInfo, Preprocessing
 
 
@@ -34,3 +34,15 @@ class Normalised(nn.Module):
 
 
 NORMALISED = Normalised()
+
+
+class Trunk(nn.Module):
+    """Features at half the resolution."""
+
+    @nn.compact
+    def __call__(self, inputs, train=False):
+        features = nn.Conv(6, (3, 3), strides=2)(inputs)
+        return nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.75)(features))
+
+
+HYBRID = HybridNet(Trunk(), MODEL)

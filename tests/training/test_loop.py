@@ -12,7 +12,7 @@ from coda_jax.data import on_device
 from coda_jax.errors import InputError, RunError
 from coda_jax.training.loop import train
 from coda_jax.training.metrics_log import MetricsLog, read_metrics
-from tests.training.problem import DATASET, MODEL, OPTIMIZER
+from tests.training.problem import DATASET, HYBRID, MODEL, OPTIMIZER
 
 # What Orbax began when it failed, it leaves to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -107,6 +107,18 @@ def test_interrupted_and_resumed_run_ends_with_the_same_bits(tmp_path, resident)
     jax.tree.map(np.testing.assert_array_equal, whole, resumed)
     last = [read_metrics(tmp_path / name / "metrics.jsonl")[-1] for name in ("whole", "parts")]
     assert last[0] == last[1]
+
+
+def test_a_hybrid_learns_and_goes_on_with_the_same_bits(tmp_path):
+    whole = run(tmp_path / "whole", model=HYBRID, num_steps=60)
+    run(tmp_path / "parts", model=HYBRID, num_steps=17)
+    resumed = run(tmp_path / "parts", model=HYBRID, num_steps=60)
+    jax.tree.map(np.testing.assert_array_equal, whole, resumed)
+    assert np.ptp(whole.batch_stats["trunk"]["BatchNorm_0"]["mean"]) > 0  # They begin as zeros.
+    last = read_metrics(tmp_path / "whole" / "metrics.jsonl")[-1]
+    assert last["test_accuracy"] > 0.9
+    with pytest.raises(InputError, match="penalty must be 0 but for CoDA-Nets"):
+        run(tmp_path / "penalty", model=HYBRID, penalty=0.1)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -1,0 +1,125 @@
+"""Hybrids: CoDA layers after the early layers of a conventional network (Böhle, Fritz, Schiele, arXiv 2109.13004).
+
+A trunk computes features of an image, and a CoDA-Net classifies them. The logits are, exactly, sums of contributions
+from the features; of how the features came from the pixels these say nothing.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from coda_jax.checks import check_images
+from coda_jax.errors import InputError
+from coda_jax.linear_map import LinearMap
+from coda_jax.models import CoDANet
+
+
+class HybridNet(nn.Module):
+    """A trunk and, on its features, a CoDA-Net.
+
+    Their variables are named "trunk" and "head". The features may have either sign and any scale.
+
+    Attributes:
+        trunk: any linen module with `__call__(inputs [N, H, W, C], train=False) -> features [N, Hf, Wf, Cf]`; to be
+            used on images of any size, as the metrics on grids of images do, a fully convolutional one. It may have
+            batch statistics, in the collection "batch_stats".
+        head: the network on the features.
+
+    Raises:
+        InputError: a trunk that is no linen module, or a head that is no `CoDANet`.
+
+    Examples:
+        >>> from coda_jax import add_inverse
+        >>> class Trunk(nn.Module):
+        ...     @nn.compact
+        ...     def __call__(self, inputs, train=False):
+        ...         return nn.relu(nn.Conv(8, (3, 3), strides=2)(inputs))
+        >>> head = CoDANet(channels=(8, 10), ranks=(4, 4), kernel_sizes=(3, 1), strides=(2, 1), paddings=(1, 0))
+        >>> model = HybridNet(Trunk(), head)
+        >>> inputs = add_inverse(jax.random.uniform(jax.random.key(0), (2, 16, 16, 3)))
+        >>> variables = model.init(jax.random.key(1), inputs)
+        >>> model.apply(variables, inputs).shape
+        (2, 10)
+        >>> model.apply(variables, inputs, method="features").shape
+        (2, 8, 8, 8)
+    """
+
+    trunk: nn.Module
+    head: CoDANet
+
+    def __post_init__(self) -> None:
+        """Check the attributes."""
+        if not isinstance(self.trunk, nn.Module):
+            raise InputError(f"trunk must be a Flax linen module, not {self.trunk!r}")
+        if not isinstance(self.head, CoDANet):
+            raise InputError(f"head must be a CoDANet, not a {type(self.head).__name__}")
+        super().__post_init__()
+
+    @property
+    def channels(self) -> tuple[int, ...]:
+        """Units of each layer of the head; the last number is that of the classes."""
+        return self.head.channels
+
+    @property
+    def temperature(self) -> float:
+        """T of the head."""
+        return self.head.temperature
+
+    @property
+    def logit_bias(self) -> float:
+        """b₀ of the head."""
+        return self.head.logit_bias
+
+    @property
+    def dtype(self) -> jnp.dtype:
+        """Of the head's computation."""
+        return self.head.dtype
+
+    @property
+    def title(self) -> str:
+        """The name of the network, as people write it, with the trunk's where it has one."""
+        return f"hybrid after {getattr(self.trunk, 'title', type(self.trunk).__name__)}"
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """Names in the parameters, from the input to the output."""
+        return ("trunk", "head")
+
+    @property
+    def gradcam_layer(self) -> str:
+        """The last layer of the head, which Grad-CAM explains."""
+        return f"head/{self.head.gradcam_layer}"
+
+    def with_gram(self, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """The variables, and the products of the head's parameters; see `CoDANet.with_gram`."""
+        of_head = self.head.with_gram({"params": variables["params"]["head"]})
+        return {**variables, "gram": {"head": of_head["gram"]}}
+
+    def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
+        """Inputs [N, H, W, C] -> logits [N, K], float32 at least; raises as `decompose`."""
+        return self.decompose(inputs, train)[0]
+
+    def features(self, inputs: jax.Array, train: bool = False) -> jax.Array:
+        """Inputs [N, H, W, C] -> the trunk's features [N, Hf, Wf, Cf]; raises as `decompose`."""
+        return check_images("the trunk's features", self.trunk(check_images("inputs", inputs), train=train))
+
+    def decompose(self, inputs: jax.Array, train: bool = False) -> tuple[jax.Array, LinearMap]:
+        """The logits, and the linear map that made them from the features.
+
+        The input of layer `l` of the head is sown as `CoDANet.decompose` does, in the collection's entry "head".
+
+        Args:
+            inputs: [N, H, W, C], floating.
+            train: given to the trunk, whose batch statistics are those of the batch where it is true.
+
+        Returns:
+            (logits [N, K], `linear_map` with `logits = linear_map.apply(features) + logit_bias`).
+
+        Raises:
+            InputError: inputs or features of another rank or dtype, or features too small for one of the head's
+                kernels, or of another number of channels than its parameters were made for.
+        """
+        return self.head.decompose(self.features(inputs, train))
