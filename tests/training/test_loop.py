@@ -143,7 +143,8 @@ def test_a_loss_that_is_not_finite_is_named_and_never_saved(tmp_path, resident):
     drawn = "by the host" if resident is None else "on the device"
     message = (
         "the loss or a gradient of step 7 is not finite: the last checkpoint, of step 4, is kept, .* its batch is "
-        rf"number 6 \(from 0\) of those drawn {drawn} with seed=0, batch_size=8, flip=True and crop_padding=1"
+        rf"number 6 \(from 0\) of those drawn {drawn} with seed=0, batch_size=8, flip=True, crop_padding=1 and "
+        "randaugment=0"
     )
     with pytest.raises(RunError, match=message):
         run(tmp_path, optimizer=optimizer, checkpoint_every=4, resident=resident)
