@@ -10,6 +10,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from coda_jax import CoDANet, InputError, add_inverse, data
+from coda_jax.architectures import make_model
 from coda_jax.checks import check_number, check_whole
 from coda_jax.contributions import contribution_map, contributions
 from coda_jax.data import image_folder, on_device
@@ -26,7 +27,6 @@ from coda_jax.training.run_directory import (
     check_writable,
     load_dataset,
     load_run,
-    make_model,
     save_config,
     save_dataset_info,
 )
@@ -82,9 +82,9 @@ def _train(config: ConfigDict, workdir: Path) -> tuple[CoDANet, dict, data.Datas
     if config.dataset == "image_folder" or config.model.get("channels", ())[-1:] == (0,):
         _fill_in_classes(config, workdir)
     check_same_run(workdir, config.to_dict(), _FREE_KEYS, _ADDED_KEYS)
-    model = make_model(config.to_dict())
+    model = make_model(config.model.to_dict())
     dataset = data.load(config.dataset, config.data_dir, config.image_size)
-    loop.check(model, dataset, config.batch_size, config.accumulation)
+    loop.check(model, dataset, config.batch_size, config.accumulation, config.penalty)
     _check_data(config, dataset)
     resident = on_device.read(dataset.train) if config.on_device else None
     if jax.process_index() == 0:
@@ -110,7 +110,7 @@ def _train(config: ConfigDict, workdir: Path) -> tuple[CoDANet, dict, data.Datas
     )
     if jax.process_index() == 0:
         _report(workdir)
-    return model, {"params": trained.params}, dataset
+    return model, trained.variables, dataset
 
 
 def _fill_in_classes(config: ConfigDict, workdir: Path) -> None:

@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+from flax import linen as nn
 from jax.experimental import multihost_utils
 from jax.sharding import SingleDeviceSharding
 
 from coda_jax.errors import InputError, RunError, one_line
-from coda_jax.models import CoDANet
-from coda_jax.training.state import TrainState, everywhere
+from coda_jax.training.state import TrainState, as_variables, everywhere
 
 
 class Checkpoints:
@@ -91,19 +91,18 @@ class Checkpoints:
             self._manager.reload()
         return state
 
-    def restore_params(self, model: CoDANet) -> dict[str, Any]:
-        """The parameters in the newest checkpoint, on the default device.
+    def restore_variables(self, model: nn.Module) -> dict[str, Any]:
+        """The network's variables in the newest checkpoint, on the default device.
 
         Raises:
             InputError: there is none, none that is whole, or the newest is of another architecture than the model.
         """
         # The image size does not matter for the shapes, as long as every kernel fits.
-        shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 256, 256, 6)))["params"]
+        shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 256, 256, 6)))
+        shapes = as_variables(shapes["params"], shapes.get("batch_stats"))
         sharding = SingleDeviceSharding(jax.local_devices()[0])
-        abstract = {
-            "params": jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes)
-        }
-        return self._restore_newest(abstract, lambda tree: tree["params"])[0]["params"]
+        abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shapes)
+        return self._restore_newest(abstract, lambda tree: tree["params"])[0]
 
     def _restore_newest(self, abstract: Any, params: Callable[[Any], Any]) -> tuple[Any, list[int]]:
         """What `abstract`, a tree of shapes and shardings, names of the newest whole checkpoint; and the damaged ones.

@@ -9,7 +9,7 @@ from coda_jax.training.step import Batch, Metrics, split_over_devices, total
 
 def evaluate(
     eval_step: Callable[[dict, Batch], Metrics],
-    params: dict,
+    variables: dict,
     batches: Iterable[Batch],
     check: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
@@ -17,7 +17,7 @@ def evaluate(
 
     Args:
         eval_step: from `step.mapped_eval_step`.
-        params: the network's parameters.
+        variables: the network's.
         batches: this process's, from `coda_jax.data.test_batches`, of a size that the devices can share.
         check: is called after every batch, and may raise.
 
@@ -26,7 +26,7 @@ def evaluate(
     """
     sums = []
     for batch in batches:
-        sums.append(eval_step(params, split_over_devices(batch)))
+        sums.append(eval_step(variables, split_over_devices(batch)))
         jax.block_until_ready(sums[-2:-1])
         check()
     sums = total(sums)

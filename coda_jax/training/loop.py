@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import optax
+from flax import linen as nn
 
 from coda_jax.data import Dataset, on_device, test_batches, train_batches
 from coda_jax.errors import InputError, RunError
@@ -36,7 +37,7 @@ Advance = Callable[[training_state.TrainState, int], tuple[training_state.TrainS
 
 
 def train(
-    model: CoDANet,
+    model: nn.Module,
     optimizer: optax.GradientTransformation,
     dataset: Dataset,
     *,
@@ -64,7 +65,7 @@ def train(
     "test_accuracy". An interrupted and resumed run ends with the same parameters, to the bit, as an uninterrupted one.
 
     Args:
-        model: the network, with as many channels in its last layer as there are classes.
+        model: the network, with as many logits as there are classes, as `step.train_step` takes it.
         optimizer: as from `optimizer.adam_with_step_decay`.
         dataset: as from `coda_jax.data.load`.
         workdir: the directory of the run.
@@ -89,11 +90,12 @@ def train(
 
     Raises:
         InputError: a batch size that the devices cannot share, `randaugment` with `resident`, a model with another
-            number of classes than the data or larger kernels than its images, or a checkpoint of another architecture.
+            number of classes than the data or larger kernels than its images, a penalty for another network than a
+            `CoDANet`, or a checkpoint of another architecture.
         RunError: the run stops before its end: SIGTERM or SIGINT arrived, after which the state was saved; the loss or
             a gradient was not finite; or a checkpoint or record could not be written.
     """
-    check(model, dataset, batch_size, accumulation)
+    check(model, dataset, batch_size, accumulation, penalty)
     if resident is not None and randaugment:
         raise InputError("randaugment is for images that are read on the host: use resident=None, or randaugment=0")
     size = dataset.info.preprocessing.size
@@ -161,7 +163,7 @@ def train(
             progress.tell(f"step {step}/{num_steps}  epoch {epoch:.2f}  {values}")
 
         def test() -> None:
-            write(evaluate(eval_step, state.params, kept or read_test(), interruption.check))
+            write(evaluate(eval_step, state.variables, kept or read_test(), interruption.check))
 
         if start:
             progress.tell(f"resumed after step {start}")
@@ -214,15 +216,18 @@ def _first_not_finite(recent: list[tuple[Metrics, int]], done: int) -> int | Non
     return None
 
 
-def check(model: CoDANet, dataset: Dataset, batch_size: int, accumulation: int = 1) -> None:
-    """Raise InputError unless the network fits the data's classes and images, and the batches the devices."""
+def check(model: nn.Module, dataset: Dataset, batch_size: int, accumulation: int = 1, penalty: float = 0.0) -> None:
+    """Raise InputError unless the network fits the data and the penalty, and the batches the devices."""
     check_batch_size(batch_size, accumulation)
-    if model.channels[-1] != len(dataset.info.class_names):
-        raise InputError(
-            f"the last of channels is {model.channels[-1]}, but the data has {len(dataset.info.class_names)} classes"
-        )
+    if penalty and not isinstance(model, CoDANet):
+        raise InputError(f"penalty must be 0 but for CoDA-Nets: {type(model).__name__} has no matrix W(x)")
     size = dataset.info.preprocessing.size
-    jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, size, size, 6), np.float32))
+    inputs = jax.ShapeDtypeStruct((1, size, size, 6), np.float32)
+    logits, _ = jax.eval_shape(model.init_with_output, jax.random.key(0), inputs)
+    classes = len(dataset.info.class_names)
+    if logits.shape[-1] != classes:
+        attribute = "the last of channels" if isinstance(model, CoDANet) else "the network's number of classes"
+        raise InputError(f"{attribute} is {logits.shape[-1]}, but the data has {classes} classes")
 
 
 def _by_host_batches(

@@ -7,20 +7,19 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import jax
-import jax.numpy as jnp
+from flax import linen as nn
 
+from coda_jax.architectures import make_model
 from coda_jax.data.datasets import Dataset, DatasetInfo, info_entries, load, make_info
 from coda_jax.errors import InputError, one_line
 from coda_jax.files import as_json, replace_files
-from coda_jax.models import CoDANet
 from coda_jax.training.checkpoints import Checkpoints
 
 Config = dict[str, Any]
 
 
 def save_config(workdir: Path, config: Config) -> None:
-    """Write the configuration, whose entry "model" holds the attributes of the `CoDANet`.
+    """Write the configuration, whose entry "model" `architectures.make_model` makes a network of.
 
     Raises:
         InputError: the directory cannot be made or written.
@@ -133,25 +132,14 @@ def load_dataset(workdir: str | os.PathLike, data_dir: str | None = None) -> Dat
     return dataset
 
 
-def make_model(config: Config) -> CoDANet:
-    """The network of a configuration; raises InputError for attributes that are missing, unknown, or out of range."""
-    try:
-        model = CoDANet(**config["model"])
-    except TypeError as error:
-        raise InputError(f"the configuration's model: {error}") from error
-    if jnp.dtype(model.dtype) == jnp.float64 and not jax.config.jax_enable_x64:
-        raise InputError("dtype is float64, which JAX computes with only where JAX_ENABLE_X64=1 is set")
-    return model
-
-
-def load_run(workdir: str | os.PathLike) -> tuple[CoDANet, dict[str, Any]]:
+def load_run(workdir: str | os.PathLike) -> tuple[nn.Module, dict[str, Any]]:
     """A trained network: the model and the variables of a run's newest checkpoint.
 
     Raises:
         InputError: there is no run, or no checkpoint yet, or what is there is damaged.
     """
-    model = make_model(load_config(workdir))
-    return model, {"params": Checkpoints(Path(workdir) / "checkpoints").restore_params(model)}
+    model = make_model(load_config(workdir)["model"])
+    return model, Checkpoints(Path(workdir) / "checkpoints").restore_variables(model)
 
 
 def _flat(tree: Config, prefix: str = "") -> Config:

@@ -1,15 +1,15 @@
 """What a training step changes."""
 
+from dataclasses import field
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import linen as nn
 from flax import struct
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-
-from coda_jax.models import CoDANet
 
 AXIS = "devices"
 """The name of the axis over which a step is mapped."""
@@ -24,15 +24,27 @@ class TrainState:
             therefore the position in the data and the random state as well.
         params: the network's parameters.
         opt_state: the optimiser's.
+        batch_stats: the running averages of a network with batch normalisation, empty for others.
     """
 
     step: jax.Array
     params: Any
     opt_state: optax.OptState
+    batch_stats: Any = field(default_factory=dict)
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """What the network is applied with."""
+        return as_variables(self.params, self.batch_stats)
+
+
+def as_variables(params: Any, batch_stats: Any) -> dict[str, Any]:
+    """The variables of a network; those of one without batch normalisation have no collection "batch_stats"."""
+    return {"params": params, **({"batch_stats": batch_stats} if batch_stats else {})}
 
 
 def create(
-    model: CoDANet, optimizer: optax.GradientTransformation, image_size: tuple[int, int], seed: int
+    model: nn.Module, optimizer: optax.GradientTransformation, image_size: tuple[int, int], seed: int
 ) -> TrainState:
     """The state before the first step, on every device of this process.
 
@@ -45,8 +57,9 @@ def create(
 
     # The seed is no part of the compiled program, which is kept for other runs.
     def init(key: jax.Array) -> TrainState:
-        params = model.init(key, jnp.zeros((1, *image_size, 6)))["params"]
-        return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+        variables = model.init(key, jnp.zeros((1, *image_size, 6)))
+        params = variables["params"]
+        return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), variables.get("batch_stats", {}))
 
     # Placed as the mapped step leaves it; from anywhere else the second step would be compiled again.
     return jax.jit(init, out_shardings=replicated())(jax.random.key(seed))

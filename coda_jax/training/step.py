@@ -10,14 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import linen as nn
 from jax import lax
 
 from coda_jax.data import on_device
 from coda_jax.encoding import add_inverse
 from coda_jax.errors import InputError
 from coda_jax.losses import binary_cross_entropy, draw_other_classes, weight_penalty
-from coda_jax.models import CoDANet
-from coda_jax.training.state import AXIS, TrainState
+from coda_jax.training.state import AXIS, TrainState, as_variables
 
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
@@ -27,22 +27,27 @@ def train_step(
     state: TrainState,
     batch: Batch,
     *,
-    model: CoDANet,
+    model: nn.Module,
     optimizer: optax.GradientTransformation,
     accumulation: int = 1,
     penalty: float = 0.0,
 ) -> tuple[TrainState, Metrics]:
     """One step of the optimiser, with gradients and metrics averaged over the axis `AXIS`.
 
+    Batch normalisation is by the statistics of what is computed at once, a part of a device's share; the running
+    averages take in the mean of the parts' and devices' statistics.
+
     Args:
         state: the same on every device.
         batch: this device's {"image": float32 [n, H, W, 3], "label": int32 [n]}.
-        model: the network.
+        model: the network: a `CoDANet`, or any module from inputs to logits [n, K]; one with batch normalisation is
+            given `train=True` besides.
         optimizer: the one that made the state's `opt_state`.
         accumulation: the number of equal parts of the batch that are computed one after the other, in the memory of
             one; n is a multiple of it.
         penalty: λ, by which `losses.weight_penalty` of the true class and of one other at random is multiplied before
-            it is added to the loss. The other class is a function of the step and the place in the batch alone.
+            it is added to the loss, for a `CoDANet`. The other class is a function of the step and the place in the
+            batch alone.
 
     Returns:
         (the next state, the metrics "loss" [] in nats, without the penalty, "accuracy" [] in [0, 1], "finite" [], 1 or
@@ -54,16 +59,23 @@ def train_step(
         key = jax.random.fold_in(jax.random.key(0), state.step)
         batch = {**batch, "other": draw_other_classes(key, batch["label"], positions, model.channels[-1])}
 
-    def objective(params: dict, batch: Batch) -> tuple[jax.Array, Metrics]:
-        logits, linear_map = model.apply({"params": params}, add_inverse(batch["image"]), method="decompose")
+    def objective(params: dict, batch: Batch) -> tuple[jax.Array, tuple[Metrics, dict]]:
+        inputs, variables, batch_stats = add_inverse(batch["image"]), as_variables(params, state.batch_stats), {}
+        if penalty:
+            logits, linear_map = model.apply(variables, inputs, method="decompose")
+        elif state.batch_stats:
+            logits, updated = model.apply(variables, inputs, train=True, mutable=["batch_stats"])
+            batch_stats = updated["batch_stats"]
+        else:
+            logits = model.apply(variables, inputs)
         loss = jnp.mean(binary_cross_entropy(logits, batch["label"]))
         metrics = {"loss": loss, "accuracy": jnp.mean(jnp.argmax(logits, axis=-1) == batch["label"])}
-        if not penalty:
-            return loss, metrics
-        metrics["penalty"] = jnp.mean(weight_penalty(linear_map, batch["label"], batch["other"]))
-        return loss + penalty * metrics["penalty"], metrics
+        if penalty:
+            metrics["penalty"] = jnp.mean(weight_penalty(linear_map, batch["label"], batch["other"]))
+            loss += penalty * metrics["penalty"]
+        return loss, (metrics, batch_stats)
 
-    def gradients_of(batch: Batch) -> tuple[dict, Metrics]:
+    def gradients_of(batch: Batch) -> tuple[dict, tuple[Metrics, dict]]:
         return jax.grad(objective, has_aux=True)(state.params, batch)
 
     if accumulation == 1:
@@ -73,11 +85,11 @@ def train_step(
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(gradients_of, batch))
         sums, _ = lax.scan(lambda sums, part: (jax.tree.map(jnp.add, sums, gradients_of(part)), None), zeros, parts)
         means = jax.tree.map(lambda leaf: leaf / accumulation, sums)
-    gradients, metrics = lax.pmean(means, AXIS)
+    gradients, (metrics, batch_stats) = lax.pmean(means, AXIS)
     metrics["finite"] = jnp.isfinite(metrics["loss"] + optax.tree.norm(gradients)).astype(jnp.float32)
     updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    return TrainState(state.step + 1, params, opt_state), metrics
+    return TrainState(state.step + 1, params, opt_state, batch_stats), metrics
 
 
 def train_steps(
@@ -87,7 +99,7 @@ def train_steps(
     count: jax.Array,
     device: jax.Array,
     *,
-    model: CoDANet,
+    model: nn.Module,
     optimizer: optax.GradientTransformation,
     batch_size: int,
     flip: bool,
@@ -147,18 +159,18 @@ def train_steps(
     return lax.fori_loop(0, count, step, (state, dict.fromkeys(names, jnp.zeros(()))))
 
 
-def eval_step(params: dict, batch: Batch, *, model: CoDANet) -> Metrics:
+def eval_step(variables: dict, batch: Batch, *, model: nn.Module) -> Metrics:
     """Sums of the metrics over a batch, over all devices of the axis `AXIS`.
 
     Args:
-        params: the same on every device.
+        variables: the network's, the same on every device.
         batch: this device's {"image": float32 [n, H, W, 3], "label": int32 [n], "weight": float32 [n]}.
         model: the network.
 
     Returns:
         "loss", "accuracy" and "weight", [] each, sums over the examples, times their weights.
     """
-    logits = model.apply({"params": params}, add_inverse(batch["image"]))
+    logits = model.apply(variables, add_inverse(batch["image"]))
     sums = {
         "loss": binary_cross_entropy(logits, batch["label"]),
         "accuracy": (jnp.argmax(logits, axis=-1) == batch["label"]).astype(jnp.float32),
@@ -168,7 +180,7 @@ def eval_step(params: dict, batch: Batch, *, model: CoDANet) -> Metrics:
 
 
 def mapped_train_step(
-    model: CoDANet, optimizer: optax.GradientTransformation, accumulation: int = 1, penalty: float = 0.0
+    model: nn.Module, optimizer: optax.GradientTransformation, accumulation: int = 1, penalty: float = 0.0
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """`train_step` over all devices of all processes, for this process's share of a batch, [devices, n, ...].
 
@@ -179,7 +191,7 @@ def mapped_train_step(
 
 
 def mapped_train_steps(
-    model: CoDANet, optimizer: optax.GradientTransformation, **settings: Any
+    model: nn.Module, optimizer: optax.GradientTransformation, **settings: Any
 ) -> Callable[[TrainState, on_device.Examples, jax.Array, int, jax.Array], tuple[TrainState, Metrics]]:
     """`train_steps` with its settings over all devices of all processes, for this process's `device` [devices].
 
@@ -189,7 +201,7 @@ def mapped_train_steps(
     return jax.pmap(steps, axis_name=AXIS, in_axes=(None, None, None, None, 0), out_axes=None, donate_argnums=0)
 
 
-def mapped_eval_step(model: CoDANet) -> Callable[[dict, Batch], Metrics]:
+def mapped_eval_step(model: nn.Module) -> Callable[[dict, Batch], Metrics]:
     """`eval_step` over all devices of all processes, for this process's share of a batch, [devices, n, ...]."""
     return jax.pmap(partial(eval_step, model=model), axis_name=AXIS, in_axes=(None, 0), out_axes=None)
 

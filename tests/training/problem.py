@@ -1,7 +1,9 @@
 """A data set and a network that train in a second, for the tests of this folder."""
 
+import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import linen as nn
 
 from coda_jax import CoDANet
 from coda_jax.data import Dataset, DatasetInfo, Preprocessing
@@ -20,3 +22,15 @@ def examples(count, seed):
 DATASET = Dataset(examples(50, seed=0), examples(21, seed=1), DatasetInfo(("above", "below"), Preprocessing(4, 4)))
 MODEL = CoDANet(channels=(6, 2), ranks=(4, 4), kernel_sizes=(3, 1), strides=(1, 1), paddings=(1, 0), temperature=4.0)
 OPTIMIZER = optax.adam(1e-2)
+
+
+class Normalised(nn.Module):
+    """A conventional network with batch normalisation."""
+
+    @nn.compact
+    def __call__(self, inputs, train=False):
+        features = nn.BatchNorm(use_running_average=not train, momentum=0.75)(nn.Conv(6, (3, 3))(inputs))
+        return nn.Dense(2)(jnp.mean(nn.relu(features), axis=(1, 2)))
+
+
+NORMALISED = Normalised()

@@ -3,12 +3,13 @@ from functools import cache
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from coda_jax import InputError
 from coda_jax.training import state
 from coda_jax.training.checkpoints import Checkpoints
-from tests.training.problem import MODEL, OPTIMIZER
+from tests.training.problem import MODEL, NORMALISED, OPTIMIZER
 
 # What Orbax began when it failed, it leaves to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -38,11 +39,21 @@ def test_the_newest_state_comes_back_where_it_was(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.isdigit()) == ["12", "7"]
 
 
-def test_parameters_alone_come_back_on_one_device(tmp_path):
-    Checkpoints(tmp_path).save(at_step(3, offset=2))
-    params = Checkpoints(tmp_path).restore_params(MODEL)
-    jax.tree.map(np.testing.assert_array_equal, params, at_step(3, offset=2).params)
-    assert all(len(leaf.sharding.device_set) == 1 for leaf in jax.tree.leaves(params))
+@pytest.mark.parametrize("model", [MODEL, NORMALISED], ids=["plain", "with batch normalisation"])
+def test_variables_alone_come_back_on_one_device(tmp_path, model):
+    saved = state.create(model, OPTIMIZER, (4, 4), seed=0)
+    Checkpoints(tmp_path).save(saved)
+    variables = Checkpoints(tmp_path).restore_variables(model)
+    jax.tree.map(np.testing.assert_array_equal, variables, saved.variables)
+    assert all(len(leaf.sharding.device_set) == 1 for leaf in jax.tree.leaves(variables))
+
+
+def test_a_checkpoint_of_before_there_was_batch_normalisation(tmp_path):
+    saved = at_step(3, offset=2)
+    manager = ocp.CheckpointManager(tmp_path, item_handlers=ocp.PyTreeCheckpointHandler())
+    manager.save(3, args=ocp.args.PyTreeSave({key: getattr(saved, key) for key in ("step", "params", "opt_state")}))
+    manager.close()
+    jax.tree.map(np.testing.assert_array_equal, Checkpoints(tmp_path).restore(at_step(0)), saved)
 
 
 def test_saving_a_step_twice_keeps_the_first(tmp_path):

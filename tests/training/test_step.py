@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import linen as nn
 
 from coda_jax import InputError, add_inverse
 from coda_jax.data import on_device
@@ -19,7 +20,7 @@ from coda_jax.training.step import (
     split_over_devices,
     total,
 )
-from tests.training.problem import DATASET, MODEL, OPTIMIZER
+from tests.training.problem import DATASET, MODEL, NORMALISED, OPTIMIZER
 
 BATCH = {
     "image": np.stack([example["image"] for example in DATASET.train[:16]]).astype(np.float32) / 255,
@@ -158,8 +159,8 @@ def test_steps_on_resident_examples():
 def test_eval_step_sums_with_weights():
     state = first_state()
     weights = np.arange(16, dtype=np.float32) % 2
-    sums = mapped_eval_step(MODEL)(state.params, split_over_devices(BATCH | {"weight": weights}))
-    logits = jax.jit(MODEL.apply)({"params": state.params}, add_inverse(BATCH["image"]))
+    sums = mapped_eval_step(MODEL)(state.variables, split_over_devices(BATCH | {"weight": weights}))
+    logits = jax.jit(MODEL.apply)(state.variables, add_inverse(BATCH["image"]))
     np.testing.assert_allclose(sums["loss"], weights @ binary_cross_entropy(logits, BATCH["label"]), rtol=1e-5)
     assert sums["accuracy"] == weights @ (np.argmax(logits, -1) == BATCH["label"])
     assert sums["weight"] == 8
@@ -199,3 +200,32 @@ def test_accumulated_parts_give_the_gradient_of_the_whole():
         step = np.asarray(expected) - before
         assert np.linalg.norm(step) > 0
         np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-5 * np.abs(step).max() + 1e-6)
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_batch_normalisation_is_by_each_part_and_its_averages_are_over_all(accumulation):
+    state = training_state.create(NORMALISED, OPTIMIZER, (4, 4), seed=0)
+    assert jax.tree.map(np.ndim, state.variables["batch_stats"]) == {"BatchNorm_0": {"mean": 1, "var": 1}}
+    params, before = jax.device_get((state.params, state.batch_stats["BatchNorm_0"]))
+    state, metrics = mapped_train_step(NORMALISED, OPTIMIZER, accumulation)(state, split_over_devices(BATCH))
+    parts = jax.device_count() * accumulation
+    images = add_inverse(BATCH["image"]).reshape(parts, -1, 4, 4, 6)
+    features = jax.vmap(nn.Conv(6, (3, 3)).apply, (None, 0))({"params": params["Conv_0"]}, images)
+    for name, of_parts in (("mean", features.mean((1, 2, 3))), ("var", features.var((1, 2, 3)))):
+        # float32 sums in another order; the momentum of the running averages is 0.75.
+        expected = 0.75 * before[name] + 0.25 * of_parts.mean(0)
+        np.testing.assert_allclose(state.batch_stats["BatchNorm_0"][name], expected, rtol=1e-5, atol=1e-6)
+    logits = [
+        NORMALISED.apply(
+            {"params": params, "batch_stats": {"BatchNorm_0": before}}, part, train=True, mutable=["batch_stats"]
+        )[0]
+        for part in images
+    ]
+    expected = jnp.mean(binary_cross_entropy(jnp.concatenate(logits), BATCH["label"]))
+    np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-5)
+    # Evaluation normalises by the averages, and leaves them as they are.
+    sums = mapped_eval_step(NORMALISED)(
+        state.variables, split_over_devices(BATCH | {"weight": np.ones(16, np.float32)})
+    )
+    evaluated = binary_cross_entropy(NORMALISED.apply(state.variables, add_inverse(BATCH["image"])), BATCH["label"])
+    np.testing.assert_allclose(sums["loss"], jnp.sum(evaluated), rtol=1e-5)

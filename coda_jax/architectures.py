@@ -1,0 +1,35 @@
+"""Networks by the name of their architecture."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from coda_jax.checks import check_choice
+from coda_jax.errors import InputError
+from coda_jax.models import CoDANet
+
+ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {"coda_net": CoDANet}
+
+
+def make_model(attributes: Mapping[str, Any]) -> nn.Module:
+    """The network that a configuration describes.
+
+    Args:
+        attributes: of the network, and "architecture", one of `ARCHITECTURES`; without it, of a `CoDANet`.
+
+    Raises:
+        InputError: attributes that are missing, unknown, or out of range.
+    """
+    attributes = {"architecture": "coda_net", **attributes}
+    name = attributes.pop("architecture")
+    check_choice("architecture", name, tuple(ARCHITECTURES))
+    try:
+        model = ARCHITECTURES[name](**attributes)
+    except TypeError as error:
+        raise InputError(f"the configuration's model: {error}") from error
+    if jnp.dtype(getattr(model, "dtype", jnp.float32)) == jnp.float64 and not jax.config.jax_enable_x64:
+        raise InputError("dtype is float64, which JAX computes with only where JAX_ENABLE_X64=1 is set")
+    return model
