@@ -365,7 +365,7 @@ def test_measurements(answer, untrained, tmp_path, arguments, message):
 ARCHIVE = "data/downloads/cifar10/cifar-10-binary.tar.gz"
 BY_HAND = "place the archive by hand at TMP/" + ARCHIVE
 DATA = [
-    (None, "TMP/data is not a directory: create it to have CIFAR-10 downloaded there"),
+    (None, "TMP/data is not a directory: create it to have CIFAR-10 prepared there"),
     ("data", "TMP/data is not a directory"),
     ("data/cifar10", "cannot prepare CIFAR-10 in TMP/data"),
     ("data/cifar10/3.0.2", "TMP/data/cifar10/3.0.2 is not a readable CIFAR-10 data set"),
