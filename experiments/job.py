@@ -20,7 +20,7 @@ from coda_jax.plotting.maps import contribution_sheet
 from coda_jax.report import write_report
 from coda_jax.training import loop
 from coda_jax.training.metrics_log import read_metrics
-from coda_jax.training.optimizer import adam_with_step_decay
+from coda_jax.training.optimizer import learning_rate_schedule, make_optimizer
 from coda_jax.training.run_directory import (
     check_same_classes,
     check_same_run,
@@ -43,12 +43,21 @@ flags.mark_flag_as_required("workdir")
 # They say where and how long, not what: a run may go on with others.
 _FREE_KEYS = ("data_dir", "num_steps", "num_workers", "log_every", "checkpoint_every")
 # What runs that began before there were these keys did.
-_ADDED_KEYS = {"accumulation": 1, "penalty": 0.0, "randaugment": 0}
+_ADDED_KEYS = {
+    "accumulation": 1,
+    "penalty": 0.0,
+    "optimizer": "adam",
+    "weight_decay": 0.0,
+    "schedule": "step",
+    "warmup_epochs": 0,
+    "warmup_from": 0.0,
+    "randaugment": 0,
+}
 _LEAST = {
     **dict.fromkeys(
         ("image_size", "num_epochs", "num_steps", "decay_epochs", "log_every", "checkpoint_every", "accumulation"), 1
     ),
-    **dict.fromkeys(("crop_padding", "randaugment", "num_workers", "seed"), 0),
+    **dict.fromkeys(("crop_padding", "randaugment", "num_workers", "seed", "warmup_epochs"), 0),
 }
 _SEEDS = 2**32
 _EXPLAINED = 12
@@ -154,19 +163,24 @@ def _check(config: ConfigDict) -> None:
     if config.randaugment > LARGEST_MAGNITUDE:
         raise InputError(f"randaugment must be at most {LARGEST_MAGNITUDE}, not {config.randaugment}")
     if config.randaugment and config.on_device:
-        raise InputError("with on_device images are only mirrored and cropped: use randaugment=0, or on_device=False")
+        raise InputError("with on_device images are mirrored and cropped only: use randaugment=0, or on_device=False")
     check_batch_size(config.batch_size, config.accumulation)
     _optimizer(config, num_examples=1)  # Refuses what it cannot use before data is downloaded.
 
 
 def _optimizer(config: ConfigDict, num_examples: int) -> optax.GradientTransformation:
-    return adam_with_step_decay(
+    schedule = learning_rate_schedule(
         config.learning_rate,
+        config.schedule,
         decay=config.decay,
         decay_epochs=config.decay_epochs,
+        warmup_epochs=config.warmup_epochs,
+        warmup_from=config.warmup_from,
+        num_epochs=config.num_epochs,
         batch_size=config.batch_size,
         num_examples=num_examples,
     )
+    return make_optimizer(config.optimizer, schedule, config.weight_decay)
 
 
 def _check_data(config: ConfigDict, dataset: data.Dataset) -> None:
@@ -176,7 +190,8 @@ def _check_data(config: ConfigDict, dataset: data.Dataset) -> None:
     size = dataset.info.preprocessing.size
     if config.crop_padding > size:
         raise InputError(f"crop_padding is {config.crop_padding}, but must be at most the images' {size} pixels")
-    if config.on_device and dataset.train[0]["image"].shape[:2] != (size, size):
+    shape = dataset.train[0]["image"].shape  # An image that is damaged is likely to be found now.
+    if config.on_device and shape[:2] != (size, size):
         raise InputError(f"on_device needs images of one size, but those of {config.dataset} vary: use on_device=False")
 
 

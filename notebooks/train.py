@@ -64,9 +64,10 @@ print("classes:", ", ".join(dataset.info.class_names))
 # %%
 from pathlib import Path
 
+import optax
+
 from coda_jax.models import XS_CODA
 from coda_jax.training import loop
-from coda_jax.training.optimizer import adam_with_step_decay
 from coda_jax.training.run_directory import check_same_run, load_run, save_config, save_dataset_info
 
 SMALL = {
@@ -86,7 +87,7 @@ save_config(workdir, config)
 save_dataset_info(workdir, dataset.info)
 trained = loop.train(
     coda_jax.CoDANet(**network),
-    adam_with_step_decay(2.5e-3, decay=1.5, decay_epochs=5, batch_size=batch_size, num_examples=len(dataset.train)),
+    optax.adam(optax.cosine_decay_schedule(2.5e-3, STEPS)),
     dataset,
     workdir=workdir,
     batch_size=batch_size,

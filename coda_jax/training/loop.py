@@ -66,7 +66,7 @@ def train(
 
     Args:
         model: the network, with as many logits as there are classes, as `step.train_step` takes it.
-        optimizer: as from `optimizer.adam_with_step_decay`.
+        optimizer: as from `optimizer.make_optimizer`.
         dataset: as from `coda_jax.data.load`.
         workdir: the directory of the run.
         batch_size: examples a step, over all devices of all processes.

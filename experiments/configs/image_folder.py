@@ -39,7 +39,12 @@ def get_config() -> ConfigDict:
             "batch_size": 32,
             "num_epochs": 20,
             "num_steps": config_dict.placeholder(int),  # None: all epochs.
-            "learning_rate": 2e-3,
+            "optimizer": "adam",
+            "weight_decay": 0.0,
+            "learning_rate": 2e-3,  # The highest.
+            "warmup_epochs": 0,  # In which it grows from warmup_from.
+            "warmup_from": 0.0,
+            "schedule": "step",  # Or "cosine", without the next two.
             "decay": 1.5,  # The learning rate is divided by it every decay_epochs.
             "decay_epochs": 4,
             "flip": True,

@@ -13,7 +13,7 @@ from coda_jax.architectures import make_model
 from coda_jax.data import DatasetInfo, Preprocessing, load
 from coda_jax.training import state
 from coda_jax.training.checkpoints import Checkpoints
-from coda_jax.training.optimizer import adam_with_step_decay
+from coda_jax.training.optimizer import make_optimizer
 from coda_jax.training.run_directory import save_config, save_dataset_info
 from experiments.configs import digits
 from tests.experiments.processes import CIFAR10, ROOT
@@ -46,7 +46,7 @@ def untrained(tmp_path_factory):
     config = digits.get_config().to_dict()
     save_config(workdir, config)
     save_dataset_info(workdir, load("digits").info)
-    optimizer = adam_with_step_decay(2e-3, decay=1.5, decay_epochs=5, batch_size=32, num_examples=1437)
+    optimizer = make_optimizer("adam", lambda step: 2e-3, 0.0)
     Checkpoints(workdir / "checkpoints").save(state.create(make_model(config["model"]), optimizer, (8, 8), seed=0))
     (workdir / "metrics.jsonl").write_text('{"step": 0, "loss": 0.5, "accuracy": 0.1, "epoch": 0.0}\n')
     (workdir / "tensorboard").mkdir()
