@@ -7,8 +7,8 @@
     5L-XS64-CoDA-SQ-T           for a CPU, at T: 10, 100 or 1000: the network of configs/image_folder.py
 
 The authors published no network for this data: the networks and temperatures are ours. M-CoDA is between their S-CoDA
-and L-CoDA, with the optimisation of L-CoDA (60 epochs in batches of 64, a warm-up of 15). The augmentation is that of
-the paper for CIFAR-10: images are mirrored, and cropped after padding by an eighth of their side, which is 8 pixels here.
+and L-CoDA, with the optimisation of L-CoDA (60 epochs in batches of 64, a warm-up of 15). The augmentation is the
+paper's for CIFAR-10: images are mirrored, and cropped after padding by an eighth of their side, which is 8 pixels here.
 The last of `model.channels` is 0, to have the archive's classes counted: 200 in the official one.
 
 Cost: M-CoDA 6.4 GFLOP an image forward, XS64 0.22 (0.15 for 20 classes), and three times that a training step.
