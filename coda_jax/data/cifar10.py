@@ -62,7 +62,7 @@ def data_sources(data_dir: str | None) -> tuple[Sequence, Sequence, tuple[str, .
             not stored as ArrayRecord; the download fails; or the archive is not the official one.
     """
     root = root_of(data_dir, "CIFAR-10", _ENTRY)
-    prepare_once(root, _ENTRY, "CIFAR-10", lambda: _make_builder(root))
+    prepare_once(root, _ENTRY, "CIFAR-10", lambda: _make_builder(root).download_and_prepare)
     (train, test), class_names = open_sources(root / _ENTRY, "CIFAR-10", ("train", "test"))
     return train, test, class_names
 

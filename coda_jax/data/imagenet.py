@@ -1,10 +1,10 @@
 """ImageNet's 1,000 classes, or the first 100 of them, as random-access TFDS data sources without TensorFlow.
 
-TFDS's own `imagenet2012` builder needs TensorFlow to prepare the data. The one here reads the same official archives,
-which are fetched by hand, and writes the same data set (name, version, features, keys) as ArrayRecord files, so that
-`tfds.data_source("imagenet2012")` in other code reads it as well. The first 100 classes are a data set of their own,
-`imagenet100`, a tenth of the size. Image files are stored as they are, but for a few that are CMYK or PNG under the
-name of a JPEG: these become RGB JPEGs, as in TFDS's.
+TFDS's own `imagenet2012` builder needs TensorFlow to prepare the data. Here the same official archives are read, which
+are fetched by hand, and the same data set (name, version, features) is written as ArrayRecord files, so that
+`tfds.data_source("imagenet2012")` in other code reads it as well; only the order is another, that of the archives. The
+first 100 classes are a data set of their own, `imagenet100`, a tenth of the size. Image files are stored as they are,
+but for a few that are CMYK or PNG under the name of a JPEG: these become RGB JPEGs, as in TFDS's.
 
 Source: O. Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge", IJCV 2015, https://image-net.org.
 """
@@ -26,15 +26,17 @@ from coda_jax.data.prepared import open_sources, prepare_once, root_of
 from coda_jax.data.preprocessing import Preprocessing, prepare, resize_shorter_side
 from coda_jax.errors import InputError, one_line
 
-_ALL_VERSION = "5.1.0"
-_FIRST_100_VERSION = "1.0.0"
+_ALL_ENTRY = "imagenet2012/5.1.0"
+_FIRST_100_ENTRY = "imagenet100/1.0.0"
 _SPLITS = ("train", "validation")
+# Of 110 kB each.
+_EXAMPLES_PER_FILE = 1000
 # The largest official image has 16 MB.
 _MOST_IMAGE_BYTES = 100_000_000
 _NOT_DECODED = {"image": tfds.decode.SkipDecoding()}
 
-_Example = tuple[str, bytes, int]
-"""File name, content of the file, label."""
+_Example = dict[str, Any]
+"""{"file_name": str, "image": the content of the file, "label": int}."""
 
 
 def data_sources(
@@ -45,7 +47,6 @@ def data_sources(
     All classes are prepared in `<data_dir>/imagenet2012/5.1.0`, the first 100 in `<data_dir>/imagenet100/1.0.0`, from
     the official archives `ILSVRC2012_img_train.tar` and `ILSVRC2012_img_val.tar` in `<data_dir>/downloads/manual`,
     which may be deleted afterwards; or the first 100 from all, where these are prepared and the archives are gone.
-    While it is prepared a data set needs twice its space.
 
     Args:
         data_dir: An existing directory of TFDS data sets, or None for TFDS's default.
@@ -62,12 +63,11 @@ def data_sources(
         InputError: `data_dir` or the archives are missing; an archive is damaged, or has another layout; or the data
             set cannot be prepared or read.
     """
-    builder, title = {100: (_First100Classes, "ImageNet-100"), 1000: (_AllClasses, "ImageNet")}[classes]
-    entry = f"{builder.name}/{builder.VERSION}"
+    entry, title = {100: (_FIRST_100_ENTRY, "ImageNet-100"), 1000: (_ALL_ENTRY, "ImageNet")}[classes]
     root = root_of(data_dir, title, entry)
     if not (root / entry).exists():
         examples = _examples(root, classes)
-        prepare_once(root, entry, title, lambda: builder(examples, root))
+        prepare_once(root, entry, title, lambda: partial(_write, examples, root / entry, classes))
     (train, test), class_names = open_sources(root / entry, title, _SPLITS, _NOT_DECODED)
     return (
         _Images(train, partial(resize_shorter_side, preprocessing=preprocessing)),
@@ -101,7 +101,7 @@ def _examples(root: Path, classes: int) -> dict[str, Iterator[_Example]]:
     train, validation = manual / "ILSVRC2012_img_train.tar", manual / "ILSVRC2012_img_val.tar"
     if train.exists() and validation.exists():
         return {"train": _train_examples(train, classes), "validation": _validation_examples(validation, classes)}
-    everything = root / "imagenet2012" / _ALL_VERSION
+    everything = root / _ALL_ENTRY
     if everything.exists():
         sources, _ = open_sources(everything, "ImageNet", _SPLITS, _NOT_DECODED)
         return {split: _prepared_examples(source, classes) for split, source in zip(_SPLITS, sources, strict=True)}
@@ -116,7 +116,7 @@ def _prepared_examples(source: Sequence[dict[str, Any]], classes: int) -> Iterat
     for index in range(len(source)):
         example = source[index]
         if example["label"] < classes:
-            yield example["file_name"].decode(), example["image"], int(example["label"])
+            yield example
 
 
 def _train_examples(path: Path, classes: int) -> Iterator[_Example]:
@@ -131,7 +131,8 @@ def _train_examples(path: Path, classes: int) -> Iterator[_Example]:
                 for member in _files(class_tar):
                     if not re.fullmatch(rf"{name}_\d+\.JPEG", member.name):
                         raise InputError(f"holds {one_line(member.name)} in {name}.tar, which is no image of the class")
-                    yield member.name, _image_file(class_tar, member), label
+                    image = _image_file(class_tar, member)
+                    yield {"file_name": member.name, "image": image, "label": label}
 
 
 def _validation_examples(path: Path, classes: int) -> Iterator[_Example]:
@@ -146,7 +147,7 @@ def _validation_examples(path: Path, classes: int) -> Iterator[_Example]:
                 raise InputError(f"holds {one_line(member.name)}, which is no validation image")
             label = numbers.get(labels[int(match[1]) - 1])
             if label is not None:
-                yield member.name, _image_file(tar, member), label
+                yield {"file_name": member.name, "image": _image_file(tar, member), "label": label}
 
 
 @contextlib.contextmanager
@@ -192,44 +193,28 @@ def _lines(name: str) -> list[str]:
     return tfds.core.tfds_path(f"datasets/imagenet2012/{name}").read_text().split()
 
 
-# TFDS has a data set of this name already, and refuses to register a second.
-class _AllClasses(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """ImageNet from the examples of every split."""
-
-    name = "imagenet2012"
-    VERSION = tfds.core.Version(_ALL_VERSION)
-    classes = 1000
-
-    def __init__(self, examples: dict[str, Iterator[_Example]], root: Path) -> None:
-        self._examples = examples
-        super().__init__(data_dir=root, file_format="array_record")
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        return tfds.core.DatasetInfo(
-            builder=self,
-            description=f"ImageNet's training and validation images in {self.classes} classes.",
-            features=tfds.features.FeaturesDict(
-                {
-                    "image": tfds.features.Image(encoding_format="jpeg"),
-                    "label": tfds.features.ClassLabel(names=_class_names()[: self.classes]),
-                    "file_name": tfds.features.Text(),
-                }
-            ),
+def _write(examples: dict[str, Iterator[_Example]], directory: Path, classes: int) -> None:
+    """Write the data set into its directory, which need not be there."""
+    features = tfds.features.FeaturesDict(
+        {
+            "image": tfds.features.Image(encoding_format="jpeg"),
+            "label": tfds.features.ClassLabel(names=_class_names()[:classes]),
+            "file_name": tfds.features.Text(),
+        }
+    )
+    with tfds.core.utils.incomplete_dir(directory) as incomplete:
+        identity = tfds.core.dataset_info.DatasetIdentity(
+            name=directory.parent.name, version=directory.name, data_dir=incomplete, module_name=__name__
+        )
+        info = tfds.core.DatasetInfo(
+            builder=identity,
+            description=f"ImageNet's training and validation images in {classes} classes.",
+            features=features,
             supervised_keys=("image", "label"),
             homepage="https://image-net.org/",
         )
-
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
-        return {split: self._generate_examples(split) for split in self._examples}
-
-    def _generate_examples(self, split: str) -> Iterator[tuple[str, dict]]:
-        for file_name, image, label in self._examples[split]:
-            yield file_name, {"file_name": file_name, "image": image, "label": label}
-
-
-class _First100Classes(_AllClasses, skip_registration=True):
-    """Its first 100 classes."""
-
-    name = "imagenet100"
-    VERSION = tfds.core.Version(_FIRST_100_VERSION)
-    classes = 100
+        # A builder that is a GeneratorBasedBuilder would sort what is larger than a gigabyte with TensorFlow.
+        writer = tfds.core.SequentialWriter(info, _EXAMPLES_PER_FILE, file_format="array_record")
+        writer.initialize_splits(list(_SPLITS))
+        writer.add_examples({split: examples[split] for split in _SPLITS})
+        writer.close_all()

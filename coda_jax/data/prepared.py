@@ -35,9 +35,7 @@ def root_of(data_dir: str | None, title: str, entry: str) -> Path:
     return root
 
 
-def prepare_once(
-    root: Path, entry: str, title: str, make_builder: Callable[[], tfds.core.GeneratorBasedBuilder]
-) -> None:
+def prepare_once(root: Path, entry: str, title: str, begin: Callable[[], Callable[[], None]]) -> None:
     """Prepare a data set in `root / entry` unless it is there.
 
     Runs that are started together wait for the first one; an interrupted one leaves nothing that is taken for whole.
@@ -46,10 +44,12 @@ def prepare_once(
         root: the directory of TFDS data sets.
         entry: name and version of the data set.
         title: of the data set, for messages.
-        make_builder: of the builder, which writes to `root`.
+        begin: fetches what is needed, and returns the function that then writes the data set, such as
+            `download_and_prepare` of a builder of TFDS's. That writes under another name, which TFDS's
+            `incomplete_dir` has, and renames.
 
     Raises:
-        InputError: the directory cannot be written, or what `make_builder` and its builder raise.
+        InputError: the directory cannot be written, or what `begin` and its result raise.
     """
     prepared = root / entry
     if prepared.exists():
@@ -67,13 +67,13 @@ def prepare_once(
                 return
             for leftover in prepared.parent.glob(f"incomplete.*_{prepared.name}"):
                 shutil.rmtree(leftover)
-            builder = make_builder()
+            write = begin()
             print(f"Preparing {title} in {prepared}", file=sys.stderr)
             if not sys.stderr.isatty():
                 tfds.disable_progress_bar()
             # TFDS announces a download of unknown size on stdout, which is the caller's.
             with contextlib.redirect_stdout(io.StringIO()):
-                builder.download_and_prepare()
+                write()
     except (OSError, RuntimeError) as error:  # ArrayRecord's for a full disk is the latter.
         raise InputError(
             f"cannot prepare {title} in {root} ({one_line(error)}): free space there and make it writable, or give "

@@ -52,7 +52,7 @@ def data_sources(data_dir: str | None) -> tuple[Sequence, Sequence, tuple[str, .
     root = root_of(data_dir, "Tiny-ImageNet", _ENTRY)
     if not (root / _ENTRY).exists():
         archive = _find_archive(root)
-        prepare_once(root, _ENTRY, "Tiny-ImageNet", lambda: _Builder(archive, root))
+        prepare_once(root, _ENTRY, "Tiny-ImageNet", lambda: _Builder(archive, root).download_and_prepare)
     (train, test), class_names = open_sources(root / _ENTRY, "Tiny-ImageNet", ("train", "validation"))
     return train, test, class_names
 
