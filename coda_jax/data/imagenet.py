@@ -70,22 +70,24 @@ def data_sources(
         prepare_once(root, entry, title, lambda: partial(_write, examples, root / entry, classes))
     (train, test), class_names = open_sources(root / entry, title, _SPLITS, _NOT_DECODED)
     return (
-        _Images(train, partial(resize_shorter_side, preprocessing=preprocessing)),
-        _Images(test, partial(_centre, preprocessing=preprocessing)),
+        Images(train, partial(resize_shorter_side, preprocessing=preprocessing)),
+        Images(test, partial(_centre, preprocessing=preprocessing)),
         class_names,
     )
 
 
-class _Images:
-    """Examples whose images are decoded and resized when they are asked for."""
+class Images:
+    """Random access to examples whose images are decoded and resized when they are asked for."""
 
     def __init__(self, source: Sequence[dict[str, Any]], resize: Callable[[Image.Image], np.ndarray]) -> None:
+        """Have the examples of `source`, whose images are the contents of files, as `resize` makes them."""
         self._source, self._resize = source, resize
 
     def __len__(self) -> int:
         return len(self._source)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
+        """{"image": uint8 [H, W, RGB=3], "label": int}."""
         example = self._source[index]
         with Image.open(io.BytesIO(example["image"])) as image:
             return {"image": self._resize(image), "label": example["label"]}

@@ -144,7 +144,7 @@ def test_images_are_resized_and_cropped_for_tests(everything):
 def test_files_that_others_stored_as_they_were(everything):
     train, _, _ = imagenet.data_sources(str(everything), 100, PREPROCESSING)
     for content in (CMYK, PNG):
-        images = imagenet._Images([{"image": content, "label": 4}], train._resize)
+        images = imagenet.Images([{"image": content, "label": 4}], train._resize)
         assert images[0]["image"].shape == (32, 40, 3)
 
 
