@@ -229,10 +229,13 @@ class DynamicLinear:
 
     def _pull_back_factors(self, scaled: jax.Array, h: jax.Array) -> jax.Array:
         """`Σ_j A_j(ȳ_j s_j h) + b_j ȳ_j s_j`: scaled [n, T, Ho, Wo, K], h [n, Ho, Wo, r] -> [n·T·Ho·Wo, d]."""
-        outer = scaled[..., None] * h[:, None, :, :, None]
         A, b = self.A.reshape(self.b[..., 0].size, -1), self.b.reshape(-1, self.b.shape[-1])
-        patches = jnp.matmul(outer.reshape(-1, A.shape[1]), A.T, preferred_element_type=self.s.dtype)
-        return patches + jnp.matmul(scaled.reshape(-1, b.shape[1]), b.T, preferred_element_type=self.s.dtype)
+        # With few axes XLA compiles the product's gradient to code that is up to three times as fast.
+        of_targets = jnp.broadcast_to(h[:, None], (*scaled.shape[:-1], h.shape[-1])).reshape(-1, 1, h.shape[-1])
+        scaled = scaled.reshape(-1, b.shape[1])
+        outer = (scaled[:, :, None] * of_targets).reshape(-1, A.shape[1])
+        patches = jnp.matmul(outer, A.T, preferred_element_type=self.s.dtype)
+        return patches + jnp.matmul(scaled, b.T, preferred_element_type=self.s.dtype)
 
     def _pull_back_weights(self, scaled: jax.Array, h: jax.Array) -> jax.Array:
         """The same, building `v`: one product of `d·K·r` values a position for all targets."""

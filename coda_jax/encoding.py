@@ -40,7 +40,8 @@ def check_pixels(name: str, pixels: jax.Array | np.ndarray, channels: int) -> ja
     if not jnp.issubdtype(pixels.dtype, jnp.floating):
         raise InputError(f"{name} must be floating-point in [0, 1], not {pixels.dtype}: divide 8-bit pixels by 255")
     if not isinstance(pixels, jax.core.Tracer):
-        low, high = np.min(pixels, initial=0.0), np.max(pixels, initial=0.0)
+        values = np.asarray(pixels)  # Operations on JAX's own arrays would be traced where others are.
+        low, high = np.min(values, initial=0.0), np.max(values, initial=0.0)
         if not (low >= 0 and high <= 1):
             raise InputError(f"{name} must lie in [0, 1], but range from {low:g} to {high:g}")
     return pixels

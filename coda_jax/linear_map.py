@@ -42,10 +42,11 @@ class LinearMap:
     `linear_map[l:]` is the map from the input of layer `l` (counted from 0) to the logits without bias.
 
     Attributes:
-        layers: the layers' maps; a whole network's ends with its head's `SumPool`.
+        layers: the layers' maps, which may be compositions themselves; a whole network's ends with its head's
+            `SumPool`.
     """
 
-    layers: tuple[DynamicLinear | SumPool, ...]
+    layers: tuple["DynamicLinear | LinearMap | SumPool", ...]
 
     def __len__(self) -> int:
         return len(self.layers)
@@ -69,10 +70,11 @@ class LinearMap:
         return cotangents
 
     def dense(self) -> jax.Array:
-        """The product of the layers' matrices: [N, K, H, W, C]. For tests and for looking at small networks."""
+        """The product of the layers' matrices, with the head [N, K, H, W, C]. For tests and for looking."""
         product = self.layers[-1].dense()
         for layer in reversed(self.layers[:-1]):
             matrix = layer.dense()
-            product = jnp.broadcast_to(product, (matrix.shape[0], *product.shape[1:]))
+            examples = max(len(product), len(matrix))
+            product, matrix = (jnp.broadcast_to(array, (examples, *array.shape[1:])) for array in (product, matrix))
             product = jnp.einsum("n...xyk,nxykhwc->n...hwc", product, matrix)
         return product

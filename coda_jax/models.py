@@ -11,11 +11,13 @@ from flax import linen as nn
 
 from coda_jax.checks import check_choice, check_images, check_number
 from coda_jax.dau import FORMS, NORMS, gram
+from coda_jax.efficient import orthonormal_basis
 from coda_jax.errors import InputError
-from coda_jax.layers import DAUConv, Head
+from coda_jax.layers import DAUConv, EfficientDAUConv, Head
 from coda_jax.linear_map import LinearMap
 
 DTYPES = ("float32", "bfloat16", "float64")
+UNITS = ("full", "efficient")
 
 LOGIT_BIAS = math.log(0.1 / 0.9)
 """b₀ of the paper's networks: an untrained network's probabilities are about 0.1."""
@@ -73,10 +75,12 @@ class CoDANet(nn.Module):
         norm: "sq" or "l2", of all layers.
         temperature: T, by which the sum over positions is divided.
         logit_bias: b₀, added to every logit.
-        forms: for each layer "factored", "dense", "fused" (a kernel for GPUs), or None for the cheaper of the first
-            two; None chooses for all.
+        forms: of full units, for each layer "factored", "dense", "fused" (a kernel for GPUs), or None for the cheaper
+            of the first two; None chooses for all.
         dtype: of the computation, or its name, one of `DTYPES`; dot products and norms are summed in float32 at least.
         param_dtype: of the parameters.
+        unit: "full", the paper's; or "efficient", ours, with an eighth of the parameters and products where patches are
+            eight times as large as the rank: see `coda_jax.efficient`.
 
     Raises:
         InputError: lists of different lengths, or values out of range.
@@ -106,6 +110,7 @@ class CoDANet(nn.Module):
     forms: Sequence[str | None] | None = None
     dtype: jnp.dtype = jnp.float32
     param_dtype: jnp.dtype = jnp.float32
+    unit: str = "full"
 
     def __post_init__(self) -> None:
         """Check the attributes, and make lists into tuples so that the module can be hashed."""
@@ -127,6 +132,9 @@ class CoDANet(nn.Module):
             found = ", ".join(f"{name} {length}" for name, length in lengths.items())
             raise InputError(f"every list must have one value a layer, but their lengths are: {found}")
         check_choice("norm", self.norm, NORMS)
+        check_choice("unit", self.unit, UNITS)
+        if self.forms is not None and self.unit == "efficient":
+            raise InputError("forms must be None for efficient units, which have one form")
         for name in ("dtype", "param_dtype"):
             dtype = getattr(self, name)
             with contextlib.suppress(TypeError, ValueError):  # What is no dtype is refused as it is.
@@ -138,17 +146,21 @@ class CoDANet(nn.Module):
 
     def setup(self) -> None:
         """Make the layers and the head."""
-        forms = self.forms or (None,) * len(self.channels)
-        self.layers = [
-            DAUConv(*layer, self.norm, form, self.dtype, self.param_dtype)
-            for *layer, form in zip(
-                self.channels, self.ranks, self.kernel_sizes, self.strides, self.paddings, forms, strict=True
-            )
-        ]
+        sizes = zip(self.channels, self.ranks, self.kernel_sizes, self.strides, self.paddings, strict=True)
+        if self.unit == "efficient":
+            self.layers = [EfficientDAUConv(*layer, self.norm, self.dtype, self.param_dtype) for layer in sizes]
+        else:
+            forms = self.forms or (None,) * len(self.channels)
+            self.layers = [
+                DAUConv(*layer, self.norm, form, self.dtype, self.param_dtype)
+                for layer, form in zip(sizes, forms, strict=True)
+            ]
         self.head = Head(self.temperature, self.logit_bias)
 
     def with_gram(self, variables: Mapping[str, Any]) -> dict[str, Any]:
-        """The variables, and the products of parameters that the factored form makes anew at every call otherwise.
+        """The variables, and what every call makes of the parameters alone anew otherwise.
+
+        These are the products of the factored form, or the bases of efficient units.
 
         For small batches these cost more than all the rest. Use the result wherever the parameters stay as they
         are, to classify and to explain; after a change of the parameters it would give wrong answers.
@@ -157,10 +169,12 @@ class CoDANet(nn.Module):
             variables: with the collection "params", as from `init`.
 
         Returns:
-            The same with the collection "gram" besides, of `coda_jax.dau.Gram`s by layer.
+            The same with the collection "gram" besides: for every layer the fields of `coda_jax.dau.Gram`, or "Q".
         """
 
         def of_layer(layer: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+            if self.unit == "efficient":
+                return {"Q": orthonormal_basis(layer["B"])}
             return gram(layer["A"].astype(self.dtype), layer["b"].astype(self.dtype))._asdict()
 
         return {**variables, "gram": {name: of_layer(layer) for name, layer in variables["params"].items()}}
@@ -213,7 +227,8 @@ def parameter_shapes(model: CoDANet) -> dict[str, tuple[int, ...]]:
     shapes, channels = {}, 6
     for index, (units, rank, size) in enumerate(zip(model.channels, model.ranks, model.kernel_sizes, strict=True)):
         window = (size, size, channels)
-        for name, shape in (("B", (*window, rank)), ("A", (*window, units, rank)), ("b", (*window, units))):
+        values = (rank,) if model.unit == "efficient" else window  # Of a dynamic weight.
+        for name, shape in (("B", (*window, rank)), ("A", (*values, units, rank)), ("b", (*values, units))):
             shapes[f"layers_{index}.{name}"] = shape
         channels = units
     return shapes

@@ -126,6 +126,7 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is damaged ({one_line(error)}): save or download it once more") from error
     if not isinstance(config, dict) or config.get("model_type") != _KIND["model_type"]:
         raise InputError(f'{path} is not of a CoDA-Net: its "model_type" must be "coda_net"')
+    config = {"unit": "full", **config}  # Networks that were saved before there were others do not say it.
     known = {*_KIND, *_ATTRIBUTES, _CHECKSUM} | (_INFO if _INFO & set(config) else set())
     differing = ", ".join(one_line(key) for key in sorted(known ^ set(config)))
     if differing:

@@ -28,7 +28,8 @@ def check_targets(targets: jax.Array | np.ndarray, examples: int, classes: int, 
             f"not {targets.dtype} {list(targets.shape)}"
         )
     if not isinstance(targets, jax.core.Tracer):
-        outside = np.asarray(targets)[(targets < 0) | (targets >= classes)]
+        values = np.asarray(targets)  # Operations on JAX's own arrays would be traced where others are.
+        outside = values[(values < 0) | (values >= classes)]
         if outside.size:
             raise InputError(
                 f"{name.removesuffix('s')} {outside[0]} is not a class: classes go from 0 to {classes - 1}"

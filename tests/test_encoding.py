@@ -20,6 +20,14 @@ def test_numpy_and_traced_images():
     np.testing.assert_array_equal(jax.jit(add_inverse)(images), add_inverse(images))
 
 
+def test_images_that_a_compiled_function_closes_over():
+    images = jnp.full((1, 2, 2, 3), 0.5)
+    np.testing.assert_array_equal(jax.jit(lambda: add_inverse(images))(), add_inverse(images))
+    wrong = 3 * images
+    with pytest.raises(InputError, match="range from 0 to 1.5"):
+        jax.jit(lambda: add_inverse(wrong))()
+
+
 @pytest.mark.parametrize(
     ("images", "message"),
     [

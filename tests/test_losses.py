@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from coda_jax import CoDANet, InputError
-from coda_jax.losses import binary_cross_entropy, draw_other_classes, weight_penalty
+from coda_jax.losses import binary_cross_entropy, draw_penalised_classes, weight_penalty
 
 MODEL = CoDANet(channels=(5, 3), ranks=(2, 2), kernel_sizes=(3, 1), strides=(2, 1), paddings=(1, 0), temperature=2.0)
 INPUTS = jax.random.uniform(jax.random.key(1), (4, 5, 5, 6))
@@ -34,7 +34,7 @@ def penalty_of_the_dense_matrix(variables):
 
 def penalty(variables):
     _, linear_map = MODEL.apply(variables, INPUTS, method="decompose")
-    return weight_penalty(linear_map, LABELS, OTHERS)
+    return weight_penalty(linear_map, jnp.stack([LABELS, OTHERS], axis=1))
 
 
 def test_the_penalty_and_its_gradient_are_those_of_the_dense_matrix():
@@ -62,14 +62,31 @@ def test_the_gradient_of_the_penalty_goes_through_the_weights():
     np.testing.assert_allclose((moved(1e-3) - moved(-1e-3)) / 2e-3, slope, rtol=1e-2)
 
 
-def test_other_classes():
+def test_penalised_classes():
     labels = jnp.tile(jnp.arange(5), 400)
-    others = draw_other_classes(jax.random.key(0), labels, jnp.arange(2000), 5)
-    assert (others != labels).all()
-    counts = np.bincount(np.asarray((others - labels) % 5), minlength=5)
-    assert counts[0] == 0 and (np.abs(counts[1:] - 500) < 80).all()  # Four standard deviations of 500 draws of 2,000.
-    reversed_ = draw_other_classes(jax.random.key(0), labels[::-1], jnp.arange(2000)[::-1], 5)
-    np.testing.assert_array_equal(reversed_[::-1], others)  # Each example's own position decides.
-    assert (draw_other_classes(jax.random.key(1), labels, jnp.arange(2000), 5) != others).any()
+    drawn = draw_penalised_classes(jax.random.key(0), labels, jnp.arange(2000), 5)
+    counts = np.bincount(np.asarray((drawn - labels) % 5), minlength=5)
+    # Four standard deviations of the numbers among 2,000 draws.
+    np.testing.assert_allclose(counts[0], 1000, atol=4 * (2000 / 2 * 1 / 2) ** 0.5)
+    np.testing.assert_allclose(counts[1:], 250, atol=4 * (2000 / 8 * 7 / 8) ** 0.5)
+    reversed_ = draw_penalised_classes(jax.random.key(0), labels[::-1], jnp.arange(2000)[::-1], 5)
+    np.testing.assert_array_equal(reversed_[::-1], drawn)  # Each example's own position decides.
+    assert (draw_penalised_classes(jax.random.key(1), labels, jnp.arange(2000), 5) != drawn).any()
     with pytest.raises(InputError, match="num_classes must be at least 2, not 1"):
-        draw_other_classes(jax.random.key(0), labels, jnp.arange(2000), 1)
+        draw_penalised_classes(jax.random.key(0), labels, jnp.arange(2000), 1)
+
+
+def test_the_drawn_row_is_expected_to_be_as_large_as_both():
+    """The mean over all that can be drawn, with their probabilities, is the mean over the own row and the others'."""
+    _, linear_map = MODEL.apply(VARIABLES, INPUTS, method="decompose")
+    own, *others = (weight_penalty(linear_map, (LABELS[:, None] + step) % 3) for step in range(3))
+    both = [weight_penalty(linear_map, jnp.stack([LABELS, (LABELS + step) % 3], axis=1)) for step in (1, 2)]
+    np.testing.assert_allclose(own / 2 + sum(others) / 4, sum(both) / 2, rtol=1e-5)  # float32.
+
+
+def test_labels_that_a_compiled_function_closes_over():
+    labels, wrong = jnp.array([0, 2]), jnp.array([0, 3])
+    compiled = jax.jit(lambda logits: binary_cross_entropy(logits, labels))
+    np.testing.assert_allclose(compiled(jnp.zeros((2, 3))), np.log(2), rtol=1e-6)
+    with pytest.raises(InputError, match="label 3 is not a class"):
+        jax.jit(lambda logits: binary_cross_entropy(logits, wrong))(jnp.zeros((2, 3)))

@@ -75,7 +75,8 @@ def compose_grids(inputs: jax.Array, indices: jax.Array | np.ndarray, grid: tupl
         )
     examples, height, width, channels = inputs.shape
     if not isinstance(indices, jax.core.Tracer):
-        outside = np.asarray(indices)[(indices < 0) | (indices >= examples)]
+        values = np.asarray(indices)  # Operations on JAX's own arrays would be traced where others are.
+        outside = values[(values < 0) | (values >= examples)]
         if outside.size:
             raise InputError(f"index {outside[0]} is not of an image: the images go from 0 to {examples - 1}")
     grids = indices.shape[0]

@@ -16,7 +16,7 @@ from jax import lax
 from coda_jax.data import on_device
 from coda_jax.encoding import add_inverse
 from coda_jax.errors import InputError
-from coda_jax.losses import binary_cross_entropy, draw_other_classes, weight_penalty
+from coda_jax.losses import binary_cross_entropy, draw_penalised_classes, weight_penalty
 from coda_jax.training.state import AXIS, TrainState, as_variables
 
 Batch = dict[str, jax.Array]
@@ -45,9 +45,8 @@ def train_step(
         optimizer: the one that made the state's `opt_state`.
         accumulation: the number of equal parts of the batch that are computed one after the other, in the memory of
             one; n is a multiple of it.
-        penalty: λ, by which `losses.weight_penalty` of the true class and of one other at random is multiplied before
-            it is added to the loss, for a `CoDANet`. The other class is a function of the step and the place in the
-            batch alone.
+        penalty: λ, by which `losses.weight_penalty` is multiplied before it is added to the loss, for a `CoDANet`. Its
+            classes, as from `losses.draw_penalised_classes`, are a function of the step and the place in the batch.
 
     Returns:
         (the next state, the metrics "loss" [] in nats, without the penalty, "accuracy" [] in [0, 1], "finite" [], 1 or
@@ -57,7 +56,8 @@ def train_step(
         share = len(batch["label"])
         positions = lax.axis_index(AXIS) * share + jnp.arange(share)
         key = jax.random.fold_in(jax.random.key(0), state.step)
-        batch = {**batch, "other": draw_other_classes(key, batch["label"], positions, model.channels[-1])}
+        drawn = draw_penalised_classes(key, batch["label"], positions, model.channels[-1])
+        batch = {**batch, "penalised": drawn[:, None]}
 
     def objective(params: dict, batch: Batch) -> tuple[jax.Array, tuple[Metrics, dict]]:
         inputs, variables, batch_stats = add_inverse(batch["image"]), as_variables(params, state.batch_stats), {}
@@ -71,7 +71,7 @@ def train_step(
         loss = jnp.mean(binary_cross_entropy(logits, batch["label"]))
         metrics = {"loss": loss, "accuracy": jnp.mean(jnp.argmax(logits, axis=-1) == batch["label"])}
         if penalty:
-            metrics["penalty"] = jnp.mean(weight_penalty(linear_map, batch["label"], batch["other"]))
+            metrics["penalty"] = jnp.mean(weight_penalty(linear_map, batch["penalised"]))
             loss += penalty * metrics["penalty"]
         return loss, (metrics, batch_stats)
 

@@ -10,7 +10,8 @@ from experiments.configs import cifar10, digits, image_folder, imagenet, tiny_im
 def test_the_authors_names():
     expected = [f"9L-S-CoDA-SQ-{temperature}" for temperature in (10, 50, 100, 500, 1000, 5000, 10000)]
     expected += [f"9L-S-CoDA-SQ-rank-{rank}" for rank in (4, 8, 16, 144)] + ["9L-S-CoDA-L2-1000"]
-    assert sorted(cifar10.S_VARIANTS) == sorted(expected)
+    expected += [f"9L-S-CoDA-SQ-lambda-{weight}" for weight in ("0", "0.1", "0.25", "0.5", "1")]
+    assert sorted(name for name in cifar10.CONFIGURATIONS if name.startswith("9L-S-CoDA")) == sorted(expected)
 
 
 @pytest.mark.parametrize(
@@ -34,7 +35,12 @@ def test_s_coda(name, norm, temperature, ranks):
 
 def test_small_ones():
     for temperature in (10, 100, 1000):
-        assert CoDANet(**cifar10.get_config(f"5L-XS-CoDA-SQ-{temperature}").model).temperature == temperature
+        config = cifar10.get_config(f"5L-XS-CoDA-SQ-{temperature}")
+        assert CoDANet(**config.model).temperature == temperature
+        assert (config.batch_size, config.num_epochs, config.learning_rate, config.decay_epochs) == (64, 18, 2.5e-3, 3)
+        better = cifar10.get_config(f"5L-XS-CoDA-SQ-{temperature}-muon")
+        assert better.model == config.model
+        assert (better.optimizer, better.schedule, better.num_epochs) == ("muon", "cosine", 18)
     assert CoDANet(**digits.get_config().model).channels[-1] == 10
 
 
@@ -74,6 +80,15 @@ def test_other_files_without_the_configuration(module, near):
         module.get_config()
     with pytest.raises(InputError, match=f"no configuration '{near}0x': the nearest are .*{near}"):
         module.get_config(f"{near}0x")
+
+
+@pytest.mark.parametrize(("rank", "parameters"), [(24, 79_488), (52, 308_920)])
+def test_efficient_units_have_as_many_parameters_as_is_said(rank, parameters):
+    config = cifar10.get_config(f"5L-XS-CoDA-SQ-1000-muon-efficient-{rank}")
+    model = CoDANet(**config.model)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 6)))
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == parameters
+    assert (model.unit, model.temperature, config.optimizer) == ("efficient", 1000.0, "muon")
 
 
 def test_images_of_ones_own():

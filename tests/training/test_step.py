@@ -9,7 +9,7 @@ from flax import linen as nn
 
 from coda_jax import InputError, add_inverse
 from coda_jax.data import on_device
-from coda_jax.losses import binary_cross_entropy, weight_penalty
+from coda_jax.losses import binary_cross_entropy, draw_penalised_classes, weight_penalty
 from coda_jax.training import state as training_state
 from coda_jax.training import step as training_step
 from coda_jax.training.step import (
@@ -56,11 +56,12 @@ def test_a_step_over_all_devices_is_a_step_on_the_whole_batch():
 
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_the_penalty_is_that_of_the_whole_batch(accumulation):
-    """With two classes the other class is the one that is left."""
+    drawn = draw_penalised_classes(jax.random.fold_in(jax.random.key(0), 0), BATCH["label"], jnp.arange(16), 2)
+    assert 0 < np.sum(drawn == BATCH["label"]) < 16
 
     def objective(params):
         logits, linear_map = MODEL.apply({"params": params}, add_inverse(BATCH["image"]), method="decompose")
-        value = jnp.mean(weight_penalty(linear_map, BATCH["label"], 1 - BATCH["label"]))
+        value = jnp.mean(weight_penalty(linear_map, drawn[:, None]))
         return jnp.mean(binary_cross_entropy(logits, BATCH["label"])) + 0.5 * value, value
 
     params = jax.tree.map(np.asarray, first_state().params)
