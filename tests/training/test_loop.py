@@ -194,3 +194,9 @@ def test_other_number_of_classes(tmp_path):
 def test_batch_size_that_the_devices_cannot_share(tmp_path):
     with pytest.raises(InputError, match="batch_size is 0"):
         run(tmp_path, batch_size=0)
+
+
+def test_resident_images_have_no_randaugment(tmp_path):
+    with pytest.raises(InputError, match="use resident=None, or randaugment=0"):
+        run(tmp_path, resident=PIPELINES["on_device"], randaugment=5)
+    assert not list(tmp_path.iterdir())
