@@ -2,12 +2,13 @@
 
 python -m benchmarks.input_pipeline [--data_dir=DIR] [--seconds=10] [--out=runs/benchmarks]
 
-Batches are those of `coda_jax.data.train_batches`: shuffled, read, decoded, mirrored, cropped, as float32. CIFAR-10 is
-read from a directory of prepared TFDS data sets, and left out without --data_dir. The JPEGs are made here and kept in
-memory: 64 cuttings of scikit-learn's two sample photographs ("china" and "flower", 427×640 pixels), of 375×500 pixels
-for images of 240, about the size of ImageNet's, and of 64×64 for images of 64, as Tiny-ImageNet's. They are decoded by
-OpenCV, and the larger ones resized. Prints a table: images a second of one core, and of two worker processes on two
-cores where there are two. Writes DIR/input_pipeline.json. Takes about six minutes. Needs Linux.
+Batches are those of `coda_jax.data.train_batches`: shuffled, read, decoded, mirrored, cropped, as float32. CIFAR-10 and
+Tiny-ImageNet are read from a directory of prepared TFDS data sets, and left out where they are not there. The JPEGs are
+made here and kept in memory: 64 cuttings of scikit-learn's two sample photographs ("china" and "flower", 427×640
+pixels), of 375×500 pixels for images of 240, about the size of ImageNet's, and of 64×64 for images of 64, as
+Tiny-ImageNet's. They are decoded by OpenCV, and the larger ones resized; but in the case of ImageNet as
+`coda_jax.data.imagenet` does it, with RandAugment. Prints a table: images a second of one core, and of two worker
+processes on two cores where there are two. Writes DIR/input_pipeline.json. Takes about ten minutes. Needs Linux.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +29,14 @@ from sklearn.datasets import load_sample_images
 from benchmarks import machine
 from benchmarks.timing import print_table
 from coda_jax import data
+from coda_jax.data import imagenet
+from coda_jax.data.preprocessing import resize_shorter_side
 
 BATCH_SIZE = 64
 ROUNDS = 5
+
+
+IMAGENET = data.Preprocessing(size=240, shorter_side=256)
 
 
 class Photographs:
@@ -46,6 +53,11 @@ class Photographs:
             _, file = cv2.imencode(".jpg", cutting, [cv2.IMWRITE_JPEG_QUALITY, 95])
             self._files.append(file)
         self.mean_bytes = statistics.mean(map(len, self._files))
+
+    def as_in_imagenet(self) -> Sequence[dict[str, Any]]:
+        """The same, decoded and resized as ImageNet's training images are."""
+        examples = [{"image": file.tobytes(), "label": index % 2} for index, file in enumerate(self._files)]
+        return imagenet.Images(examples, partial(resize_shorter_side, preprocessing=IMAGENET))
 
     def __len__(self) -> int:
         return len(self._files)
@@ -68,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: of the command line; None for those that the program was started with.
     """
     parser = argparse.ArgumentParser(prog="python -m benchmarks.input_pipeline", description=__doc__.splitlines()[0])
-    parser.add_argument("--data_dir", metavar="DIR", help="of prepared TFDS data sets; without it no CIFAR-10")
+    parser.add_argument("--data_dir", metavar="DIR", help="of prepared TFDS data sets")
     parser.add_argument("--seconds", type=float, default=10, help="of each of the five measurements of a number; 10")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"), metavar="DIR", help="runs/benchmarks")
     options = parser.parse_args(arguments)
@@ -77,21 +89,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
 
     large, small = Photographs(375, 500, size=240), Photographs(64, 64, size=64)
-    # The name, the source, and the pixels by which images are padded for the crop: an eighth of their side.
+    # The name, the source, the size, and the augmentation; images are padded by an eighth of their side.
     cases = [
-        (f"JPEG, 240 pixels, of 375×500 in {large.mean_bytes / 1000:.0f} kB", 240, large, 30),
-        (f"JPEG, 64 pixels, in {small.mean_bytes / 1000:.1f} kB", 64, small, 8),
+        (
+            f"ImageNet: JPEG of 375×500 in {large.mean_bytes / 1000:.0f} kB, cropped to 240 pixels, RandAugment",
+            240,
+            large.as_in_imagenet(),
+            {"crop_padding": 0, "randaugment": 10},
+        ),
+        (f"JPEG, 240 pixels, of 375×500 in {large.mean_bytes / 1000:.0f} kB", 240, large, {"crop_padding": 30}),
+        (f"JPEG, 64 pixels, in {small.mean_bytes / 1000:.1f} kB", 64, small, {"crop_padding": 8}),
     ]
-    if options.data_dir:
-        cases.append(("CIFAR-10, PNG, 32 pixels", 32, data.load("cifar10", options.data_dir).train, 4))
+    for name, title, image_size in (("tiny_imagenet", "Tiny-ImageNet, JPEG", 64), ("cifar10", "CIFAR-10, PNG", 32)):
+        if options.data_dir and (Path(options.data_dir) / name).is_dir():
+            source = data.load(name, options.data_dir).train
+            cases.append((f"{title}, {image_size} pixels", image_size, source, {"crop_padding": image_size // 8}))
 
     cores = sorted(os.sched_getaffinity(0))
     rows = []
-    for name, image_size, source, crop_padding in cases:
+    for name, image_size, source, augmentation in cases:
         os.sched_setaffinity(0, cores[:1])  # Threads and processes that start from here on share this core.
-        of_one_core = _images_per_second(source, crop_padding, 0, options.seconds)
+        of_one_core = _images_per_second(source, image_size, augmentation, 0, options.seconds)
         os.sched_setaffinity(0, cores)
-        of_two_cores = _images_per_second(source, crop_padding, 2, options.seconds) if len(cores) == 2 else None
+        of_two_cores = None
+        if len(cores) == 2:
+            of_two_cores = _images_per_second(source, image_size, augmentation, 2, options.seconds)
         rows.append({"name": name, "image_size": image_size, "one_core": of_one_core, "two_workers": of_two_cores})
     print_table(
         "Images a second",
@@ -103,10 +125,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"\nwrote {options.out / 'input_pipeline.json'}")
 
 
-def _images_per_second(source: Sequence[dict[str, Any]], crop_padding: int, num_workers: int, seconds: float) -> float:
+def _images_per_second(
+    source: Sequence[dict[str, Any]], size: int, augmentation: dict[str, int], num_workers: int, seconds: float
+) -> float:
     """The median of `ROUNDS` measurements of so many seconds, after the batches that were prepared in advance."""
     batches = data.train_batches(
-        source, batch_size=BATCH_SIZE, seed=0, flip=True, crop_padding=crop_padding, num_workers=num_workers
+        source, batch_size=BATCH_SIZE, seed=0, flip=True, size=size, num_workers=num_workers, **augmentation
     )
     _count_images(batches, seconds)
     return statistics.median(_count_images(batches, seconds) for _ in range(ROUNDS))

@@ -17,6 +17,7 @@ from coda_jax.attribution.gradcam import gradcam
 from coda_jax.checks import check_number, check_whole
 from coda_jax.contributions import contribution_map, contributions, upsampled_map
 from coda_jax.data import image_folder, on_device
+from coda_jax.data.randaugment import LARGEST_MAGNITUDE
 from coda_jax.plotting.curves import learning_curves
 from coda_jax.plotting.maps import OF_FEATURES, contribution_sheet
 from coda_jax.report import write_report
@@ -53,12 +54,13 @@ _ADDED_KEYS = {
     "schedule": "step",
     "warmup_epochs": 0,
     "warmup_from": 0.0,
+    "randaugment": 0,
 }
 _LEAST = {
     **dict.fromkeys(
         ("image_size", "num_epochs", "num_steps", "decay_epochs", "log_every", "checkpoint_every", "accumulation"), 1
     ),
-    **dict.fromkeys(("crop_padding", "num_workers", "seed", "warmup_epochs"), 0),
+    **dict.fromkeys(("crop_padding", "randaugment", "num_workers", "seed", "warmup_epochs"), 0),
 }
 _SEEDS = 2**32
 _EXPLAINED = 12
@@ -96,7 +98,7 @@ def main(config: ConfigDict) -> None:
 def _train(config: ConfigDict, workdir: Path) -> tuple[nn.Module, dict, data.Dataset]:
     """Train, or go on, until the end; the network, its variables and its data."""
     _check(config)
-    if config.dataset == "image_folder":
+    if config.dataset == "image_folder" or config.model.get("channels", ())[-1:] == (0,):
         _fill_in_classes(config, workdir)
     check_same_run(workdir, config.to_dict(), _FREE_KEYS, _ADDED_KEYS)
     model = make_model(config.model.to_dict())
@@ -122,6 +124,7 @@ def _train(config: ConfigDict, workdir: Path) -> tuple[nn.Module, dict, data.Dat
         checkpoint_every=config.checkpoint_every,
         accumulation=config.accumulation,
         penalty=config.penalty,
+        randaugment=config.randaugment,
         resident=resident,
     )
     if jax.process_index() == 0:
@@ -130,8 +133,11 @@ def _train(config: ConfigDict, workdir: Path) -> tuple[nn.Module, dict, data.Dat
 
 
 def _fill_in_classes(config: ConfigDict, workdir: Path) -> None:
-    """Where the last of the model's channels is 0, have as many as the folder of images has classes."""
-    names = image_folder.class_names(config.data_dir)
+    """Where the last of the model's channels is 0, have as many as the data has classes."""
+    if config.dataset == "image_folder":
+        names = image_folder.class_names(config.data_dir)
+    else:
+        names = data.load(config.dataset, config.data_dir, config.image_size).info.class_names
     check_same_classes(workdir, names)
     channels = config.model.get("channels", ())
     if channels[-1:] == (0,):
@@ -164,6 +170,10 @@ def _check(config: ConfigDict) -> None:
     if config.seed >= _SEEDS:
         raise InputError(f"seed must be below 2³², not {config.seed}")
     check_number("penalty", config.penalty, least=0)
+    if config.randaugment > LARGEST_MAGNITUDE:
+        raise InputError(f"randaugment must be at most {LARGEST_MAGNITUDE}, not {config.randaugment}")
+    if config.randaugment and config.on_device:
+        raise InputError("with on_device images are mirrored and cropped only: use randaugment=0, or on_device=False")
     check_batch_size(config.batch_size, config.accumulation)
     _optimizer(config, num_examples=1)  # Refuses what it cannot use before data is downloaded.
 
@@ -184,12 +194,15 @@ def _optimizer(config: ConfigDict, num_examples: int) -> optax.GradientTransform
 
 
 def _check_data(config: ConfigDict, dataset: data.Dataset) -> None:
-    """Raise InputError for a batch or a crop that is larger than the data."""
+    """Raise InputError for a batch or a crop that is larger than the data, or images that cannot be resident."""
     if config.batch_size > len(dataset.train):
         raise InputError(f"batch_size is {config.batch_size}, but there are {len(dataset.train)} training images")
-    size = min(dataset.train[0]["image"].shape[:2])
+    size = dataset.info.preprocessing.size
     if config.crop_padding > size:
         raise InputError(f"crop_padding is {config.crop_padding}, but must be at most the images' {size} pixels")
+    shape = dataset.train[0]["image"].shape  # An image that is damaged is likely to be found now.
+    if config.on_device and shape[:2] != (size, size):
+        raise InputError(f"on_device needs images of one size, but those of {config.dataset} vary: use on_device=False")
 
 
 def _explain(model: nn.Module, variables: dict, dataset: data.Dataset, path: Path) -> None:

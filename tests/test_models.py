@@ -9,15 +9,27 @@ import pytest
 from coda_jax import CoDANet, InputError
 from coda_jax.contributions import contributions
 from coda_jax.losses import binary_cross_entropy
-from coda_jax.models import L_CODA, S_CODA, XS_CODA, parameter_shapes
+from coda_jax.models import L_CODA, M_CODA, S_CODA, XS_CODA, parameter_shapes
 from tests.golden import GOLDEN, TOLERANCE, TRAINED, assert_close, golden_inputs, golden_network
 
 
-@pytest.mark.parametrize(("size", "parameters"), [(XS_CODA, 310_528), (S_CODA, 7_782_816), (L_CODA, 47_517_408)])
+@pytest.mark.parametrize(
+    ("size", "parameters"),
+    [(XS_CODA, 310_528), (S_CODA, 7_782_816), (M_CODA, 17_954_336), (L_CODA, 47_517_408)],
+)
 def test_number_of_parameters(size, parameters):
     model = CoDANet(**size, temperature=1.0)
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 6)))
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == parameters
+
+
+def test_m_coda_has_eight_times_eight_positions():
+    model = CoDANet(**M_CODA)
+    inputs = jax.ShapeDtypeStruct((1, 64, 64, 6), jnp.float32)
+    _, variables = jax.eval_shape(
+        lambda key, inputs: model.init_with_output(key, inputs, mutable=True), jax.random.key(0), inputs
+    )
+    assert variables["intermediates"]["layer_inputs"][-1].shape == (1, 8, 8, 200)
 
 
 def test_names_and_shapes_of_parameters():

@@ -13,18 +13,21 @@ class RandomFlipAndCrop(grain.transforms.RandomMap):
 
     Attributes:
         flip: whether to mirror left and right.
-        padding: zeros added on each side before the crop, in pixels; 0 for no crop.
+        padding: zeros added on each side before the crop, in pixels.
+        size: height and width of the crop, in pixels; None for those of the image.
     """
 
     flip: bool
     padding: int
+    size: int | None = None
 
     def random_map(self, element: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
-        """{"image": [H, W, C], ...} -> the same with another image of the same shape and dtype."""
+        """{"image": [H, W, C], ...} -> the same with another image, [size, size, C] or [H, W, C], of the same dtype."""
         image = element["image"]
-        height, width, _ = image.shape
+        height, width = image.shape[:2] if self.size is None else (self.size, self.size)
         if self.flip and rng.random() < 0.5:
             image = image[:, ::-1]
-        top, left = rng.integers(0, 2 * self.padding, size=2, endpoint=True)
         padded = np.pad(image, ((self.padding, self.padding), (self.padding, self.padding), (0, 0)))
+        top = rng.integers(0, padded.shape[0] - height, endpoint=True)
+        left = rng.integers(0, padded.shape[1] - width, endpoint=True)
         return {**element, "image": padded[top : top + height, left : left + width]}

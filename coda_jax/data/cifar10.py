@@ -8,12 +8,9 @@ Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 
 https://www.cs.toronto.edu/~kriz/cifar.html (the "binary version" describes the archive's format).
 """
 
-import contextlib
-import fcntl
 import gzip
 import io
 import itertools
-import shutil
 import sys
 import tarfile
 from collections.abc import Iterator, Sequence
@@ -25,12 +22,14 @@ import pooch
 import requests
 import tensorflow_datasets as tfds
 
+from coda_jax.data.prepared import open_sources, prepare_once, root_of
 from coda_jax.errors import InputError, one_line
 
 ARCHIVE_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 ARCHIVE_SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
 
 _VERSION = "3.0.2"
+_ENTRY = f"cifar10/{_VERSION}"
 CLASS_NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 _SPLIT_FILES = {
     "train": [f"cifar-10-batches-bin/data_batch_{i}.bin" for i in range(1, 6)],
@@ -62,70 +61,20 @@ def data_sources(data_dir: str | None) -> tuple[Sequence, Sequence, tuple[str, .
         InputError: `data_dir` is missing or cannot be written; the data set in it is damaged or
             not stored as ArrayRecord; the download fails; or the archive is not the official one.
     """
-    root = Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
-    if data_dir and not root.is_dir():
-        raise InputError(
-            f"{root} is not a directory: create it to have CIFAR-10 downloaded there, or give a "
-            f"data_dir that holds cifar10/{_VERSION}"
-        )
-    prepared = root / "cifar10" / _VERSION
-    if not prepared.exists():
-        try:
-            _prepare(root, prepared)
-        except (OSError, RuntimeError) as error:  # ArrayRecord's for a full disk is the latter.
-            raise InputError(
-                f"cannot prepare CIFAR-10 in {root} ({one_line(error)}): free space there and "
-                "make it writable, or give another data_dir"
-            ) from error
-    return _open(prepared)
+    root = root_of(data_dir, "CIFAR-10", _ENTRY)
+    prepare_once(root, _ENTRY, "CIFAR-10", lambda: _make_builder(root).download_and_prepare)
+    (train, test), class_names = open_sources(root / _ENTRY, "CIFAR-10", ("train", "test"))
+    return train, test, class_names
 
 
-def _open(prepared: Path) -> tuple[Sequence, Sequence, tuple[str, ...]]:
-    try:
-        builder = tfds.builder_from_directory(prepared)
-        formats = {file_format.value for file_format in builder.info.available_file_formats()}
-        if "array_record" in formats:
-            train, test = builder.as_data_source(["train", "test"], file_format="array_record")
-            # TFDS opens a file at the first access to it; a damaged one is to be found now.
-            for source in (train, test):
-                _ = source[0], source[len(source) - 1]
-            return train, test, tuple(builder.info.features["label"].names)
-    except Exception as error:
-        raise InputError(
-            f"{prepared} is not a readable CIFAR-10 data set ({one_line(error)}): delete it to "
-            "have CIFAR-10 prepared anew, or give another data_dir"
-        ) from error
-    raise InputError(
-        f"{prepared} is stored as {', '.join(formats)}, not as array_record: move it away to have "
-        "CIFAR-10 prepared anew, or give another data_dir"
-    )
-
-
-def _prepare(root: Path, prepared: Path) -> None:
-    if prepared.parent.exists() and not prepared.parent.is_dir():
-        raise NotADirectoryError(f"{prepared.parent} is not a directory")
+def _make_builder(root: Path) -> "_Builder":
     downloads = root / "downloads" / "cifar10"
-    downloads.mkdir(parents=True, exist_ok=True)
-    # Runs started together would delete each other's unfinished files; a killed run's lock is
-    # released by the system.
-    with open(downloads / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if prepared.exists():
-            return
-        for leftover in downloads.glob("tmp*"):
-            leftover.unlink()
-        for leftover in prepared.parent.glob(f"incomplete.*_{_VERSION}"):
-            shutil.rmtree(leftover)
-
-        batches = _read_archive(_fetch_archive(downloads))
-        print(f"Preparing CIFAR-10 in {prepared}", file=sys.stderr)
-        if not sys.stderr.isatty():
-            tfds.disable_progress_bar()
-        builder = _Builder(data_dir=root, file_format="array_record")
-        builder.batches = batches
-        # TFDS announces a download of unknown size on stdout, which is the caller's.
-        with contextlib.redirect_stdout(io.StringIO()):
-            builder.download_and_prepare()
+    for leftover in downloads.glob("tmp*"):
+        leftover.unlink()
+    batches = _read_archive(_fetch_archive(downloads))
+    builder = _Builder(data_dir=root, file_format="array_record")
+    builder.batches = batches
+    return builder
 
 
 def _fetch_archive(downloads: Path) -> Path:

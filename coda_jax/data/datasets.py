@@ -54,8 +54,9 @@ class Dataset(NamedTuple):
     """Training and test examples.
 
     Attributes:
-        train: random access to {"image": uint8 [H, W, 3], "label": int}.
-        test: likewise.
+        train: random access to {"image": uint8 [H, W, 3], "label": int}. Images may be larger than the size that
+            `info.preprocessing` has, and of differing sizes: they are cropped at random in training.
+        test: likewise, but all images are squares of that size.
         info: of the labels and the images.
     """
 
@@ -68,7 +69,8 @@ def load(name: str, data_dir: str | None = None, image_size: int | None = None) 
     """Open a data set, after downloading and preparing it where that has not been done yet.
 
     Args:
-        name: "cifar10", "digits" (part of scikit-learn, nothing is downloaded), or "image_folder", images of one's own.
+        name: "cifar10", "digits" (part of scikit-learn, nothing is downloaded), "tiny_imagenet", "imagenet100" or
+            "imagenet" (archives fetched by hand), or "image_folder", images of one's own.
         data_dir: the directory of prepared TFDS data sets, None for TFDS's default; or the folder of the images, as
             `coda_jax.data.image_folder` has it.
         image_size: height and width in pixels to which images of one's own are brought; None for the other data sets,
@@ -82,7 +84,7 @@ def load(name: str, data_dir: str | None = None, image_size: int | None = None) 
         raise InputError(f"data_dir must be a path, not {data_dir!r}")
     if not isinstance(name, str):
         raise InputError(f"name must be that of a data set, not {name!r}")
-    if name in ("cifar10", "digits") and image_size is not None:
+    if name in ("cifar10", "digits", "tiny_imagenet", "imagenet100", "imagenet") and image_size is not None:
         raise InputError(f"image_size is {image_size!r}, but the images of {name} have a size of their own: use None")
     # Imported here because each needs libraries that the others do not.
     if name == "cifar10":
@@ -95,6 +97,18 @@ def load(name: str, data_dir: str | None = None, image_size: int | None = None) 
 
         train, test, class_names = digits.data_sources()
         preprocessing = Preprocessing(size=8, shorter_side=8, grey=True)
+    elif name == "tiny_imagenet":
+        from coda_jax.data import tiny_imagenet
+
+        train, test, class_names = tiny_imagenet.data_sources(data_dir)
+        preprocessing = Preprocessing(size=64, shorter_side=64)
+    elif name in ("imagenet100", "imagenet"):
+        from coda_jax.data import imagenet
+
+        preprocessing = Preprocessing(size=240, shorter_side=256)  # Of the paper.
+        train, test, class_names = imagenet.data_sources(
+            data_dir, 100 if name == "imagenet100" else 1000, preprocessing
+        )
     elif name == "image_folder":
         from coda_jax.data import image_folder
 
@@ -104,7 +118,8 @@ def load(name: str, data_dir: str | None = None, image_size: int | None = None) 
         preprocessing = Preprocessing(size=image_size, shorter_side=image_size)
         train, test, class_names = image_folder.data_sources(data_dir, preprocessing)
     else:
-        raise InputError(f"there is no data set {name!r}: choose cifar10, digits or image_folder")
+        known = "cifar10, digits, tiny_imagenet, imagenet100, imagenet or image_folder"
+        raise InputError(f"there is no data set {name!r}: choose {known}")
     return Dataset(_Examples(train, "training"), _Examples(test, "test"), DatasetInfo(class_names, preprocessing))
 
 

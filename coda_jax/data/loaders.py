@@ -8,6 +8,7 @@ import numpy as np
 from absl import flags
 
 from coda_jax.data.augmentation import RandomFlipAndCrop
+from coda_jax.data.randaugment import RandAugment
 
 Batch = dict[str, np.ndarray]
 
@@ -24,6 +25,8 @@ def train_batches(
     seed: int,
     flip: bool,
     crop_padding: int,
+    size: int | None = None,
+    randaugment: int = 0,
     start: int = 0,
     num_workers: int = 0,
     process: int = 0,
@@ -38,9 +41,12 @@ def train_batches(
     Args:
         source: random access to {"image": uint8 [H, W, C], "label": int}.
         batch_size: N, over all processes, of whose number P it is a multiple.
-        seed: of the order, the flips and the crops.
+        seed: of the order and the augmentation.
         flip: whether to mirror half of the images.
-        crop_padding: pixels by which images are padded before they are cropped to their size.
+        crop_padding: pixels by which images are padded before they are cropped.
+        size: height and width to which images, which may be of any larger sizes, are cropped; None for those that all
+            images have.
+        randaugment: the magnitude of RandAugment's two operations, from 1 to 10; 0 for none.
         start: the number of batches to skip.
         num_workers: processes that prepare batches; 0 for threads of this one.
         process: which share, from 0 to P - 1; the shares of a batch follow one another in the order of the processes.
@@ -49,13 +55,17 @@ def train_batches(
     Yields:
         "image" float32 [N / P, H, W, C] in [0, 1] and "label" int32 [N / P].
     """
-    batches = (
+    examples = (
         grain.MapDataset.source(source)
         .seed(seed)
         .shuffle()
         .repeat(_EPOCHS)
-        .random_map(RandomFlipAndCrop(flip, crop_padding))
-        .map(_to_arrays)
+        .random_map(RandomFlipAndCrop(flip, crop_padding, size))
+    )
+    if randaugment:
+        examples = examples.random_map(RandAugment(randaugment))
+    batches = (
+        examples.map(_to_arrays)
         .batch(batch_size // processes)
         .slice(slice(start * processes + process, None, processes))
     )

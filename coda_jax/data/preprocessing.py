@@ -38,6 +38,42 @@ def prepare(image: Image.Image, preprocessing: Preprocessing) -> tuple[np.ndarra
     Raises:
         InputError: the image is damaged, or has floating-point pixels, whose range nothing says.
     """
+    upright, (width, height), done = _upright(image, preprocessing)
+    side = min(width, height) * preprocessing.size / preprocessing.shorter_side
+    left, top = (width - side) / 2, (height - side) / 2
+    if (left, top) != (0, 0):
+        done.append(f"cropped to the centre, {side:.0f}×{side:.0f} of {width}×{height} pixels")
+    if side != preprocessing.size:
+        change = "reduced" if side > preprocessing.size else "enlarged"
+        done.append(f"{change} from {side:.0f}×{side:.0f} to {preprocessing.size}×{preprocessing.size} pixels")
+    across, down = upright.width, upright.height
+    right, bottom = left + side, top + side
+    box = (left * across / width, top * down / height, right * across / width, bottom * down / height)
+    square = upright.resize((preprocessing.size,) * 2, Image.Resampling.BICUBIC, box)
+    return np.asarray(square.convert("RGB")), tuple(done)
+
+
+def resize_shorter_side(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
+    """The whole of an image whose shorter side is resized, for crops at random.
+
+    Args:
+        image: as `prepare` takes it.
+        preprocessing: of the data set.
+
+    Returns:
+        uint8 [H, W, RGB=3], of which the smaller of H and W is `preprocessing.shorter_side`.
+
+    Raises:
+        InputError: as `prepare`.
+    """
+    upright, (width, height), _ = _upright(image, preprocessing)
+    scale = preprocessing.shorter_side / min(width, height)
+    resized = upright.resize((round(width * scale), round(height * scale)), Image.Resampling.BICUBIC)
+    return np.asarray(resized.convert("RGB"))
+
+
+def _upright(image: Image.Image, preprocessing: Preprocessing) -> tuple[Image.Image, tuple[int, int], list[str]]:
+    """The image in 8 bits as it is to be looked at, its width and height in the file, and what was done to it."""
     done = []
     full_size = image.size
     try:
@@ -60,21 +96,8 @@ def prepare(image: Image.Image, preprocessing: Preprocessing) -> tuple[np.ndarra
         upright = Image.alpha_composite(Image.new("RGBA", opaque.size, "white"), opaque)
     if preprocessing.grey and upright.mode not in ("1", "L"):
         done.append("made grey")
-    upright = upright.convert("L" if preprocessing.grey else "RGB")
-
-    width, height = full_size[::-1] if orientation in (5, 6, 7, 8) else full_size
-    side = min(width, height) * preprocessing.size / preprocessing.shorter_side
-    left, top = (width - side) / 2, (height - side) / 2
-    if (left, top) != (0, 0):
-        done.append(f"cropped to the centre, {side:.0f}×{side:.0f} of {width}×{height} pixels")
-    if side != preprocessing.size:
-        change = "reduced" if side > preprocessing.size else "enlarged"
-        done.append(f"{change} from {side:.0f}×{side:.0f} to {preprocessing.size}×{preprocessing.size} pixels")
-    across, down = upright.width, upright.height
-    right, bottom = left + side, top + side
-    box = (left * across / width, top * down / height, right * across / width, bottom * down / height)
-    square = upright.resize((preprocessing.size,) * 2, Image.Resampling.BICUBIC, box)
-    return np.asarray(square.convert("RGB")), tuple(done)
+    width_and_height = full_size[::-1] if orientation in (5, 6, 7, 8) else full_size
+    return upright.convert("L" if preprocessing.grey else "RGB"), width_and_height, done
 
 
 def read_image(path: str | os.PathLike, preprocessing: Preprocessing) -> tuple[np.ndarray, tuple[str, ...]]:

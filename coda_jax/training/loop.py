@@ -52,6 +52,7 @@ def train(
     checkpoint_every: int,
     accumulation: int = 1,
     penalty: float = 0.0,
+    randaugment: int = 0,
     resident: on_device.Examples | None = None,
 ) -> training_state.TrainState:
     """Train on all devices until `num_steps` steps are done, from the newest checkpoint in `workdir` if there is one.
@@ -72,28 +73,33 @@ def train(
         num_steps: steps in all, those of earlier runs included.
         seed: of the parameters, the order of the examples, and the augmentation.
         flip: whether to mirror half of the images.
-        crop_padding: pixels by which images are padded before they are cropped to their size.
+        crop_padding: pixels by which images are padded before they are cropped to the size of the test images.
         num_workers: processes that prepare batches; 0 for threads of this one.
         log_every: steps between two records.
         checkpoint_every: steps between two checkpoints; one is also saved at the end.
         accumulation: equal parts of every device's share of a batch that are computed one after the other, for batches
             that do not fit in memory at once.
         penalty: λ of the regularisation of `W(x)`, as in `step.train_step`; "penalty" is recorded then.
+        randaugment: the magnitude of RandAugment's two operations, from 1 to 10; 0 for none.
         resident: the training examples as arrays, from `on_device.read(dataset.train)`: they are kept on the devices,
-            and shuffled and augmented there. None to read and augment them on the host, in another order.
+            and shuffled, mirrored and cropped there, without RandAugment. None to read and augment them on the host, in
+            another order.
 
     Returns:
         The state after the last step.
 
     Raises:
-        InputError: a batch size that the devices cannot share, a model with another number of classes than the data or
-            larger kernels than its images, a penalty for another network than a `CoDANet`, or a checkpoint of another
-            architecture.
+        InputError: a batch size that the devices cannot share, `randaugment` with `resident`, a model with another
+            number of classes than the data or larger kernels than its images, a penalty for another network than a
+            `CoDANet`, or a checkpoint of another architecture.
         RunError: the run stops before its end: SIGTERM or SIGINT arrived, after which the state was saved; the loss or
             a gradient was not finite; or a checkpoint or record could not be written.
     """
     check(model, dataset, batch_size, accumulation, penalty)
-    state = training_state.create(model, optimizer, dataset.train[0]["image"].shape[:2], seed)
+    if resident is not None and randaugment:
+        raise InputError("randaugment is for images that are read on the host: use resident=None, or randaugment=0")
+    size = dataset.info.preprocessing.size
+    state = training_state.create(model, optimizer, (size, size), seed)
     checkpoints = Checkpoints(workdir / "checkpoints")
     if checkpoints.latest_step() is not None:
         state = checkpoints.restore(state)
@@ -113,6 +119,8 @@ def train(
             seed=seed,
             start=start,
             num_workers=num_workers,
+            size=size,
+            randaugment=randaugment,
             **augmentation,
             **process,
         )
@@ -138,8 +146,8 @@ def train(
                 f"the loss or a gradient of step {bad} is not finite: the last checkpoint, of step "
                 f"{checkpoints.latest_step() or 0}, is kept, from where the same command comes to it again; its batch "
                 f"is number {bad - 1} (from 0) of those drawn {'by the host' if resident is None else 'on the device'} "
-                f"with seed={seed}, batch_size={batch_size}, flip={flip} and crop_padding={crop_padding}; unless "
-                "something is wrong with it, begin anew with a lower learning rate"
+                f"with seed={seed}, batch_size={batch_size}, flip={flip}, crop_padding={crop_padding} and "
+                f"randaugment={randaugment}; unless something is wrong with it, begin anew with a lower learning rate"
             )
 
     with (
@@ -213,8 +221,8 @@ def check(model: nn.Module, dataset: Dataset, batch_size: int, accumulation: int
     check_batch_size(batch_size, accumulation)
     if penalty and not isinstance(model, CoDANet):
         raise InputError(f"penalty must be 0 but for CoDA-Nets: {type(model).__name__} has no matrix W(x)")
-    height, width, _ = dataset.train[0]["image"].shape
-    inputs = jax.ShapeDtypeStruct((1, height, width, 6), np.float32)
+    size = dataset.info.preprocessing.size
+    inputs = jax.ShapeDtypeStruct((1, size, size, 6), np.float32)
     logits, _ = jax.eval_shape(model.init_with_output, jax.random.key(0), inputs)
     classes = len(dataset.info.class_names)
     if logits.shape[-1] != classes:

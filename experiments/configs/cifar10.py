@@ -134,6 +134,7 @@ def get_config(name: str = "") -> ConfigDict:
             "decay_epochs": 30,
             "flip": True,
             "crop_padding": 4,
+            "randaugment": 0,  # The magnitude, from 1 to 10; 0: none.
             "num_workers": 0,
             "on_device": False,
             "accumulation": 1,

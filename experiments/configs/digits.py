@@ -43,6 +43,7 @@ def get_config() -> ConfigDict:
             "decay_epochs": 5,
             "flip": False,
             "crop_padding": 1,
+            "randaugment": 0,  # The magnitude, from 1 to 10; 0: none.
             "num_workers": 0,
             "on_device": False,
             "accumulation": 1,

@@ -49,6 +49,7 @@ def get_config() -> ConfigDict:
             "decay_epochs": 4,
             "flip": True,
             "crop_padding": 8,
+            "randaugment": 0,  # The magnitude, from 1 to 10; 0: none.
             "num_workers": 0,
             "on_device": False,
             "accumulation": 1,

@@ -18,6 +18,11 @@ def test_photographs_are_squares_in_colour():
     assert red > blue
 
 
+def test_photographs_as_in_imagenet():
+    example = Photographs(375, 500, size=240).as_in_imagenet()[1]
+    assert (example["image"].shape, example["label"]) == ((256, 341, 3), 1)
+
+
 def test_cuttings_differ():
     source = Photographs(64, 64, size=64)
     assert len({source[index]["image"].tobytes() for index in range(len(source))}) == 64
@@ -37,7 +42,7 @@ def test_table_and_file(tmp_path, monkeypatch, capsys):
         one_core.setattr(os, "sched_getaffinity", lambda process: {min(cores)})
         input_pipeline.main([f"--out={tmp_path}", "--seconds=0.01"])
     os.sched_setaffinity(0, cores)
-    assert "JPEG, 240 pixels" in capsys.readouterr().out
+    assert "ImageNet: JPEG of 375×500" in capsys.readouterr().out
     rows = json.loads((tmp_path / "input_pipeline.json").read_text())["images_per_second"]
-    assert [row["image_size"] for row in rows] == [240, 64]
+    assert [row["image_size"] for row in rows] == [240, 240, 64]
     assert all(row["one_core"] > 0 and row["two_workers"] is None for row in rows)

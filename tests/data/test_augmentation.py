@@ -29,6 +29,20 @@ def test_crop_shifts_by_up_to_the_padding():
     assert augmented(flip=False, padding=1) == expected
 
 
+def test_larger_images_are_cropped_anywhere():
+    image = np.arange(4 * 3 * 3, dtype=np.uint8).reshape(4, 3, 3)
+    change, rng = RandomFlipAndCrop(flip=False, padding=0, size=2), np.random.default_rng(0)
+    crops = {change.random_map({"image": image}, rng)["image"].tobytes() for _ in range(200)}
+    assert crops == {image[i : i + 2, j : j + 2].tobytes() for i in range(3) for j in range(2)}
+
+
+def test_crops_of_padded_images():
+    change, rng = RandomFlipAndCrop(flip=False, padding=1, size=4), np.random.default_rng(0)
+    assert (
+        change.random_map({"image": IMAGE}, rng)["image"].tolist() == np.pad(IMAGE, ((1, 1), (1, 1), (0, 0))).tolist()
+    )
+
+
 def test_images_are_flipped_half_of_the_time():
     change = RandomFlipAndCrop(flip=True, padding=0)
     rng = np.random.default_rng(0)

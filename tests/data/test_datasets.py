@@ -72,5 +72,5 @@ def test_info_of_another_number_of_classes():
 
 
 def test_unknown_name():
-    with pytest.raises(InputError, match="there is no data set 'cifar': choose cifar10, digits or image_folder"):
+    with pytest.raises(InputError, match="there is no data set 'cifar': choose cifar10, digits, tiny_imagenet, "):
         data.load("cifar")

@@ -53,6 +53,26 @@ def test_workers_change_nothing(num_workers):
     assert_same(take(6, num_workers=num_workers), take(6))
 
 
+def test_images_of_many_sizes_are_cropped_and_changed():
+    rng = np.random.default_rng(0)
+    photographs = [
+        {"image": rng.integers(0, 256, (8 + index, 18 - index, 3)).astype(np.uint8), "label": index}
+        for index in range(10)
+    ]
+    changes = {"size": 8, "randaugment": 10}
+
+    def batches(**more):
+        return list(itertools.islice(train_batches(photographs, **SETTINGS | changes | more), 6))
+
+    assert all(batch["image"].shape == (4, 8, 8, 3) for batch in batches())
+    # A batch is a function of the seed and its number alone.
+    assert_same(batches(start=2)[:4], batches()[2:])
+    plain = batches(randaugment=0)
+    assert labels(plain) == labels(batches())
+    changed = [(one["image"] != other["image"]).any((1, 2, 3)) for one, other in zip(plain, batches(), strict=True)]
+    assert 0.6 < np.mean(changed)  # Identity may be drawn, or what changes nothing here.
+
+
 @pytest.mark.parametrize("processes", [2, 4])
 def test_processes_share_every_batch(processes):
     shares = [take(6, start=1, process=process, processes=processes) for process in range(processes)]

@@ -6,6 +6,7 @@ from PIL import Image
 
 from coda_jax import InputError
 from coda_jax.data import Preprocessing, prepare, read_image
+from coda_jax.data.preprocessing import resize_shorter_side
 
 FOUR = Preprocessing(size=4, shorter_side=4)
 COLOURS = np.arange(48, dtype=np.uint8).reshape(4, 4, 3) * 5
@@ -29,6 +30,16 @@ def test_the_shorter_side_is_resized_before_the_crop():
     prepared, done = prepare(Image.fromarray(np.pad(COLOURS, ((1, 1), (3, 3), (0, 0)))), Preprocessing(4, 6))
     np.testing.assert_array_equal(prepared, COLOURS)
     assert done == ("cropped to the centre, 4×4 of 10×6 pixels",)
+
+
+@pytest.mark.parametrize(("width", "height", "shape"), [(9, 6, (4, 6, 3)), (6, 9, (6, 4, 3)), (4, 4, (4, 4, 3))])
+def test_the_whole_with_a_shorter_side(width, height, shape):
+    whole = resize_shorter_side(Image.new("L", (width, height), 7), Preprocessing(size=3, shorter_side=4))
+    assert (whole.shape, whole.dtype) == (shape, np.uint8)
+    assert (whole == 7).all()
+    # Of an image that has this shorter side nothing changes.
+    wide = np.concatenate((COLOURS, COLOURS), axis=1)
+    np.testing.assert_array_equal(resize_shorter_side(Image.fromarray(wide), FOUR), wide)
 
 
 @pytest.mark.parametrize(("pixels", "change"), [(8, "reduced"), (2, "enlarged")])

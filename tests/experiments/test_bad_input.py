@@ -117,6 +117,11 @@ FLAGS = [
     ("digits", ["--workdir=TMP/run", "--config.accumulation=3"], "times 3 accumulated parts"),
     ("digits", ["--workdir=TMP/run", "--config.penalty=-0.5"], "penalty must be at least 0, not -0.5"),
     ("digits", ["--workdir=TMP/run", "--config.penalty=nan"], "penalty must be finite, not nan"),
+    (
+        "digits",
+        ["--workdir=TMP/run", "--config.on_device=True", "--config.randaugment=9"],
+        "with on_device images are mirrored and cropped only: use randaugment=0, or on_device=False",
+    ),
     ("interpretability", [], "--workdir"),
     ("interpretability", ["--workdir="], "--workdir=DIR is missing"),
     ("interpretability", ["--workdir=TMP/a,,TMP/b", "--out=TMP/out"], "--workdir=DIR is missing"),
@@ -164,6 +169,8 @@ VALUES = [
     ("flip=maybe", "--config.flip=maybe"),
     ("crop_padding=-1", "crop_padding must be at least 0, not -1"),
     ("crop_padding=100000", "crop_padding is 100000, but must be at most the images' 8 pixels"),
+    ("randaugment=-1", "randaugment must be at least 0, not -1"),
+    ("randaugment=11", "randaugment must be at most 10, not 11"),
     ("num_workers=-1", "num_workers must be at least 0, not -1"),
     ("on_device=2", "--config.on_device=2"),
     ("log_every=0", "log_every must be at least 1, not 0"),
@@ -365,7 +372,7 @@ def test_measurements(answer, untrained, tmp_path, arguments, message):
 ARCHIVE = "data/downloads/cifar10/cifar-10-binary.tar.gz"
 BY_HAND = "place the archive by hand at TMP/" + ARCHIVE
 DATA = [
-    (None, "TMP/data is not a directory: create it to have CIFAR-10 downloaded there"),
+    (None, "TMP/data is not a directory: create it to have CIFAR-10 prepared there"),
     ("data", "TMP/data is not a directory"),
     ("data/cifar10", "cannot prepare CIFAR-10 in TMP/data"),
     ("data/cifar10/3.0.2", "TMP/data/cifar10/3.0.2 is not a readable CIFAR-10 data set"),
@@ -384,6 +391,22 @@ def test_data_directories(answer, tmp_path, file, message):
         if file.startswith("data/downloads/"):
             (tmp_path / "data/downloads/cifar10/lock").touch()  # Stays for other runs that prepare the same data.
     refused(answer, tmp_path, "cifar10", ["--workdir=TMP/run", CIFAR10, "--config.data_dir=TMP/data"], message)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "config", "message"),
+    [
+        (
+            "tiny_imagenet",
+            "9L-M-CoDA-SQ-1000",
+            "fetched by hand: download http://cs231n.stanford.edu/tiny-imagenet-200",
+        ),
+        ("imagenet", "9L-L-CoDA-SQ-100000", "fetched by hand: register at https://image-net.org/download-images"),
+    ],
+)
+def test_archives_that_are_fetched_by_hand(answer, tmp_path, experiment, config, message):
+    config = f"--config=experiments/configs/{experiment}.py:{config}"
+    refused(answer, tmp_path, experiment, ["--workdir=TMP/run", config, "--config.data_dir=TMP"], message)
 
 
 # What is in the folder TMP/images, whose classes a and b have five images each; flags; and words of the line.

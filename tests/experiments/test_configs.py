@@ -4,7 +4,8 @@ import pytest
 
 from coda_jax import CoDANet, InputError
 from coda_jax.architectures import make_model
-from experiments.configs import cifar10, digits, image_folder
+from coda_jax.models import L_CODA
+from experiments.configs import cifar10, digits, image_folder, imagenet, tiny_imagenet
 
 
 def test_the_authors_names():
@@ -58,6 +59,44 @@ def test_small_ones():
         assert better.model == config.model
         assert (better.optimizer, better.schedule, better.num_epochs) == ("muon", "cosine", 18)
     assert CoDANet(**digits.get_config().model).channels[-1] == 10
+
+
+def test_tiny_imagenet():
+    config = tiny_imagenet.get_config("9L-M-CoDA-SQ-10000")
+    assert (config.model.temperature, config.model.channels[-1]) == (10000.0, 0)  # Classes are counted.
+    assert (config.flip, config.crop_padding, config.randaugment) == (True, 8, 0)
+    small = tiny_imagenet.get_config("5L-XS64-CoDA-SQ-10")
+    assert small.model.to_dict() == image_folder.get_config().model.to_dict() | {"temperature": 10.0}
+    assert (small.dataset, small.warmup_epochs, small.num_epochs) == ("tiny_imagenet", 0, 20)
+
+
+def test_imagenet():
+    config = imagenet.get_config("9L-L-CoDA-SQ-100000")
+    assert CoDANet(**config.model) == CoDANet(**L_CODA, temperature=1e5, dtype="float32")
+    assert (config.dataset, config.batch_size, config.num_epochs) == ("imagenet100", 64, 60)
+    assert (config.learning_rate, config.warmup_epochs, config.warmup_from) == (1e-3, 15, 2.5e-4)
+    assert (config.decay, config.decay_epochs, config.schedule) == (2, 20, "step")
+    assert (config.flip, config.crop_padding, config.randaugment) == (True, 0, 10)
+    thousand = imagenet.get_config("9L-L1000-CoDA-SQ-100000")
+    assert thousand.dataset == "imagenet"
+    model = CoDANet(**thousand.model)
+    assert (model.channels[-1], model.ranks[-1], model.kernel_sizes[-1], model.paddings[-1]) == (1000, 64, 1, 0)
+    assert model.channels[:-1] == L_CODA["channels"][:-1]
+
+
+@pytest.mark.parametrize("module", [cifar10, image_folder, imagenet, tiny_imagenet])
+def test_all_have_the_same_keys(module):
+    names = {cifar10: ["5L-XS-CoDA-SQ-100"], imagenet: imagenet.NAMES, tiny_imagenet: ["9L-M-CoDA-SQ-1000"]}
+    for arguments in [(name,) for name in names[module]] if module in names else [()]:
+        assert list(module.get_config(*arguments)) == list(digits.get_config())
+
+
+@pytest.mark.parametrize(("module", "near"), [(imagenet, "9L-L-CoDA-SQ-100000"), (tiny_imagenet, "9L-M-CoDA-SQ-100")])
+def test_other_files_without_the_configuration(module, near):
+    with pytest.raises(InputError, match="holds several configurations: name one, as in "):
+        module.get_config()
+    with pytest.raises(InputError, match=f"no configuration '{near}0x': the nearest are .*{near}"):
+        module.get_config(f"{near}0x")
 
 
 @pytest.mark.parametrize(("rank", "parameters"), [(24, 79_488), (52, 308_920)])

@@ -155,7 +155,8 @@ def test_a_loss_that_is_not_finite_is_named_and_never_saved(tmp_path, resident):
     drawn = "by the host" if resident is None else "on the device"
     message = (
         "the loss or a gradient of step 7 is not finite: the last checkpoint, of step 4, is kept, .* its batch is "
-        rf"number 6 \(from 0\) of those drawn {drawn} with seed=0, batch_size=8, flip=True and crop_padding=1"
+        rf"number 6 \(from 0\) of those drawn {drawn} with seed=0, batch_size=8, flip=True, crop_padding=1 and "
+        "randaugment=0"
     )
     with pytest.raises(RunError, match=message):
         run(tmp_path, optimizer=optimizer, checkpoint_every=4, resident=resident)
@@ -205,3 +206,9 @@ def test_other_number_of_classes(tmp_path):
 def test_batch_size_that_the_devices_cannot_share(tmp_path):
     with pytest.raises(InputError, match="batch_size is 0"):
         run(tmp_path, batch_size=0)
+
+
+def test_resident_images_have_no_randaugment(tmp_path):
+    with pytest.raises(InputError, match="use resident=None, or randaugment=0"):
+        run(tmp_path, resident=PIPELINES["on_device"], randaugment=5)
+    assert not list(tmp_path.iterdir())
