@@ -4,15 +4,13 @@ import argparse
 from contextlib import closing
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from coda_jax.command_line.trained import load_trained
 from coda_jax.data.image_folder import labelled_images
-from coda_jax.data.loaders import test_batches
-from coda_jax.encoding import add_inverse
 from coda_jax.errors import InputError, one_line
 from coda_jax.losses import binary_cross_entropy
+from coda_jax.training.evaluation import classify
 from coda_jax.training.progress import Progress
 from coda_jax.training.run_directory import load_dataset
 
@@ -26,8 +24,6 @@ examples:
   coda-jax evaluate runs/cifar10-xs
   coda-jax evaluate runs/cifar10-xs --images=my-photographs
 """
-
-_BATCH = 250
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,15 +44,8 @@ def run(options: argparse.Namespace) -> None:
     else:
         test = load_dataset(options.trained, options.data).test
     names = [one_line(name) for name in info.class_names]
-    apply = jax.jit(model.apply)
-    logits, labels = [], []
     with closing(Progress(len(test))) as progress:
-        for batch in test_batches(test, batch_size=min(_BATCH, len(test))):
-            logits.append(np.asarray(apply(variables, add_inverse(batch["image"]))))
-            labels.append(batch["label"])
-            progress.advance(int(batch["weight"].sum()))
-    # The last batch was filled up.
-    logits, labels = np.concatenate(logits)[: len(test)], np.concatenate(labels)[: len(test)]
+        logits, labels = classify(model, variables, test, progress.advance)
     right = logits.argmax(axis=-1) == labels
     width = max(map(len, names))
     for label, name in enumerate(names):
