@@ -1,4 +1,7 @@
-"""Trained networks in a directory of two files, as on the Hugging Face Hub: `config.json` and `model.safetensors`."""
+"""Trained networks in a directory of two files, as on the Hugging Face Hub: `config.json` and `model.safetensors`.
+
+Those in the repository's `pretrained`, which are installed with the library, are loaded by their names.
+"""
 
 import dataclasses
 import hashlib
@@ -28,7 +31,7 @@ _CHECKSUM = "weights_sha256"
 
 
 class Pretrained(NamedTuple):
-    """What `from_pretrained` finds in a directory.
+    """What `from_pretrained` and `load_pretrained` find in a directory.
 
     Attributes:
         model: the network.
@@ -108,6 +111,34 @@ def from_pretrained(directory: str | os.PathLike) -> Pretrained:
         layer, parameter = name.split(".")
         params.setdefault(layer, {})[parameter] = jnp.array(array)
     return Pretrained(model, {"params": params}, info)
+
+
+def load_pretrained(name: str) -> Pretrained:
+    """A network that comes with coda_jax; its model card is the README.md in `pretrained_directory(name)`.
+
+    Args:
+        name: of a directory in the repository's `pretrained`, such as "digits".
+
+    Raises:
+        InputError: there is none of that name, or its files are damaged.
+
+    Examples:
+        >>> model, variables, info = load_pretrained("digits")
+        >>> info.class_names
+        ('0', '1', '2', '3', '4', '5', '6', '7', '8', '9')
+    """
+    return from_pretrained(pretrained_directory(name))
+
+
+def pretrained_directory(name: str) -> Path:
+    """Where the files of a network are that comes with coda_jax; raises InputError where none has that name."""
+    here = Path(__file__).parent
+    installed = here / "pretrained_networks"
+    networks = installed if installed.is_dir() else here.parent / "pretrained"
+    names = sorted(path.parent.name for path in networks.glob("*/config.json"))
+    if name not in names:
+        raise InputError(f"no network {name!r} comes with coda_jax: there are {', '.join(names)}")
+    return networks / name
 
 
 def _as_directory(directory: Any) -> Path:

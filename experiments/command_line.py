@@ -30,7 +30,7 @@ def run(main: Callable[[ConfigDict], None], default_config: str | None = None) -
         parser.add_argument("--config", default=default_config)
         known, others = parser.parse_known_args(arguments)
         if not {"--help", "--helpshort", "--helpfull"} & set(others):
-            config = _load(known.config)
+            config = load_config(known.config)
             _check_keys(config, others)
             config_flags.DEFINE_config_dict("config", config, sys_argv=others)
         return others
@@ -70,7 +70,7 @@ def _tell_unraisable(unraisable: Any) -> None:
         sys.__unraisablehook__(unraisable)
 
 
-def _load(config: str | None) -> ConfigDict:
+def load_config(config: str | None) -> ConfigDict:
     """What `get_config(NAME)`, or `get_config()`, of the file in FILE:NAME, or FILE, returns."""
     if not config:
         raise InputError("--config=FILE:NAME is missing")

@@ -41,6 +41,7 @@ from absl import flags
 import coda_jax
 from coda_jax import CoDANet, HybridNet, InputError
 from coda_jax.contributions import contribution_map, layer_contributions
+from coda_jax.files import as_json, replace_files
 from coda_jax.plotting import curves, maps
 from coda_jax.training.progress import Progress
 from coda_jax.training.run_directory import check_writable
@@ -216,6 +217,10 @@ def _read(run: Run, tasks: Sequence[Task]) -> dict[Path, Any]:
 def _measure(run: Run, tasks: Sequence[Task], known: dict[Path, Any]) -> Results:
     """The results of all tasks, of which those in `known` with the same settings are not measured again."""
     print(f"measuring {run.workdir}")
+    about_run = {"model": run.config["model"], "dataset": run.config["dataset"], "step": run.step}
+    accuracy = {"accuracy": float(np.mean(run.logits.argmax(-1) == run.labels)), "images": len(run.labels)}
+    record = {"produced_by": {"run": about_run}, "results": accuracy}
+    replace_files({_directory(run) / "accuracy.json": as_json(record)})
     results = {}
     for task in tasks:
         metric, measurement, methods = task
@@ -225,7 +230,7 @@ def _measure(run: Run, tasks: Sequence[Task], known: dict[Path, Any]) -> Results
             produced_by = {
                 "metric": {"name": metric, **measurement.settings},
                 "method": {"name": name, **method.settings},
-                "run": {"model": run.config["model"], "dataset": run.config["dataset"], "step": run.step},
+                "run": about_run,
             }
             if path in known and known[path]["produced_by"] == produced_by:
                 record = known[path]

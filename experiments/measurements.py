@@ -17,6 +17,7 @@ from coda_jax.metrics.pixel_removal import removal_curve
 from coda_jax.metrics.randomisation import map_similarity, randomise_layers
 from coda_jax.report.report import network_name
 from coda_jax.training.checkpoints import Checkpoints
+from coda_jax.training.evaluation import classify
 from coda_jax.training.run_directory import load_config, load_dataset, load_run
 from experiments.methods import Method, Variables
 
@@ -72,13 +73,9 @@ def open_run(workdir: Path, data_dir: str | None) -> Run:
     config = load_config(workdir)
     model, variables = load_run(workdir)
     dataset = load_dataset(workdir, data_dir)
-    classify = jax.jit(model.apply)
-    batches = list(data.test_batches(dataset.test, batch_size=min(500, len(dataset.test))))
-    logits = np.concatenate([classify(variables, add_inverse(batch["image"])) for batch in batches])
-    labels = np.concatenate([batch["label"] for batch in batches])
+    logits, labels = classify(model, variables, dataset.test)
     step = Checkpoints(workdir / "checkpoints").latest_step()
-    count = len(dataset.test)
-    return Run(workdir, config, step, model, variables, dataset, logits[:count], labels[:count])
+    return Run(workdir, config, step, model, variables, dataset, logits, labels)
 
 
 class Measurement(NamedTuple):

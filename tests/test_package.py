@@ -9,19 +9,22 @@ import pytest
 import coda_jax
 
 ROOT = Path(__file__).parents[1]
-FILES = ("LICENSE", "README.md", "pyproject.toml", "requirements.txt", "setup.cfg")
+FILES = ("LICENSE", "README.md", "pyproject.toml", "requirements.txt", "setup.cfg", "setup.py")
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """A wheel of a copy, as what an earlier build left in the checkout would be packed with it."""
+    """A wheel of the source distribution of a copy, as what an earlier build left in the checkout would be packed."""
     checkout = tmp_path_factory.mktemp("checkout")
     for file in FILES:
         shutil.copy(ROOT / file, checkout)
-    for package in ("coda_jax", "experiments"):
+    for package in ("coda_jax", "experiments", "pretrained"):
         shutil.copytree(ROOT / package, checkout / package, ignore=shutil.ignore_patterns("__pycache__"))
+    pack = "from setuptools import build_meta; print(build_meta.build_sdist('sources'))"
+    subprocess.run([sys.executable, "-c", pack], cwd=checkout, check=True, capture_output=True)
+    (sources,) = (checkout / "sources").iterdir()
     wheels = checkout / "wheels"
-    build = [sys.executable, "-m", "pip", "wheel", checkout, "--no-deps", "--no-build-isolation", "--quiet"]
+    build = [sys.executable, "-m", "pip", "wheel", sources, "--no-deps", "--no-build-isolation", "--quiet"]
     subprocess.run([*build, "--wheel-dir", wheels], check=True)
     return next(wheels.glob("coda_jax-*.whl"))
 
@@ -30,7 +33,10 @@ def test_holds_the_library_and_nothing_else(wheel):
     with zipfile.ZipFile(wheel) as archive:
         packed = {name for name in archive.namelist() if ".dist-info/" not in name}
     files = (path for path in (ROOT / "coda_jax").rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-    assert packed == {path.relative_to(ROOT).as_posix() for path in files}
+    networks = (ROOT / "pretrained").rglob("*.*")
+    assert packed == {path.relative_to(ROOT).as_posix() for path in files} | {
+        f"coda_jax/pretrained_networks/{path.relative_to(ROOT / 'pretrained').as_posix()}" for path in networks
+    }
     assert "coda_jax/py.typed" in packed
 
 
@@ -41,6 +47,16 @@ def test_imports_without_the_checkout(wheel, tmp_path):
         [sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path
     )
     assert done.stdout.startswith(str(wheel))
+
+
+def test_pretrained_networks_are_installed(wheel, tmp_path):
+    with zipfile.ZipFile(wheel) as archive:  # As it is installed.
+        archive.extractall(tmp_path)
+    program = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import coda_jax; print(coda_jax.load_pretrained('digits'))"
+    )
+    done = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("Pretrained(model=CoDANet(")
 
 
 def test_the_citation_names_this_version():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from coda_jax import CoDANet, InputError, from_pretrained, save_pretrained
+from coda_jax import CoDANet, InputError, from_pretrained, load_pretrained, save_pretrained
 from coda_jax.data import DatasetInfo, Preprocessing
 from tests.parameters import random_variables
 
@@ -227,6 +227,12 @@ def test_files_of_two_networks(saved, tmp_path, variables):
     (tmp_path / "other" / "model.safetensors").replace(saved / "model.safetensors")
     with pytest.raises(InputError, match="model.safetensors is damaged, or was not saved with config.json"):
         from_pretrained(saved)
+
+
+@pytest.mark.parametrize("name", ["dgits", "", "..", "digits/../digits", None])
+def test_names_that_no_network_has(name):
+    with pytest.raises(InputError, match=f"no network {name!r} comes with coda_jax: there are .*digits"):
+        load_pretrained(name)
 
 
 def test_truncated_file(saved):

@@ -15,7 +15,8 @@ from coda_jax.mistakes import answer_mistakes, refuse
 _DESCRIPTION = """\
 Explain, evaluate, show and convert trained CoDA-Nets.
 
-A RUN is the directory of a training run, such as runs/digits, or one that save_pretrained wrote.
+A RUN is the directory of a training run, such as runs/digits, or one that save_pretrained wrote; or the name of a
+network that comes with coda_jax, such as digits, where there is no such directory.
 """
 _EXAMPLES = """\
 examples:

@@ -4,15 +4,13 @@ import argparse
 from contextlib import closing
 from pathlib import Path
 
-import jax
 import numpy as np
 
-from coda_jax.command_line.trained import load_trained
+from coda_jax.command_line.trained import load_trained, trained_directory
 from coda_jax.data.image_folder import labelled_images
-from coda_jax.data.loaders import test_batches
-from coda_jax.encoding import add_inverse
 from coda_jax.errors import InputError, one_line
 from coda_jax.losses import binary_cross_entropy
+from coda_jax.training.evaluation import classify
 from coda_jax.training.progress import Progress
 from coda_jax.training.run_directory import load_dataset
 
@@ -27,12 +25,10 @@ examples:
   coda-jax evaluate runs/cifar10-xs --images=my-photographs
 """
 
-_BATCH = 250
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add those of the command."""
-    parser.add_argument("trained", metavar="RUN", type=Path, help="the directory of the trained network")
+    parser.add_argument("trained", metavar="RUN", type=Path, help="the directory or name of the trained network")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--data", metavar="DIR", help="where the run's data is now, if not where it was")
     where.add_argument("--images", metavar="DIR", type=Path, help="test on these: DIR/CLASS/*.jpg and so on")
@@ -40,23 +36,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Print the accuracy of each class and of all."""
-    model, variables, info = load_trained(options.trained)
+    directory = trained_directory(options.trained)
+    model, variables, info = load_trained(directory)
     if options.images is not None:
         test = labelled_images(options.images, info)
-    elif (options.trained / "model.safetensors").exists():
+    elif (directory / "model.safetensors").exists():
         raise InputError(f"{options.trained} says nothing of its data: name a folder of images, --images=DIR")
     else:
-        test = load_dataset(options.trained, options.data).test
+        test = load_dataset(directory, options.data).test
     names = [one_line(name) for name in info.class_names]
-    apply = jax.jit(model.apply)
-    logits, labels = [], []
     with closing(Progress(len(test))) as progress:
-        for batch in test_batches(test, batch_size=min(_BATCH, len(test))):
-            logits.append(np.asarray(apply(variables, add_inverse(batch["image"]))))
-            labels.append(batch["label"])
-            progress.advance(int(batch["weight"].sum()))
-    # The last batch was filled up.
-    logits, labels = np.concatenate(logits)[: len(test)], np.concatenate(labels)[: len(test)]
+        logits, labels = classify(model, variables, test, progress.advance)
     right = logits.argmax(axis=-1) == labels
     width = max(map(len, names))
     for label, name in enumerate(names):

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from coda_jax.command_line.trained import load_trained
+from coda_jax.command_line.trained import load_trained, trained_directory
 from coda_jax.contributions import contribution_map, contributions, upsampled_map
 from coda_jax.data.preprocessing import prepare, read_image
 from coda_jax.data.video import VIDEO_SUFFIXES, Video, open_video, write_video
@@ -34,6 +34,7 @@ frames, whose colours mean the same in every frame. Of a hybrid the maps are of 
 
 examples:
   coda-jax explain runs/cifar10-xs cat.jpg
+  coda-jax explain digits seven.png       a network that comes with coda_jax
   coda-jax explain runs/cifar10-xs holiday/ --classes=cat,dog --out=maps
   coda-jax explain runs/cifar10-xs dance.gif
 """
@@ -46,7 +47,7 @@ _FRAMES_BETWEEN_LINES = 10 * _BATCH
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add those of the command."""
-    parser.add_argument("trained", metavar="RUN", type=Path, help="the directory of the trained network")
+    parser.add_argument("trained", metavar="RUN", type=Path, help="the directory or name of the trained network")
     parser.add_argument("images", metavar="IMAGE", type=Path, nargs="+", help="images, videos, and folders of them")
     parser.add_argument("--classes", metavar="NAME,...", help="explain these; the most probable ones otherwise")
     parser.add_argument("--out", metavar="DIR", type=Path, default=Path("explanations"), help="%(default)s otherwise")
@@ -55,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Explain one file after the other; those that cannot be read are named, and the rest is done."""
     files = _files(options.images)
-    trained = load_trained(options.trained)
+    trained = load_trained(trained_directory(options.trained))
     targets = _class_numbers(options.classes, trained.info.class_names)
     options.out.mkdir(parents=True, exist_ok=True)
     explainer = _Explainer(trained, targets, options.out)

@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from coda_jax.command_line.trained import load_trained
+from coda_jax.command_line.trained import load_trained, trained_directory
+from coda_jax.errors import InputError
 from coda_jax.interop.export import export
 from coda_jax.interop.torch import save_checkpoint
 from coda_jax.pretrained import save_pretrained
@@ -27,15 +28,18 @@ _NAMES = {"jax": "network.jax", "safetensors": "pretrained", "pytorch": "network
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add those of the command."""
-    parser.add_argument("trained", metavar="RUN", type=Path, help="the directory of the trained network")
+    parser.add_argument("trained", metavar="RUN", type=Path, help="the directory or name of the trained network")
     parser.add_argument("--format", choices=tuple(_NAMES), default="jax", help="%(default)s otherwise")
     parser.add_argument("--out", metavar="PATH", type=Path, help="where to write it, if not in RUN")
 
 
 def run(options: argparse.Namespace) -> None:
     """Write the file or directory, and print its name."""
-    model, variables, info = load_trained(options.trained)
-    path = options.out or options.trained / _NAMES[options.format]
+    directory = trained_directory(options.trained)
+    if directory != options.trained and options.out is None:
+        raise InputError(f"{options.trained} comes with coda_jax: say where to write it, --out=PATH")
+    model, variables, info = load_trained(directory)
+    path = options.out or directory / _NAMES[options.format]
     if options.format == "jax":
         export(model, variables, path, image_size=info.preprocessing.size, info=info)
     elif options.format == "safetensors":

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import jax
 
-from coda_jax.command_line.trained import load_trained
+from coda_jax.command_line.trained import load_trained, trained_directory
 from coda_jax.errors import one_line
 from coda_jax.hybrid import HybridNet
 from coda_jax.training.metrics_log import read_metrics
@@ -13,21 +13,23 @@ from coda_jax.training.metrics_log import read_metrics
 HELP = """\
 say what a trained network is
 
-Prints the layers, what the network was trained on, and the last test accuracy on record.
+Prints the layers, what the network was trained on, and the last test accuracy on record or the model card's place.
 
-example:
+examples:
   coda-jax info runs/digits
+  coda-jax info digits            a network that comes with coda_jax
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add those of the command."""
-    parser.add_argument("trained", metavar="RUN", type=Path, help="the directory of the trained network")
+    parser.add_argument("trained", metavar="RUN", type=Path, help="the directory or name of the trained network")
 
 
 def run(options: argparse.Namespace) -> None:
     """Print a table."""
-    model, variables, info = load_trained(options.trained)
+    directory = trained_directory(options.trained)
+    model, variables, info = load_trained(directory)
     params, kind = variables["params"], "a CoDA-Net"
     if isinstance(model, HybridNet):
         of_trunk = f"{type(model.trunk).__name__} of {_count(params.get('trunk', {})):,} parameters"
@@ -43,9 +45,11 @@ def run(options: argparse.Namespace) -> None:
         scaled = f", the centre of images whose shorter side has {shorter_side}" if shorter_side > size else ""
         print(f"images: {size}×{size} pixels, {'grey' if grey else 'RGB'}{scaled}")
         print(f"{len(info.class_names)} classes: {', '.join(map(one_line, info.class_names))}")
-    tested = [record for record in read_metrics(options.trained / "metrics.jsonl") if "test_accuracy" in record]
+    tested = [record for record in read_metrics(directory / "metrics.jsonl") if "test_accuracy" in record]
     if tested:
         print(f"test accuracy after step {tested[-1]['step']}: {tested[-1]['test_accuracy']:.2%}")
+    if (directory / "README.md").exists():
+        print(f"model card: {directory / 'README.md'}")
 
 
 def _count(params: object) -> int:

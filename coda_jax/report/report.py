@@ -18,12 +18,13 @@ from jinja2 import Environment, StrictUndefined
 from PIL import Image
 
 import coda_jax
-from coda_jax.data import Dataset, test_batches
+from coda_jax.data import Dataset
 from coda_jax.encoding import add_inverse
 from coda_jax.errors import InputError
 from coda_jax.models import L_CODA, S_CODA, XS_CODA, CoDANet
 from coda_jax.plotting.maps import colour_table, contribution_scale
 from coda_jax.plotting.names import shortened
+from coda_jax.training.evaluation import classify
 from coda_jax.training.metrics_log import read_metrics
 from coda_jax.training.run_directory import load_config, load_run
 
@@ -79,7 +80,8 @@ def write_report(
     if classes != model.channels[-1]:
         raise InputError(f"dataset has {classes} classes, but the network in {workdir} has {model.channels[-1]}")
     model = model.clone(dtype="float32")
-    logits, labels = _test_logits(model, variables, dataset)
+    with jax.default_matmul_precision("highest"):  # As the contributions.
+        logits, labels = classify(model, variables, dataset.test)
     sizes = _layer_sizes(model, variables, dataset)
     records = read_metrics(workdir / "metrics.jsonl")
     page = {
@@ -271,22 +273,6 @@ def _layer_maps(model: CoDANet, variables: Mapping[str, Any], inputs: jax.Array,
             rows = layer.transpose(rows)
             maps.append(jnp.sum(rows * layer_inputs[:, None], axis=-1))
     return maps[::-1]
-
-
-def _test_logits(model: CoDANet, variables: Mapping[str, Any], dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Logits [N, K] and labels [N] of the whole test set."""
-    logits, labels = [], []
-    for batch in test_batches(dataset.test, batch_size=min(256, len(dataset.test))):
-        real = batch["weight"] > 0
-        logits.append(np.asarray(_logits(model, variables, add_inverse(batch["image"])))[real])
-        labels.append(batch["label"][real])
-    return np.concatenate(logits), np.concatenate(labels)
-
-
-@partial(jax.jit, static_argnums=0)
-def _logits(model: CoDANet, variables: Mapping[str, Any], inputs: jax.Array) -> jax.Array:
-    with jax.default_matmul_precision("highest"):  # As the contributions.
-        return model.apply(variables, inputs)
 
 
 def _layer_sizes(model: CoDANet, variables: Mapping[str, Any], dataset: Dataset) -> list[tuple[int, int]]:

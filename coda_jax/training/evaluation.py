@@ -1,10 +1,18 @@
 """Evaluation on a test set."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import jax
+import numpy as np
+from flax import linen as nn
 
+from coda_jax.data import test_batches
+from coda_jax.encoding import add_inverse
 from coda_jax.training.step import Batch, Metrics, split_over_devices, total
+
+_BATCH = 250
 
 
 def evaluate(
@@ -31,3 +39,34 @@ def evaluate(
         check()
     sums = total(sums)
     return {f"test_{key}": sums[key] / sums["weight"] for key in ("loss", "accuracy")}
+
+
+def classify(
+    model: nn.Module,
+    variables: Mapping[str, Any],
+    examples: Sequence[Mapping[str, Any]],
+    advance: Callable[[int], None] = lambda count: None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The logits of all examples, on one device.
+
+    Args:
+        model: the network, for encoded images.
+        variables: the network's.
+        examples: random access to {"image": uint8 [H, W, 3], "label": int}, such as `dataset.test`.
+        advance: is called after every batch with the number of its examples, and may raise.
+
+    Returns:
+        (logits [N, K] in the network's dtype, float32 at least; labels int32 [N]), in the order of the examples.
+    """
+    logits, labels = [], []
+    for batch in test_batches(examples, batch_size=min(_BATCH, len(examples))):
+        real = batch["weight"] > 0  # The last batch was filled up.
+        logits.append(np.asarray(_logits(model, variables, batch["image"]))[real])
+        labels.append(batch["label"][real])
+        advance(len(labels[-1]))
+    return np.concatenate(logits), np.concatenate(labels)
+
+
+@partial(jax.jit, static_argnums=0)
+def _logits(model: nn.Module, variables: Mapping[str, Any], images: jax.Array) -> jax.Array:
+    return model.apply(variables, add_inverse(images))

@@ -7,11 +7,13 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+# Of the seconds that a test's run takes, most go to the compiler if it optimises.
+QUICK_COMPILER = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
 CIFAR10 = "--config=experiments/configs/cifar10.py:5L-XS-CoDA-SQ-100"
 
 
 def start(*arguments, experiment="digits", devices=1):
-    environment = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    environment = QUICK_COMPILER | os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
     command = [sys.executable, "-m", f"experiments.{experiment}", *map(str, arguments)]
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT

@@ -50,7 +50,9 @@ def test_it_leaves_what_it_promises(measured):
     directory, out, _ = measured
     figures = ("localisation_3x3", "pixel_removal", "randomisation", "methods", "layers")
     metrics = {"localisation_3x3-5", "pixel_removal-40", "completeness-128", "randomisation-64"}
-    expected = {f"{name}.{suffix}" for name in figures for suffix in ("png", "svg")} | metrics | {"table.md"}
+    expected = (
+        {f"{name}.{suffix}" for name in figures for suffix in ("png", "svg")} | metrics | {"table.md", "accuracy.json"}
+    )
     assert {path.name for path in directory.iterdir()} == expected
     for metric in metrics:
         assert {path.name for path in (directory / metric).iterdir()} == {"contributions.json", "gradient.json"}

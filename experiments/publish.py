@@ -1,0 +1,156 @@
+"""Make a network that others can load of a finished and measured run.
+
+    python -m experiments.interpretability --workdir=RUN --methods=contributions
+    python -m experiments.publish --workdir=RUN --name=NAME --config=experiments/configs/cifar10.py:5L-XS-CoDA-SQ-1000
+
+writes pretrained/NAME: config.json and model.safetensors, as `coda_jax.save_pretrained` does, and README.md, the model
+card, with which `coda_jax.load_pretrained(NAME)` loads the network. All numbers on the card are those that the first
+command measured. `--config` is the configuration that the run began with; the card has the values in which it differs.
+"""
+
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import jax
+from absl import flags
+from jinja2 import StrictUndefined, Template
+
+from coda_jax import CoDANet, InputError, save_pretrained
+from coda_jax.data import DatasetInfo
+from coda_jax.errors import one_line
+from coda_jax.files import replace_files
+from coda_jax.training.checkpoints import Checkpoints
+from coda_jax.training.run_directory import load_config, load_dataset_info, load_run
+from experiments import command_line
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.")
+_NAME = flags.DEFINE_string("name", None, "Of the network: small letters, digits and hyphens.")
+_CONFIG = flags.DEFINE_string(
+    "config", None, "FILE:NAME that the run was trained with; experiments/configs/DATASET.py if not given."
+)
+_DATA_NOTE = flags.DEFINE_string("data_note", None, "What the card is to say of the data besides, in a sentence.")
+_OUT = flags.DEFINE_string("out", "pretrained", "Directory of the networks.")
+flags.mark_flags_as_required(["workdir", "name"])
+
+_DATA = {
+    "digits": {
+        "description": "The handwritten digits that come with scikit-learn (`coda_jax.data.load('digits')`): 1,437 "
+        "grey images of 8×8 pixels to train on, and 360 others to test on. Source: E. Alpaydin and C. Kaynak, [Optical "
+        "Recognition of Handwritten Digits](https://doi.org/10.24432/C50P49), UCI Machine Learning Repository, 1998.",
+        "licence": "CC BY 4.0",
+    },
+    "cifar10": {
+        "description": "[CIFAR-10](https://www.cs.toronto.edu/~kriz/cifar.html) (`coda_jax.data.load('cifar10')`): "
+        "50,000 colour images of 32×32 pixels to train on, and 10,000 others to test on. Source: A. Krizhevsky, "
+        "Learning Multiple Layers of Features from Tiny Images, 2009.",
+        "licence": "not stated by those who made it",
+    },
+}
+# They do not change what is learnt.
+_LEFT_OUT = ("data_dir", "num_workers", "log_every", "checkpoint_every")
+
+
+def main() -> None:
+    """Write the network that the flags name."""
+    workdir, name = command_line.as_directory("workdir", _WORKDIR.value), _NAME.value
+    if not re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", name):
+        raise InputError(f"--name={name}: must be of small letters, digits and hyphens, such as cifar10-xs")
+    config = load_config(workdir)
+    if config.get("dataset") not in _DATA:
+        raise InputError(f"experiments/publish.py does not say what the data set {config.get('dataset')!r} is: add it")
+    command = _training_command(config)
+    model, variables = load_run(workdir)
+    info = load_dataset_info(workdir)
+    about_run = {
+        "model": config["model"],
+        "dataset": config["dataset"],
+        "step": Checkpoints(workdir / "checkpoints").latest_step(),
+    }
+    measured = {
+        metric: _measured(workdir, pattern, about_run)
+        for metric, pattern in (
+            ("accuracy", "accuracy.json"),
+            ("localisation", "localisation_3x3-*/contributions.json"),
+            ("removal", "pixel_removal-*/contributions.json"),
+        )
+    }
+    card = _card(config, command, model, variables, info, measured)
+    directory = command_line.as_directory("out", _OUT.value) / name
+    save_pretrained(directory, model, variables, info)
+    replace_files({directory / "README.md": card.encode()})
+    size = sum(path.stat().st_size for path in directory.iterdir())
+    print(f"{directory}: {size / 1e6:.1f} MB, test accuracy {measured['accuracy']['results']['accuracy']:.2%}")
+
+
+def _measured(workdir: Path, pattern: str, about_run: dict[str, Any]) -> dict[str, Any]:
+    """The record in RUN/interpretability that was measured of this run on the most examples."""
+    paths = list((workdir / "interpretability").glob(pattern))
+    again = f"first python -m experiments.interpretability --workdir={workdir} --methods=contributions"
+    if not paths:
+        raise InputError(f"{workdir} has not been measured, as it has no interpretability/{pattern}: {again}")
+    path = max(paths, key=lambda path: int(path.parent.name.rpartition("-")[2]) if len(paths) > 1 else 0)
+    try:
+        record = json.loads(path.read_text())
+        same = record["produced_by"]["run"] == about_run
+        _ = record["results"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is damaged ({one_line(error)}): delete it, and {again}") from error
+    if not same:
+        raise InputError(f"{path} was measured of another network, or before training went on: {again}")
+    return record
+
+
+def _training_command(config: dict[str, Any]) -> str:
+    """The command that trains with this configuration."""
+    dataset = config["dataset"]
+    file = _CONFIG.value or f"experiments/configs/{dataset}.py"
+    named = _flat(json.loads(json.dumps(command_line.load_config(file).to_dict())))
+    differing = {key: value for key, value in _flat(config).items() if key in named and named[key] != value}
+    values = (
+        f"--config.{key}={tuple(value) if isinstance(value, list) else value}" for key, value in differing.items()
+    )
+    return shlex.join(["python", "-m", f"experiments.{dataset}", f"--config={file}", *values, "--workdir=RUN"])
+
+
+def _flat(config: dict[str, Any]) -> dict[str, Any]:
+    """The entries that say what is learnt, those of the model as "model.ranks" and so on."""
+    flat = {key: value for key, value in config.items() if key != "model" and key not in _LEFT_OUT}
+    return flat | {f"model.{key}": value for key, value in config["model"].items()}
+
+
+def _card(
+    config: dict[str, Any],
+    command: str,
+    model: CoDANet,
+    variables: dict[str, Any],
+    info: DatasetInfo,
+    measured: dict[str, dict[str, Any]],
+) -> str:
+    """The model card, in Markdown after the entries that the Hugging Face Hub reads."""
+    template = Path(__file__).with_name("model_card.md.jinja").read_text(encoding="utf-8")
+    localisation, removal = measured["localisation"], measured["removal"]
+    return Template(template, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True).render(
+        {metric: record["results"] for metric, record in measured.items()},
+        name=_NAME.value,
+        config=config,
+        settings=_flat(config),
+        command=command,
+        data=_DATA[config["dataset"]],
+        data_note=_DATA_NOTE.value,
+        layers=len(model.channels),
+        parameters=sum(leaf.size for leaf in jax.tree.leaves(variables["params"])),
+        preprocessing=info.preprocessing,
+        class_names=map(one_line, info.class_names),
+        step=measured["accuracy"]["produced_by"]["run"]["step"],
+        grids=localisation["produced_by"]["metric"]["grids"],
+        images=removal["produced_by"]["metric"]["images"],
+        versions=localisation["versions"],
+        device=localisation["device"],
+    )
+
+
+if __name__ == "__main__":
+    command_line.run_without_config(main)

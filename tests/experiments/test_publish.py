@@ -1,0 +1,105 @@
+"""A network is published with the numbers that were measured, and with none where nothing was."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from coda_jax import data, from_pretrained
+from coda_jax.training.checkpoints import Checkpoints
+from coda_jax.training.run_directory import load_run, make_model, save_config, save_dataset_info
+from coda_jax.training.state import TrainState
+from experiments.configs import digits
+from tests.experiments.processes import run
+from tests.parameters import random_variables
+
+STEP = 1234
+# By file, what it was measured of and the results.
+RECORDS = {
+    "accuracy.json": ({}, {"accuracy": 0.9876, "images": 360}),
+    "localisation_3x3-3/contributions.json": ({"grids": 3}, {"mean": 0.9, "median": 0.9}),
+    "localisation_3x3-20/contributions.json": ({"grids": 20}, {"mean": 0.5432, "median": 0.4321}),
+    "pixel_removal-99/contributions.json": (
+        {"images": 99},
+        {
+            "least": {"curve": [0.8761, 0.7], "after_5_percent": 0.7654, "after_25_percent": 0.7},
+            "most": {"curve": [0.8761, 0.1], "after_5_percent": 0.2109, "after_25_percent": 0.1098},
+        },
+    ),
+}
+
+
+@pytest.fixture
+def measured(tmp_path):
+    """The directory of a run on digits, with another learning rate than is usual, and of what was measured of it."""
+    workdir = tmp_path / "run"
+    config = {**digits.get_config().to_dict(), "learning_rate": 0.005}
+    save_config(workdir, config)
+    save_dataset_info(workdir, data.load("digits").info)
+    params = jax.tree.map(jnp.asarray, random_variables(make_model(config))["params"])
+    Checkpoints(workdir / "checkpoints").save(TrainState(jnp.int32(STEP), params, optax.EmptyState()))
+    about_run = {"model": config["model"], "dataset": "digits", "step": STEP}
+    for name, (settings, results) in RECORDS.items():
+        path = workdir / "interpretability" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        record = {"produced_by": {"metric": settings, "run": about_run}, "results": results}
+        path.write_text(json.dumps({**record, "versions": {"jax": "0.9.9"}, "device": "abacus"}))
+    return workdir
+
+
+def test_the_network_and_its_card(measured, tmp_path):
+    status, out, err = run(f"--workdir={measured}", "--name=small", f"--out={tmp_path}", experiment="publish")
+    assert status == 0, err
+    assert out == f"{tmp_path / 'small'}: 0.4 MB, test accuracy 98.76%\n"
+    model, variables, info = from_pretrained(tmp_path / "small")
+    jax.tree.map(np.testing.assert_array_equal, variables, load_run(measured)[1])
+    assert (model.temperature, info) == (10.0, data.load("digits").info)
+    card = (tmp_path / "small" / "README.md").read_text()
+    assert card.startswith("---\nlicense: apache-2.0\n")
+    for row in (
+        "| test accuracy | 98.76% | 360 test images |",
+        "| localisation 3×3, mean / median | 0.543 / 0.432 | 20 grids; 1 is perfect, 0.111 chance |",
+        "| p(true class) of whole images | 0.876 | 99 test images |",
+        "| after 5% / 25% least important pixels removed | 0.765 / 0.700 | the same |",
+        "| after 5% / 25% most important pixels removed | 0.211 / 0.110 | the same |",
+        "--config=experiments/configs/digits.py --config.learning_rate=0.005 --workdir=RUN",
+        "model.ranks = [16, 16, 16]",
+        "--methods=contributions --grids=20 --images=99",
+        "Measured with jax 0.9.9 (abacus)",
+        "The data: CC BY 4.0.",
+    ):
+        assert row in card
+    assert str(tmp_path) not in card
+
+
+def change(path):
+    record = json.loads(path.read_text())
+    record["produced_by"]["run"]["step"] -= 1
+    path.write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (
+            lambda measured: (measured / "accuracy.json").unlink(),
+            "run has not been measured, as it has no interpretabi",
+        ),
+        (
+            lambda measured: change(measured / "accuracy.json"),
+            "accuracy.json was measured of another network, or before",
+        ),
+        (
+            lambda measured: (measured / "localisation_3x3-20" / "contributions.json").write_text("{}"),
+            "localisation_3x3-20/contributions.json is damaged ('produced_by'): delete it, and first python -m ",
+        ),
+    ],
+)
+def test_what_was_not_measured_is_not_published(measured, tmp_path, spoil, message):
+    spoil(measured / "interpretability")
+    status, out, err = run(f"--workdir={measured}", "--name=small", f"--out={tmp_path / 'out'}", experiment="publish")
+    assert (status, out, err.count("\n")) == (1, "", 1) and message in err
+    assert not (tmp_path / "out").exists()

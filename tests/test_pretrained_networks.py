@@ -1,0 +1,40 @@
+"""The networks in `pretrained`."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from coda_jax import data, load_pretrained
+from coda_jax.models import check_variables
+from coda_jax.training.evaluation import classify
+
+DIRECTORY = Path(__file__).parents[1] / "pretrained"
+NAMES = sorted(path.name for path in DIRECTORY.iterdir())
+
+
+def test_they_are_small_enough_to_be_cloned():
+    assert sum(path.stat().st_size for path in DIRECTORY.rglob("*")) <= 35e6
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_network_loads_and_has_a_card(name):
+    assert {path.name for path in (DIRECTORY / name).iterdir()} == {"README.md", "config.json", "model.safetensors"}
+    model, variables, info = load_pretrained(name)
+    check_variables(model, variables)
+    assert info is not None
+    card = (DIRECTORY / name / "README.md").read_text()
+    for heading in ("Data", "Recipe", "What was measured", "Intended use and limits", "Licence"):
+        assert f"\n## {heading}\n" in card
+    assert f'load_pretrained("{name}")' in card
+
+
+def test_the_digits_network_reaches_what_its_card_says():
+    model, variables, info = load_pretrained("digits")
+    dataset = data.load("digits")
+    logits, labels = classify(model, variables, dataset.test)
+    said = re.search(r"test accuracy \| ([\d.]+)% \| 360 test images", (DIRECTORY / "digits" / "README.md").read_text())
+    # Half a digit of what is said.
+    assert abs(100 * np.mean(logits.argmax(-1) == labels) - float(said[1])) < 0.005
+    assert info == dataset.info and len(labels) == 360
