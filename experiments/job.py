@@ -195,12 +195,12 @@ def _optimizer(config: ConfigDict, num_examples: int) -> optax.GradientTransform
 
 def _check_data(config: ConfigDict, dataset: data.Dataset) -> None:
     """Raise InputError for a batch or a crop that is larger than the data, or images that cannot be resident."""
+    shape = dataset.train[0]["image"].shape  # An image that is damaged is likely to be found now.
     if config.batch_size > len(dataset.train):
         raise InputError(f"batch_size is {config.batch_size}, but there are {len(dataset.train)} training images")
     size = dataset.info.preprocessing.size
     if config.crop_padding > size:
         raise InputError(f"crop_padding is {config.crop_padding}, but must be at most the images' {size} pixels")
-    shape = dataset.train[0]["image"].shape  # An image that is damaged is likely to be found now.
     if config.on_device and shape[:2] != (size, size):
         raise InputError(f"on_device needs images of one size, but those of {config.dataset} vary: use on_device=False")
 

@@ -146,7 +146,10 @@ def test_flags(answer, tmp_path, experiment, arguments, message):
 
 
 VALUES = [
-    ("dataset=mnist", "there is no data set 'mnist': choose cifar10, digits or image_folder"),
+    (
+        "dataset=mnist",
+        "there is no data set 'mnist': choose cifar10, digits, tiny_imagenet, imagenet100, imagenet or image_folder",
+    ),
     ("dataset=", "there is no data set ''"),
     ("image_size=0", "image_size must be at least 1, not 0"),
     ("image_size=8", "image_size is 8, but the images of digits have a size of their own: use None"),
@@ -355,7 +358,7 @@ MEASUREMENTS = [
     (["--methods=occlusion_9", "--metrics=pixel_removal"], "occlusion_9 cannot explain this network for pixel_removal"),
     (["--grids=500"], "the number of grids of 9 classes drawn with seed 0 can be 0, not 500"),
     (["--out=TMP/file", "--workdir=TMP/run,TMP/other"], "cannot write to TMP/file"),
-    (["--out=TMP/out", "--workdir=TMP/run,TMP/run"], "TMP/run and TMP/run have the same temperature, 10"),
+    (["--out=TMP/out", "--workdir=TMP/run,TMP/run"], "TMP/run is named twice"),
     (["--out=TMP/out", "--workdir=TMP/run,TMP/nowhere"], "there is no run in TMP/nowhere"),
 ]
 

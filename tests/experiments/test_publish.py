@@ -9,8 +9,9 @@ import optax
 import pytest
 
 from coda_jax import data, from_pretrained
+from coda_jax.architectures import make_model
 from coda_jax.training.checkpoints import Checkpoints
-from coda_jax.training.run_directory import load_run, make_model, save_config, save_dataset_info
+from coda_jax.training.run_directory import load_run, save_config, save_dataset_info
 from coda_jax.training.state import TrainState
 from experiments.configs import digits
 from tests.experiments.processes import run
@@ -39,7 +40,7 @@ def measured(tmp_path):
     config = {**digits.get_config().to_dict(), "learning_rate": 0.005}
     save_config(workdir, config)
     save_dataset_info(workdir, data.load("digits").info)
-    params = jax.tree.map(jnp.asarray, random_variables(make_model(config))["params"])
+    params = jax.tree.map(jnp.asarray, random_variables(make_model(config["model"]))["params"])
     Checkpoints(workdir / "checkpoints").save(TrainState(jnp.int32(STEP), params, optax.EmptyState()))
     about_run = {"model": config["model"], "dataset": "digits", "step": STEP}
     for name, (settings, results) in RECORDS.items():
