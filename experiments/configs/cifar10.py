@@ -28,15 +28,15 @@ With `--config.model.dtype=bfloat16` products have bfloat16 factors and float32 
 Expected result: docs/results.md says what has been run, and what it reached.
 """
 
-import difflib
 from typing import Any
 
-from ml_collections import ConfigDict, config_dict
+from ml_collections import ConfigDict
 
 from coda_jax.comparison.vgg import VGG_11
-from coda_jax.errors import InputError
 from coda_jax.models import LOGIT_BIAS, S_CODA, XS_CODA
+from experiments.configs.configuration import configuration, named
 
+AS_IN_THE_PAPER = {"batch_size": 16, "num_epochs": 200, "learning_rate": 2.5e-4, "crop_padding": 4}
 # As many epochs as two CPU cores do in 40 minutes, with the paper's schedule in proportion.
 XS_SCHEDULE = {"batch_size": 64, "num_epochs": 18, "learning_rate": 2.5e-3, "decay_epochs": 3}
 # The learning rate is the best of 2.5e-3, 8e-3, 1.6e-2 and 2e-2 by test accuracy after two epochs of XS-CoDA.
@@ -109,47 +109,9 @@ CONFIGURATIONS = {
 
 
 def get_config(name: str = "") -> ConfigDict:
-    """The configuration of that name.
-
-    Raises:
-        InputError: there is none.
-    """
-    config = ConfigDict(
-        {
-            "dataset": "cifar10",
-            "data_dir": config_dict.placeholder(str),  # None: TFDS's default directory.
-            "image_size": config_dict.placeholder(int),  # That of the data.
-            "model": {**S_CODA, "norm": "sq", "temperature": 1000.0, "logit_bias": LOGIT_BIAS, "dtype": "float32"},
-            "seed": 0,
-            "batch_size": 16,
-            "num_epochs": 200,
-            "num_steps": config_dict.placeholder(int),  # None: all epochs.
-            "optimizer": "adam",
-            "weight_decay": 0.0,
-            "learning_rate": 2.5e-4,  # The highest.
-            "warmup_epochs": 0,  # In which it grows from warmup_from.
-            "warmup_from": 0.0,
-            "schedule": "step",  # Or "cosine", without the next two.
-            "decay": 1.5,  # The learning rate is divided by it every decay_epochs.
-            "decay_epochs": 30,
-            "flip": True,
-            "crop_padding": 4,
-            "randaugment": 0,  # The magnitude, from 1 to 10; 0: none.
-            "num_workers": 0,
-            "on_device": False,
-            "accumulation": 1,
-            "penalty": 0.0,  # λ of the regularisation of W(x).
-            "log_every": 100,
-            "checkpoint_every": 1000,
-        }
-    )
-    if not name:
-        raise InputError("cifar10.py holds several configurations: name one, as in cifar10.py:5L-XS-CoDA-SQ-100")
-    if name not in CONFIGURATIONS:
-        near = difflib.get_close_matches(name, CONFIGURATIONS, n=3, cutoff=0)
-        raise InputError(f"cifar10.py has no configuration {name!r}: the nearest are {', '.join(near)}")
-    changes = CONFIGURATIONS[name]
-    if "architecture" in changes.get("model", {}):
-        config.model = ConfigDict()  # Its attributes are not those of a CoDA-Net.
-    config.update(changes)
-    return config
+    """The configuration of that name; raises InputError if there is none."""
+    changes = {**AS_IN_THE_PAPER, **named("cifar10.py", CONFIGURATIONS, name, "5L-XS-CoDA-SQ-100")}
+    model = changes.pop("model")
+    if "architecture" not in model:
+        model = {**S_CODA, "norm": "sq", "temperature": 1000.0, "logit_bias": LOGIT_BIAS, "dtype": "float32", **model}
+    return configuration("cifar10", model, **changes)

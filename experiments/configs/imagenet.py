@@ -17,13 +17,19 @@ Where a batch does not fit in their memory, `--config.accumulation=N` computes i
 Expected result: docs/results.md says what has been run, and what it reached.
 """
 
-import difflib
+from ml_collections import ConfigDict
 
-from ml_collections import ConfigDict, config_dict
-
-from coda_jax.errors import InputError
 from coda_jax.models import L_CODA, LOGIT_BIAS, S_CODA
+from experiments.configs.configuration import configuration, named
 
+# Of the authors' L-CoDA.
+SCHEDULE = {
+    "learning_rate": 1e-3,
+    "warmup_epochs": 15,
+    "warmup_from": 2.5e-4,
+    "decay": 2.0,
+    "decay_epochs": 20,
+}
 # The data set and the network of each name.
 NAMES = {
     "9L-L-CoDA-SQ-100000": ("imagenet100", L_CODA),
@@ -35,43 +41,7 @@ NAMES = {
 
 
 def get_config(name: str = "") -> ConfigDict:
-    """The configuration of that name.
-
-    Raises:
-        InputError: there is none.
-    """
-    if not name:
-        raise InputError("imagenet.py holds several configurations: name one, as in imagenet.py:9L-L-CoDA-SQ-100000")
-    if name not in NAMES:
-        near = difflib.get_close_matches(name, NAMES, n=3, cutoff=0)
-        raise InputError(f"imagenet.py has no configuration {name!r}: the nearest are {', '.join(near)}")
-    dataset, network = NAMES[name]
-    return ConfigDict(
-        {
-            "dataset": dataset,
-            "data_dir": config_dict.placeholder(str),  # None: TFDS's default directory.
-            "image_size": config_dict.placeholder(int),  # 240.
-            "model": {**network, "norm": "sq", "temperature": 1e5, "logit_bias": LOGIT_BIAS, "dtype": "float32"},
-            "seed": 0,
-            "batch_size": 64,
-            "num_epochs": 60,
-            "num_steps": config_dict.placeholder(int),  # None: all epochs.
-            "optimizer": "adam",
-            "weight_decay": 0.0,
-            "learning_rate": 1e-3,  # The highest.
-            "warmup_epochs": 15,  # In which it grows from warmup_from.
-            "warmup_from": 2.5e-4,
-            "schedule": "step",  # Or "cosine", without the next two.
-            "decay": 2.0,  # The learning rate is divided by it every decay_epochs.
-            "decay_epochs": 20,
-            "flip": True,
-            "crop_padding": 0,
-            "randaugment": 10,  # The magnitude, from 1 to 10; 0: none.
-            "num_workers": 0,
-            "on_device": False,
-            "accumulation": 1,
-            "penalty": 0.0,  # λ of the regularisation of W(x).
-            "log_every": 100,
-            "checkpoint_every": 1000,
-        }
-    )
+    """The configuration of that name; raises InputError if there is none."""
+    dataset, network = named("imagenet.py", NAMES, name, "9L-L-CoDA-SQ-100000")
+    model = {**network, "norm": "sq", "temperature": 1e5, "logit_bias": LOGIT_BIAS, "dtype": "float32"}
+    return configuration(dataset, model, **SCHEDULE, randaugment=10)
