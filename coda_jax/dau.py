@@ -28,7 +28,7 @@ from flax import struct
 
 from coda_jax.chunks import map_in_chunks
 from coda_jax.errors import InputError
-from coda_jax.patches import extract_patches, fold_patches, output_size
+from coda_jax.patches import extract_patches, fold_patches, output_size, reached_pixels
 
 NORMS = ("sq", "l2")
 FORMS = ("factored", "dense", "fused")
@@ -218,13 +218,9 @@ class DynamicLinear:
     def dense(self) -> jax.Array:
         """The whole matrix, mostly zeros: [N, Ho, Wo, K, H, W, C]. For tests and for looking at small layers."""
         weights = self._unscaled_weights(self.h) * self.s[:, :, :, None, None, None, :]
-
-        def reached(size: int, positions: int) -> jax.Array:
-            pixel = jnp.arange(positions)[:, None] * self.stride + jnp.arange(self.A.shape[0]) - self.padding
-            return jax.nn.one_hot(pixel, size, dtype=weights.dtype)
-
-        height, width = self.input_size
-        rows, columns = reached(height, self.s.shape[1]), reached(width, self.s.shape[2])
+        rows, columns = (
+            reached_pixels(size, self.A.shape[0], self.stride, self.padding, weights.dtype) for size in self.input_size
+        )
         return jnp.einsum("nxyijck,xih,yjw->nxykhwc", weights, rows, columns)
 
     def _pull_back_factors(self, scaled: jax.Array, h: jax.Array) -> jax.Array:

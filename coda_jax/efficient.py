@@ -23,7 +23,7 @@ from coda_jax.chunks import map_in_chunks
 from coda_jax.dau import NORMS, DynamicLinear, accumulation_dtype, rescaling
 from coda_jax.errors import InputError
 from coda_jax.linear_map import LinearMap
-from coda_jax.patches import extract_patches, fold_patches, output_size
+from coda_jax.patches import extract_patches, fold_patches, output_size, reached_pixels
 
 
 def orthonormal_basis(B: jax.Array) -> jax.Array:
@@ -82,14 +82,11 @@ class Convolution:
 
     def dense(self) -> jax.Array:
         """The whole matrix, the same for every example: [1, Ho, Wo, r, H, W, C]."""
-        size, (height, width) = self.kernel.shape[0], self.input_size
-
-        def reached(size_of_input: int) -> jax.Array:
-            positions = output_size(size_of_input, size, self.stride, self.padding)
-            pixel = jnp.arange(positions)[:, None] * self.stride + jnp.arange(size) - self.padding
-            return jax.nn.one_hot(pixel, size_of_input, dtype=self.kernel.dtype)
-
-        return jnp.einsum("ijcr,xih,yjw->xyrhwc", self.kernel, reached(height), reached(width))[None]
+        rows, columns = (
+            reached_pixels(size, self.kernel.shape[0], self.stride, self.padding, self.kernel.dtype)
+            for size in self.input_size
+        )
+        return jnp.einsum("ijcr,xih,yjw->xyrhwc", self.kernel, rows, columns)[None]
 
 
 def efficient_alignment(

@@ -53,6 +53,20 @@ def extract_patches(inputs: jax.Array, kernel_size: int, stride: int, padding: i
     return jnp.stack(shifted(in_columns, 1, rows), axis=3)
 
 
+def reached_pixels(size: int, kernel_size: int, stride: int, padding: int, dtype: jnp.dtype) -> jax.Array:
+    """Where along one axis of `size` pixels every patch's values come from, as a dense matrix.
+
+    Returns:
+        [positions, k, size]: 1 where a patch's value is that pixel, otherwise 0, also for values in the padding.
+
+    Raises:
+        InputError: the kernel fits nowhere.
+    """
+    positions = output_size(size, kernel_size, stride, padding)
+    pixel = jnp.arange(positions)[:, None] * stride + jnp.arange(kernel_size) - padding
+    return jax.nn.one_hot(pixel, size, dtype=dtype)
+
+
 def fold_patches(patches: jax.Array, input_size: tuple[int, int], stride: int, padding: int) -> jax.Array:
     """Add every patch onto the place that it was taken from: the adjoint of `extract_patches`.
 
