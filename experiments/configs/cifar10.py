@@ -15,12 +15,12 @@
     Hybrid-B-SQ-T               ours, for a CPU: B blocks of ResNet-8, then CoDA layers, B: 0 to 3, T: 10, 100 or 1000
     ResNet-20, ResNet-56        to compare with: residual networks of 0.27 and 0.86 million parameters
     VGG-11                      to compare with: 9.2 million parameters
-    ResNet-20-short             ResNet-20 in 10 epochs, for a CPU
+    ResNet-20-short             ResNet-20 in 6 epochs, for a CPU
 
 Cost: S-CoDA takes the paper's 200 epochs of 50,000 images at 2.1 GFLOP forward and three times that a training step:
 on two CPU cores about half an hour an epoch. XS-CoDA takes 18 epochs, under 40 minutes on two CPU cores.
 Hybrids take 6 epochs, estimated at 15 to 25 minutes there, not measured.
-A step of ResNet-20 on 128 images takes 0.9 s of processor time, by which its 10 epochs are half an hour there.
+A step of ResNet-20 on 128 images takes 0.9 s of processor time, by which its 6 epochs are 18 minutes there.
 With `--config.on_device=True` the training images live on the devices, where they are shuffled and augmented (154 MB on
 each): for accelerators that would wait for the host. The batches are others, of the same distribution.
 With a penalty a training step takes 1.9 times as long (XS-CoDA, two CPU cores): of the two rows whose mean absolute
@@ -111,7 +111,7 @@ CONFIGURATIONS = {
     "ResNet-20": _conventional(architecture="resnet", depth=20),
     "ResNet-56": _conventional(architecture="resnet", depth=56),
     "VGG-11": _conventional(architecture="vgg", stages=VGG_11),
-    "ResNet-20-short": {**_conventional(architecture="resnet", depth=20), "num_epochs": 10, "warmup_epochs": 1},
+    "ResNet-20-short": {**_conventional(architecture="resnet", depth=20), "num_epochs": 6, "warmup_epochs": 1},
 }
 
 
