@@ -1,6 +1,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 INSTALLED = $(VENV)/installed
+# Compiling takes most of the tests' time, and XLA's optimisations most of that; `make test` runs all tests with them too.
+COMPILE_FAST = JAX_DISABLE_MOST_OPTIMIZATIONS=1
 
 .PHONY: demo docs test quick-test
 
@@ -11,12 +13,12 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
-	XLA_FLAGS=--xla_force_host_platform_device_count=8 $(VENV)/bin/python -m pytest tests/training
+	$(COMPILE_FAST) XLA_FLAGS=--xla_force_host_platform_device_count=8 $(VENV)/bin/python -m pytest tests/training
 	$(VENV)/bin/python -m pytest
 
 # The library's tests on one device, without those that take longest.
 quick-test: $(INSTALLED)
-	$(VENV)/bin/python -m pytest -m "not slow" --ignore=tests/experiments
+	$(COMPILE_FAST) $(VENV)/bin/python -m pytest -m "not slow" --ignore=tests/experiments
 
 # The site, in site/; a warning is an error.
 docs: $(INSTALLED)

@@ -40,7 +40,7 @@ def test_s_coda(name, norm, temperature, ranks):
         ("ResNet-20", "ResNet-20", 200),
         ("ResNet-56", "ResNet-56", 200),
         ("VGG-11", "VGG-11", 200),
-        ("ResNet-20-short", "ResNet-20", 10),
+        ("ResNet-20-short", "ResNet-20", 6),
     ],
 )
 def test_networks_to_compare_with(name, title, epochs):
