@@ -1,5 +1,6 @@
 """Pictures of images and of what their pixels contribute."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -162,8 +163,9 @@ def attribution_sheet(
         row[0].imshow(image)
         row[0].set_ylabel(shown(name), fontsize=9)
     for axis, (method, of_method) in zip(axes[0, 1:], maps.items(), strict=True):
-        longest = max(map(len, method.split("\n")))
-        axis.set_title(method, fontsize=min(9, 170 / longest))  # So that it stays over its own column.
+        lines = [wrapped for line in method.split("\n") for wrapped in textwrap.wrap(line, 24)]
+        # So that it stays over its own column.
+        axis.set_title("\n".join(lines), fontsize=min(9, 170 / max(map(len, lines))))
         for index, attributions in enumerate(of_method):
             scale = contribution_scale(attributions)
             column = axis.get_subplotspec().colspan.start

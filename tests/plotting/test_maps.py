@@ -62,6 +62,15 @@ def test_attribution_sheet_scales_every_map_by_itself(tmp_path):
     assert all(f"<!-- {text} -->" in drawing for text in ("large", "small", "cat", "dog"))
 
 
+def test_attribution_sheet_breaks_long_titles(tmp_path):
+    maps = {"contributions\nof hybrid after 3 of 3 blocks of ResNet-8": np.ones((1, 8, 8))}
+    attribution_sheet(tmp_path / "sheet", np.zeros((1, 8, 8, 3)), maps, ["cat"], "Attributions")
+    drawing = (tmp_path / "sheet.svg").read_text()
+    assert all(
+        f"<!-- {line} -->" in drawing for line in ("contributions", "of hybrid after 3 of 3", "blocks of ResNet-8")
+    )
+
+
 def test_layer_sheet_names_every_sum(tmp_path):
     maps = [np.ones((4, 4)), -np.ones((2, 2))]
     layer_sheet(
