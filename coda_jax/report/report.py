@@ -21,7 +21,8 @@ import coda_jax
 from coda_jax.data import Dataset
 from coda_jax.encoding import add_inverse
 from coda_jax.errors import InputError
-from coda_jax.models import L_CODA, S_CODA, XS_CODA, CoDANet
+from coda_jax.files import replace_files
+from coda_jax.models import L_CODA, M_CODA, S_CODA, XS_CODA, CoDANet
 from coda_jax.plotting.maps import colour_table, contribution_scale
 from coda_jax.plotting.names import shortened
 from coda_jax.training.evaluation import classify
@@ -127,18 +128,13 @@ def write_report(
             if len(kind)
         ]
     path = workdir / "report.html"
-    try:
-        replacement = path.with_suffix(".new")
-        replacement.write_text(_render(page), encoding="utf-8")
-        replacement.replace(path)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}") from error
+    replace_files({path: _render(page).encode()})
     return path
 
 
 def network_name(model: CoDANet) -> str:
     """Such as 9L-S-CoDA-SQ-1000: the number of layers, the size if it has a name, the norm and the temperature."""
-    sizes = {"XS-": XS_CODA, "S-": S_CODA, "L-": L_CODA}
+    sizes = {"XS-": XS_CODA, "S-": S_CODA, "M-": M_CODA, "L-": L_CODA}
     size = next((name for name, size in sizes.items() if all(getattr(model, key) == size[key] for key in size)), "")
     return f"{len(model.channels)}L-{size}CoDA-{model.norm.upper()}-{model.temperature:g}"
 

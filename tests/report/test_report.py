@@ -4,7 +4,7 @@ from flax import linen as nn
 
 from coda_jax import CoDANet, HybridNet, InputError
 from coda_jax.contributions import contribution_map, layer_contributions
-from coda_jax.models import L_CODA, S_CODA, XS_CODA
+from coda_jax.models import L_CODA, M_CODA, S_CODA, XS_CODA
 from coda_jax.report import report
 from tests.report.example import MODEL, dataset, make_run, maps_of, page_data, predict
 
@@ -20,6 +20,7 @@ def run(tmp_path_factory):
     [
         (CoDANet(**XS_CODA, temperature=1000.0), "5L-XS-CoDA-SQ-1000"),
         (CoDANet(**S_CODA, temperature=64.0, norm="l2"), "9L-S-CoDA-L2-64"),
+        (CoDANet(**M_CODA, temperature=1000.0), "9L-M-CoDA-SQ-1000"),
         (CoDANet(**L_CODA, temperature=1e5), "9L-L-CoDA-SQ-100000"),
         (CoDANet(**{**XS_CODA, "ranks": (8, 8, 8, 8, 8)}, temperature=2.5), "5L-CoDA-SQ-2.5"),
     ],
@@ -170,7 +171,7 @@ def test_bad_input_is_refused(run, tmp_path):
         report.write_report(workdir, data, (HybridNet(nn.Conv(3, (1, 1)), model), variables))
     blocked, _, _ = make_run(tmp_path / "blocked")
     (blocked / "report.html").mkdir()
-    with pytest.raises(InputError, match="cannot write .*report.html: Is a directory"):
+    with pytest.raises(InputError, match="cannot write to .*report.html: it is a directory"):
         report.write_report(blocked, data, (model, variables))
 
 
