@@ -1,5 +1,6 @@
 """The metrics as they are taken of a trained network, method by method."""
 
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -58,6 +59,16 @@ class Run(NamedTuple):
     def name(self) -> str:
         """Of the network, as people write it."""
         return network_name(self.model) if isinstance(self.model, CoDANet) else self.model.title
+
+    @property
+    def temperature(self) -> float:
+        """T of a CoDA-Net, and infinity for other networks."""
+        return self.model.temperature if isinstance(self.model, CoDANet) else math.inf
+
+    @property
+    def results(self) -> Path:
+        """The directory of what is measured of it."""
+        return self.workdir / "interpretability"
 
     def images(self, indices: np.ndarray) -> np.ndarray:
         """Test images [n, H, W, 3] in [0, 1]."""

@@ -9,7 +9,7 @@ import numpy as np
 from flax import linen as nn
 from jax.tree_util import Partial
 
-from coda_jax import HybridNet
+from coda_jax import HybridNet, InputError
 from coda_jax.attribution.deeplift import deeplift
 from coda_jax.attribution.gradcam import gradcam
 from coda_jax.attribution.gradient import gradient
@@ -100,3 +100,14 @@ METHODS = {
     "guided_backpropagation": _post_hoc("guided backpropagation", guided_backpropagation),
 }
 """All methods by the name that asks for them, the network's own contributions first; some networks refuse some."""
+
+
+def refusal(name: str, model: nn.Module, variables: Variables, inputs: jax.Array, targets: np.ndarray) -> str | None:
+    """Why a method is not defined for such inputs [N, H, W, 6] of the network, and targets [N, T]; None if it is."""
+    if name == "lime":  # It is defined for every function, but its superpixels cannot be traced.
+        return None
+    try:
+        jax.eval_shape(partial(METHODS[name].explain, model), variables, inputs, targets)
+    except InputError as error:
+        return str(error)
+    return None
