@@ -1,10 +1,12 @@
+import math
+
 import jax
 import jax.numpy as jnp
 import pytest
 
 from coda_jax import CoDANet, InputError
 from coda_jax.architectures import make_model
-from coda_jax.models import L_CODA
+from coda_jax.models import L_CODA, parameter_shapes
 from experiments.configs import cifar10, digits, image_folder, imagenet, tiny_imagenet
 
 
@@ -59,6 +61,32 @@ def test_small_ones():
         assert better.model == config.model
         assert (better.optimizer, better.schedule, better.num_epochs) == ("muon", "cosine", 18)
     assert CoDANet(**digits.get_config().model).channels[-1] == 10
+
+
+def receptive_field(model):
+    """The width, in pixels, of the square that one position of the last layer depends on."""
+    width, step = 1, 1
+    for kernel_size, stride in zip(model.kernel_sizes, model.strides, strict=True):
+        width += (kernel_size - 1) * step
+        step *= stride
+    return width
+
+
+def test_what_two_cores_train_in_two_hours():
+    config = cifar10.get_config("5L-XS-CoDA-SQ-1000-two-hours")
+    model, s_coda, xs_coda = (
+        CoDANet(**cifar10.get_config(name).model)
+        for name in ("5L-XS-CoDA-SQ-1000-two-hours", "9L-S-CoDA-SQ-1000", "5L-XS-CoDA-SQ-1000")
+    )
+    # As its comment says.
+    assert (receptive_field(model), receptive_field(s_coda), receptive_field(xs_coda)) == (38, 35, 19)
+    even, uneven = (
+        all(size % stride == 0 for size, stride in zip(net.kernel_sizes, net.strides, strict=True))
+        for net in (model, xs_coda)
+    )
+    assert even and not uneven
+    assert sum(map(math.prod, parameter_shapes(model).values())) == 663_360
+    assert (config.optimizer, config.schedule, config.batch_size) == ("muon", "cosine", 64)
 
 
 def test_tiny_imagenet():
