@@ -30,11 +30,22 @@ def test_every_network_loads_and_has_a_card(name):
     assert f'load_pretrained("{name}")' in card
 
 
-def test_the_digits_network_reaches_what_its_card_says():
-    model, variables, info = load_pretrained("digits")
-    dataset = data.load("digits")
+def assert_reaches_what_its_card_says(name, dataset, tolerance):
+    model, variables, info = load_pretrained(name)
     logits, labels = classify(model, variables, dataset.test)
-    said = re.search(r"test accuracy \| ([\d.]+)% \| 360 test images", (DIRECTORY / "digits" / "README.md").read_text())
-    # Half a digit of what is said.
-    assert abs(100 * np.mean(logits.argmax(-1) == labels) - float(said[1])) < 0.005
-    assert info == dataset.info and len(labels) == 360
+    said = re.search(
+        r"test accuracy \| ([\d.]+)% \| ([\d,]+) test images", (DIRECTORY / name / "README.md").read_text()
+    )
+    assert abs(100 * np.mean(logits.argmax(-1) == labels) - float(said[1])) < tolerance
+    assert info == dataset.info and f"{len(labels):,}" == said[2]
+
+
+def test_the_digits_network_reaches_what_its_card_says():
+    assert_reaches_what_its_card_says("digits", data.load("digits"), tolerance=0.005)  # Half a digit of what is said.
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("cifar10-")])
+def test_networks_for_cifar10_reach_what_their_cards_say(cifar10_dir, name):
+    # Five images: decoders of JPEGs may round differently.
+    assert_reaches_what_its_card_says(name, data.load("cifar10", cifar10_dir), tolerance=0.055)
