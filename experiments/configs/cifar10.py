@@ -9,8 +9,8 @@
     9L-S-CoDA-SQ-lambda-L       a penalty of weight L on W(x), L: 0, 0.1, 0.25, 0.5 or 1, T = 64
     5L-XS-CoDA-SQ-T             ours, for a CPU: 310,528 parameters, T: 10, 100, 1000 or 10000
     5L-XS-CoDA-SQ-T-muon        the same by a better recipe: Muon, and a cosine for the learning rate
-    5L-XS-CoDA-SQ-1000-two-hours  ours, the best that two CPU cores train in two hours: by that recipe, with larger
-                                kernels (663,360 parameters)
+    5L-XS-CoDA-SQ-1000-two-hours  ours, what two CPU cores train in two hours: by that recipe, with larger kernels
+                                (663,360 parameters)
     5L-XS-CoDA-SQ-1000-muon-efficient-R  that with efficient units of rank R: 24, which take as long as XS-CoDA's full
                                 ones (79,488 parameters), or 52, which have as many parameters (308,920)
     Hybrid-B-SQ-T               ours, for a CPU: B blocks of ResNet-8, then CoDA layers, B: 0 to 3, T: 10, 100 or 1000
