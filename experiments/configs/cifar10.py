@@ -21,7 +21,7 @@
 Cost: S-CoDA takes the paper's 200 epochs of 50,000 images at 2.1 GFLOP forward and three times that a training step:
 on two CPU cores about half an hour an epoch. XS-CoDA takes 18 epochs, under 40 minutes on two CPU cores. The network of
 two hours took 94 minutes for its 22 epochs on two cores of half their speed.
-Beside another training, Hybrid-3-SQ-1000 took 45 minutes there for its 6 epochs, and ResNet-20-short 49 for its own.
+Beside another training, Hybrid-3-SQ-1000 took 45 minutes for its 6 epochs, and ResNet-20-short 49 for its own.
 With `--config.on_device=True` the training images live on the devices, where they are shuffled and augmented (154 MB on
 each): for accelerators that would wait for the host. The batches are others, of the same distribution.
 With a penalty a training step takes 1.9 times as long (XS-CoDA, two CPU cores): of the two rows whose mean absolute
