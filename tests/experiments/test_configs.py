@@ -6,7 +6,7 @@ import pytest
 
 from coda_jax import CoDANet, InputError
 from coda_jax.architectures import make_model
-from coda_jax.models import L_CODA, parameter_shapes
+from coda_jax.models import L_CODA, S_CODA, XS_CODA, parameter_shapes
 from experiments.configs import cifar10, digits, image_folder, imagenet, tiny_imagenet
 
 
@@ -74,10 +74,7 @@ def receptive_field(model):
 
 def test_what_two_cores_train_in_two_hours():
     config = cifar10.get_config("5L-XS-CoDA-SQ-1000-two-hours")
-    model, s_coda, xs_coda = (
-        CoDANet(**cifar10.get_config(name).model)
-        for name in ("5L-XS-CoDA-SQ-1000-two-hours", "9L-S-CoDA-SQ-1000", "5L-XS-CoDA-SQ-1000")
-    )
+    model, s_coda, xs_coda = CoDANet(**config.model), CoDANet(**S_CODA), CoDANet(**XS_CODA)
     # As its comment says.
     assert (receptive_field(model), receptive_field(s_coda), receptive_field(xs_coda)) == (38, 35, 19)
     even, uneven = (
