@@ -22,7 +22,7 @@ def forward_flops(model: CoDANet, image_size: int, batch_size: int) -> int:
     The head and the few operations that are made once a unit are left out.
 
     Args:
-        model: the network, with forms None.
+        model: the network, which chooses its layers' forms by cost.
         image_size: of the square images, in pixels.
         batch_size: images.
     """

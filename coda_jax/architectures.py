@@ -12,7 +12,7 @@ from coda_jax.comparison.resnet import ResNet, ResNetTrunk
 from coda_jax.comparison.vgg import VGG
 from coda_jax.errors import InputError
 from coda_jax.hybrid import HybridNet
-from coda_jax.models import CoDANet
+from coda_jax.models import CoDANet, without_former_attributes
 
 TRUNKS: dict[str, Callable[..., nn.Module]] = {"resnet": ResNetTrunk}
 
@@ -42,7 +42,7 @@ def make_model(attributes: Mapping[str, Any]) -> nn.Module:
     Raises:
         InputError: attributes that are missing, unknown, or out of range.
     """
-    attributes = {"architecture": "coda_net", **attributes}
+    attributes = without_former_attributes({"architecture": "coda_net", **attributes})
     name = attributes.pop("architecture")
     check_choice("architecture", name, tuple(ARCHITECTURES))
     try:

@@ -5,7 +5,7 @@ terms of the sum are the contributions. They follow from one forward pass and th
 without differentiation; a gradient would differentiate the weights as well, and give other maps.
 
 A hybrid's features take the place of the inputs: its head is the matrix, and the contributions are those of the
-features, exactly; what the pixels contributed to the features they do not say.
+features, exactly; they do not say how the pixels made the features.
 
 All functions take a `CoDANet` or a `HybridNet`, its variables and encoded inputs [N, H, W, C], and agree on:
 
@@ -16,9 +16,9 @@ All functions take a `CoDANet` or a `HybridNet`, its variables and encoded input
 Inputs that are not floating-point [N, H, W, 6] in [0, 1] raise InputError (their range is not looked at when traced).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,10 +29,65 @@ from coda_jax.chunks import map_batches
 from coda_jax.encoding import check_pixels
 from coda_jax.errors import InputError
 from coda_jax.hybrid import HybridNet
+from coda_jax.linear_map import LinearMap
 from coda_jax.models import CoDANet, check_variables
 from coda_jax.targets import check_targets
 
 Targets = jax.Array | np.ndarray | str | None
+
+
+class Explanation(NamedTuple):
+    """A network's decisions, and how they came about.
+
+    Attributes:
+        logits: [N, K], float32 at least.
+        targets: int [N, T], the classes that are explained.
+        contributions: [N, T, H, W, C]; the sum over the last three axes is the target's `logit - logit_bias`.
+    """
+
+    logits: jax.Array
+    targets: jax.Array
+    contributions: jax.Array
+
+
+def explain(
+    model: CoDANet | HybridNet,
+    variables: Mapping[str, Any],
+    inputs: jax.Array,
+    targets: Targets = None,
+    *,
+    top: int = 1,
+    layer: int = 0,
+    chunk_size: int | None = None,
+) -> Explanation:
+    """Logits and the contributions that sum to them, from one forward pass.
+
+    Args:
+        model: the network.
+        variables: its parameters, as from `model.init`.
+        inputs: [N, H, W, 6].
+        targets: see the module.
+        top: T where `targets` is None: the most probable classes are explained, the most probable one first.
+        layer: whose input's values contribute: 0 for the image, or for the features of a hybrid; up to the number of
+            layers, for what is summed over positions.
+        chunk_size: see the module.
+
+    Raises:
+        InputError: see the module; or a layer or a number of classes that the network does not have.
+
+    Examples:
+        >>> from coda_jax import CoDANet, add_inverse
+        >>> model = CoDANet(channels=(8, 10), ranks=(4, 4), kernel_sizes=(3, 1), strides=(2, 1), paddings=(1, 0))
+        >>> inputs = add_inverse(jax.random.uniform(jax.random.key(0), (2, 16, 16, 3)))
+        >>> variables = model.init(jax.random.key(1), inputs)
+        >>> explanation = explain(model, variables, inputs, targets=[[3, 7], [0, 7]])  # Two classes of each image.
+        >>> explanation.logits.shape, explanation.contributions.shape
+        ((2, 10), (2, 2, 16, 16, 6))
+        >>> sums = explanation.contributions.sum((2, 3, 4)) + model.logit_bias
+        >>> bool(jnp.allclose(sums, jnp.take_along_axis(explanation.logits, explanation.targets, axis=1), rtol=1e-5))
+        True
+    """
+    return _explain(LinearMap.contributions, model, variables, inputs, targets, top, layer, chunk_size)
 
 
 def contributions(
@@ -45,34 +100,24 @@ def contributions(
 ) -> jax.Array:
     """Contribution of every input value, or of every feature of a hybrid, to the targets' logits.
 
-    Args:
-        model: the network.
-        variables: its parameters, as from `model.init`.
-        inputs: [N, H, W, 6].
-        targets: see the module.
-        chunk_size: see the module.
+    Arguments and errors are those of `explain`.
 
     Returns:
         [N, T, H, W, 6], of a hybrid [N, T, Hf, Wf, Cf]; the sum over the last three axes is `logit - logit_bias`.
-
-    Raises:
-        InputError: see the module.
 
     Examples:
         >>> from coda_jax import CoDANet, add_inverse
         >>> model = CoDANet(channels=(8, 10), ranks=(4, 4), kernel_sizes=(3, 1), strides=(2, 1), paddings=(1, 0))
         >>> inputs = add_inverse(jax.random.uniform(jax.random.key(0), (2, 16, 16, 3)))
         >>> variables = model.init(jax.random.key(1), inputs)
-        >>> of_all = contributions(model, variables, inputs, targets="all")
-        >>> of_all.shape
+        >>> every_class = contributions(model, variables, inputs, targets="all")
+        >>> every_class.shape
         (2, 10, 16, 16, 6)
         >>> logits = model.apply(variables, inputs)
-        >>> bool(jnp.allclose(of_all.sum((2, 3, 4)) + model.logit_bias, logits, rtol=1e-5))
+        >>> bool(jnp.allclose(every_class.sum((2, 3, 4)) + model.logit_bias, logits, rtol=1e-5))
         True
-        >>> contributions(model, variables, inputs, targets=[[3, 7], [0, 7]]).shape  # Two classes of each image.
-        (2, 2, 16, 16, 6)
     """
-    return layer_contributions(model, variables, inputs, targets, 0, chunk_size=chunk_size)
+    return explain(model, variables, inputs, targets, chunk_size=chunk_size).contributions
 
 
 def layer_contributions(
@@ -84,22 +129,10 @@ def layer_contributions(
     *,
     chunk_size: int | None = None,
 ) -> jax.Array:
-    """Contribution of every value of the input of one layer, or of one of a hybrid's head, to the targets' logits.
+    """Contribution of every value of one layer's input to the targets' logits, [N, T, Hl, Wl, Cl].
 
-    Args:
-        model: the network.
-        variables: its parameters.
-        inputs: [N, H, W, 6].
-        targets: see the module.
-        layer: from 0, whose input is the image, or the features of a hybrid, to the number of layers, for what is
-            summed over positions.
-        chunk_size: see the module.
-
-    Returns:
-        [N, T, Hl, Wl, Cl] in the space of that layer's input; sums to `logit - logit_bias` at every layer.
-
-    Raises:
-        InputError: see the module; or a layer that does not exist.
+    Arguments and errors are those of `explain`. The sum over the last three axes is `logit - logit_bias` at every
+    layer.
 
     Examples:
         >>> from coda_jax import CoDANet, add_inverse
@@ -109,8 +142,7 @@ def layer_contributions(
         >>> [layer_contributions(model, variables, inputs, layer=layer).shape for layer in (0, 1, 2)]
         [(2, 1, 16, 16, 6), (2, 1, 8, 8, 8), (2, 1, 8, 8, 10)]
     """
-    rows, layer_inputs = _explain(model, variables, inputs, targets, layer, chunk_size)
-    return rows * layer_inputs[:, None]
+    return explain(model, variables, inputs, targets, layer=layer, chunk_size=chunk_size).contributions
 
 
 def linear_weights(
@@ -121,7 +153,7 @@ def linear_weights(
     *,
     chunk_size: int | None = None,
 ) -> jax.Array:
-    """The targets' rows of the network's matrix `W(x)`; arguments and shapes as for `contributions`.
+    """The targets' rows of the network's matrix `W(x)`; arguments, shapes and errors are those of `contributions`.
 
     Examples:
         >>> from coda_jax import CoDANet, add_inverse
@@ -132,7 +164,7 @@ def linear_weights(
         >>> bool(jnp.allclose(rows * inputs[:, None], contributions(model, variables, inputs)))
         True
     """
-    return _explain(model, variables, inputs, targets, 0, chunk_size)[0]
+    return _explain(LinearMap.rows, model, variables, inputs, targets, 1, 0, chunk_size).contributions
 
 
 def contribution_map(contributions: jax.Array) -> jax.Array:
@@ -187,14 +219,16 @@ def upsampled_map(maps: jax.Array, size: tuple[int, int]) -> jax.Array:
 
 
 def _explain(
+    quantity: Callable[[LinearMap, jax.Array], jax.Array],
     model: CoDANet | HybridNet,
     variables: Mapping[str, Any],
     inputs: jax.Array,
     targets: Targets,
+    top: int,
     layer: int,
     chunk_size: int | None,
-) -> tuple[jax.Array, jax.Array]:
-    """The targets' rows of the map from `layer` on, [N, T, Hl, Wl, Cl], and that layer's input [N, Hl, Wl, Cl]."""
+) -> Explanation:
+    """The explanation whose "contributions" are `quantity` of the map from `layer` on and the targets [N, T]."""
     inputs = check_pixels("inputs", inputs, channels=6)
     if not isinstance(model, HybridNet):
         check_variables(model, variables)
@@ -204,6 +238,9 @@ def _explain(
     if chunk_size is not None:
         check_whole("chunk_size", chunk_size)
     classes = model.channels[-1]
+    check_whole("top", top)
+    if top > classes:
+        raise InputError(f"top must be at most the number of classes, {classes}, not {top}")
     if isinstance(targets, str):
         if targets != "all":
             raise InputError(f'targets must be None, "all", or class numbers, not "{targets}"')
@@ -211,27 +248,27 @@ def _explain(
     elif targets is not None:
         targets = check_targets(targets, inputs.shape[0], classes)
     with naming("model cannot be applied to these variables and inputs"):
-        return _rows(model, layer, chunk_size, variables, inputs, targets)
+        return _explained(quantity, model, top, layer, chunk_size, variables, inputs, targets)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
-def _rows(
+@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
+def _explained(
+    quantity: Callable[[LinearMap, jax.Array], jax.Array],
     model: CoDANet | HybridNet,
+    top: int,
     layer: int,
     chunk_size: int | None,
     variables: Mapping[str, Any],
     inputs: jax.Array,
     targets: jax.Array | None,
-) -> tuple[jax.Array, jax.Array]:
-    def explain(batch: tuple[jax.Array, jax.Array | None]) -> tuple[jax.Array, jax.Array]:
+) -> Explanation:
+    def explain_batch(batch: tuple[jax.Array, jax.Array | None]) -> Explanation:
         inputs, targets = batch
-        (logits, linear_map), sown = model.apply(variables, inputs, method="decompose", mutable=["intermediates"])
+        logits, linear_map = model.apply(variables, inputs, method="decompose")
         if targets is None:
-            targets = jnp.argmax(logits, axis=-1)[:, None]
-        one_hot = jax.nn.one_hot(targets, logits.shape[-1], dtype=logits.dtype)
-        of_layers = sown["intermediates"]["head"] if isinstance(model, HybridNet) else sown["intermediates"]
-        return linear_map[layer:].transpose(one_hot), of_layers["layer_inputs"][layer]
+            targets = jax.lax.top_k(logits, top)[1]
+        return Explanation(logits, targets, quantity(linear_map[layer:], targets))
 
     # TPUs and some GPUs would otherwise multiply in fewer bits, and the sums would no longer be exact.
     with jax.default_matmul_precision("highest"):
-        return map_batches(explain, (inputs, targets), chunk_size)
+        return map_batches(explain_batch, (inputs, targets), chunk_size)

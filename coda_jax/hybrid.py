@@ -109,8 +109,6 @@ class HybridNet(nn.Module):
     def decompose(self, inputs: jax.Array, train: bool = False) -> tuple[jax.Array, LinearMap]:
         """The logits, and the linear map that made them from the features.
 
-        The input of layer `l` of the head is sown as `CoDANet.decompose` does, in the collection's entry "head".
-
         Args:
             inputs: [N, H, W, C], floating.
             train: given to the trunk, whose batch statistics are those of the batch where it is true.

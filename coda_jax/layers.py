@@ -5,9 +5,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from coda_jax.dau import DynamicLinear, Gram, accumulation_dtype, dynamic_alignment
-from coda_jax.efficient import efficient_alignment, orthonormal_basis
 from coda_jax.errors import InputError
-from coda_jax.linear_map import LinearMap, SumPool
+from coda_jax.linear_map import SumPool
 
 
 def _uniform(fan_in: int) -> nn.initializers.Initializer:
@@ -26,7 +25,6 @@ class DAUConv(nn.Module):
         stride: in pixels.
         padding: in pixels, with zeros.
         norm: "sq" or "l2".
-        form: "factored", "dense", "fused", or None, as for `dynamic_alignment`.
         dtype: of the computation; dot products and norms are summed in float32 at least.
         param_dtype: of the parameters `B` [k, k, C, r], `A` [k, k, C, K, r] and `b` [k, k, C, K].
     """
@@ -37,7 +35,6 @@ class DAUConv(nn.Module):
     stride: int = 1
     padding: int = 0
     norm: str = "sq"
-    form: str | None = None
     dtype: jnp.dtype = jnp.float32
     param_dtype: jnp.dtype = jnp.float32
 
@@ -48,8 +45,8 @@ class DAUConv(nn.Module):
         Where the variables have the collection "gram" (see `CoDANet.with_gram`), it is used.
 
         Raises:
-            InputError: inputs of another number of channels than the parameters were made for, an unknown norm
-                or form, or a kernel that fits nowhere.
+            InputError: inputs of another number of channels than the parameters were made for, an unknown norm, or
+                a kernel that fits nowhere.
         """
         _check_channels(self, inputs)
         window = (self.kernel_size, self.kernel_size, inputs.shape[-1])
@@ -65,57 +62,7 @@ class DAUConv(nn.Module):
             norm=self.norm,
             stride=self.stride,
             padding=self.padding,
-            form=self.form,
             products=Gram(**self.variables["gram"]) if "gram" in self.variables else None,
-        )
-
-
-class EfficientDAUConv(nn.Module):
-    """A convolutional layer of efficient units, see `coda_jax.efficient`.
-
-    Attributes:
-        features: K, the number of units.
-        rank: r, at most k·k·C.
-        kernel_size: k, in pixels.
-        stride: in pixels.
-        padding: in pixels, with zeros.
-        norm: "sq" or "l2".
-        dtype: of the computation; dot products and norms are summed in float32 at least.
-        param_dtype: of the parameters `B` [k, k, C, r], `A` [r, K, r] and `b` [r, K].
-    """
-
-    features: int
-    rank: int
-    kernel_size: int
-    stride: int = 1
-    padding: int = 0
-    norm: str = "sq"
-    dtype: jnp.dtype = jnp.float32
-    param_dtype: jnp.dtype = jnp.float32
-
-    @nn.compact
-    def __call__(self, inputs: jax.Array) -> tuple[jax.Array, LinearMap]:
-        """Inputs [N, H, W, C] -> (outputs [N, Ho, Wo, K] of `dtype`, the map that was applied).
-
-        Where the variables have the collection "gram" (see `CoDANet.with_gram`), it is used.
-
-        Raises:
-            InputError: inputs of another number of channels than the parameters were made for, a rank that is larger
-                than a patch, an unknown norm, or a kernel that fits nowhere.
-        """
-        _check_channels(self, inputs)
-        window = (self.kernel_size, self.kernel_size, inputs.shape[-1])
-        B = self.param("B", _uniform(self.kernel_size**2 * inputs.shape[-1]), (*window, self.rank), self.param_dtype)
-        A = self.param("A", _uniform(self.rank), (self.rank, self.features, self.rank), self.param_dtype)
-        b = self.param("b", _uniform(self.rank), (self.rank, self.features), self.param_dtype)
-        return efficient_alignment(
-            inputs.astype(self.dtype),
-            self.variables["gram"]["Q"] if "gram" in self.variables else orthonormal_basis(B),
-            A.astype(self.dtype),
-            b.astype(self.dtype),
-            norm=self.norm,
-            stride=self.stride,
-            padding=self.padding,
         )
 
 

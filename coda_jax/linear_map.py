@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from coda_jax.dau import DynamicLinear
+from coda_jax.dau import DynamicLinear, accumulation_dtype
 
 
 @struct.dataclass
@@ -42,17 +42,18 @@ class LinearMap:
     `linear_map[l:]` is the map from the input of layer `l` (counted from 0) to the logits without bias.
 
     Attributes:
-        layers: the layers' maps, which may be compositions themselves; a whole network's ends with its head's
-            `SumPool`.
+        layers: the layers' maps; a whole network's ends with its head's `SumPool`.
+        inputs: the input of each layer in the forward pass that made the maps, [N, H, W, C] each.
     """
 
-    layers: tuple["DynamicLinear | LinearMap | SumPool", ...]
+    layers: tuple[DynamicLinear | SumPool, ...]
+    inputs: tuple[jax.Array, ...]
 
     def __len__(self) -> int:
         return len(self.layers)
 
     def __getitem__(self, layers: slice) -> "LinearMap":
-        return LinearMap(self.layers[layers])
+        return LinearMap(self.layers[layers], self.inputs[layers])
 
     def apply(self, inputs: jax.Array) -> jax.Array:
         """`W x` with the weights held fixed: [N, H, W, C] -> [N, K] for a map that ends with the head."""
@@ -69,12 +70,20 @@ class LinearMap:
             cotangents = layer.transpose(cotangents)
         return cotangents
 
+    def rows(self, targets: jax.Array) -> jax.Array:
+        """The rows of `W(x)` of T classes an example: int [N, T] -> [N, T, H, W, C]; the map ends with the head."""
+        classes = self.layers[-1].input_shape[-1]
+        return self.transpose(jax.nn.one_hot(targets, classes, dtype=accumulation_dtype(self.inputs[-1].dtype)))
+
+    def contributions(self, targets: jax.Array) -> jax.Array:
+        """What each value of the first layer's input adds to the logits of T classes: int [N, T] -> [N, T, H, W, C]."""
+        return self.rows(targets) * self.inputs[0][:, None]
+
     def dense(self) -> jax.Array:
         """The product of the layers' matrices, with the head [N, K, H, W, C]. For tests and for looking."""
         product = self.layers[-1].dense()
         for layer in reversed(self.layers[:-1]):
             matrix = layer.dense()
-            examples = max(len(product), len(matrix))
-            product, matrix = (jnp.broadcast_to(array, (examples, *array.shape[1:])) for array in (product, matrix))
+            product = jnp.broadcast_to(product, (len(matrix), *product.shape[1:]))  # The head's is one for all.
             product = jnp.einsum("n...xyk,nxykhwc->n...hwc", product, matrix)
         return product

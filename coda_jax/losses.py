@@ -47,8 +47,7 @@ def weight_penalty(linear_map: LinearMap, targets: jax.Array) -> jax.Array:
     Returns:
         [N], the mean over the T rows and all their entries.
     """
-    one_hot = jax.nn.one_hot(targets, linear_map.layers[-1].input_shape[-1])
-    return jnp.mean(jnp.abs(linear_map.transpose(one_hot)), axis=(1, 2, 3, 4))
+    return jnp.mean(jnp.abs(linear_map.rows(targets)), axis=(1, 2, 3, 4))
 
 
 def draw_penalised_classes(key: jax.Array, labels: jax.Array, positions: jax.Array, num_classes: int) -> jax.Array:

@@ -10,14 +10,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from coda_jax.checks import check_choice, check_images, check_number
-from coda_jax.dau import FORMS, NORMS, gram
-from coda_jax.efficient import orthonormal_basis
+from coda_jax.dau import NORMS, gram
 from coda_jax.errors import InputError
-from coda_jax.layers import DAUConv, EfficientDAUConv, Head
+from coda_jax.layers import DAUConv, Head
 from coda_jax.linear_map import LinearMap
 
 DTYPES = ("float32", "bfloat16", "float64")
-UNITS = ("full", "efficient")
 
 LOGIT_BIAS = math.log(0.1 / 0.9)
 """b₀ of the paper's networks: an untrained network's probabilities are about 0.1."""
@@ -75,12 +73,8 @@ class CoDANet(nn.Module):
         norm: "sq" or "l2", of all layers.
         temperature: T, by which the sum over positions is divided.
         logit_bias: b₀, added to every logit.
-        forms: of full units, for each layer "factored", "dense", "fused" (a kernel for GPUs), or None for the cheaper
-            of the first two; None chooses for all.
         dtype: of the computation, or its name, one of `DTYPES`; dot products and norms are summed in float32 at least.
         param_dtype: of the parameters.
-        unit: "full", the paper's; or "efficient", ours, with an eighth of the parameters and products where patches are
-            eight times as large as the rank: see `coda_jax.efficient`.
 
     Raises:
         InputError: lists of different lengths, or values out of range.
@@ -107,10 +101,8 @@ class CoDANet(nn.Module):
     norm: str = "sq"
     temperature: float = 1.0
     logit_bias: float = LOGIT_BIAS
-    forms: Sequence[str | None] | None = None
     dtype: jnp.dtype = jnp.float32
     param_dtype: jnp.dtype = jnp.float32
-    unit: str = "full"
 
     def __post_init__(self) -> None:
         """Check the attributes, and make lists into tuples so that the module can be hashed."""
@@ -121,20 +113,10 @@ class CoDANet(nn.Module):
                 raise InputError(f"{name} must be whole numbers of at least {least}, one a layer, not {values}")
             object.__setattr__(self, name, tuple(values))
             lengths[name] = len(values)
-        if self.forms is not None:
-            if not isinstance(self.forms, Sequence) or not all(
-                form is None or (isinstance(form, str) and form in FORMS) for form in self.forms
-            ):
-                raise InputError(f"forms must be of {', '.join(FORMS)} or None, one a layer, not {self.forms}")
-            object.__setattr__(self, "forms", tuple(self.forms))
-            lengths["forms"] = len(self.forms)
         if len(set(lengths.values())) != 1 or not self.channels:
             found = ", ".join(f"{name} {length}" for name, length in lengths.items())
             raise InputError(f"every list must have one value a layer, but their lengths are: {found}")
         check_choice("norm", self.norm, NORMS)
-        check_choice("unit", self.unit, UNITS)
-        if self.forms is not None and self.unit == "efficient":
-            raise InputError("forms must be None for efficient units, which have one form")
         for name in ("dtype", "param_dtype"):
             check_dtype(name, getattr(self, name))
         check_number("temperature", self.temperature, above=0)
@@ -154,34 +136,23 @@ class CoDANet(nn.Module):
     def setup(self) -> None:
         """Make the layers and the head."""
         sizes = zip(self.channels, self.ranks, self.kernel_sizes, self.strides, self.paddings, strict=True)
-        if self.unit == "efficient":
-            self.layers = [EfficientDAUConv(*layer, self.norm, self.dtype, self.param_dtype) for layer in sizes]
-        else:
-            forms = self.forms or (None,) * len(self.channels)
-            self.layers = [
-                DAUConv(*layer, self.norm, form, self.dtype, self.param_dtype)
-                for layer, form in zip(sizes, forms, strict=True)
-            ]
+        self.layers = [DAUConv(*layer, self.norm, self.dtype, self.param_dtype) for layer in sizes]
         self.head = Head(self.temperature, self.logit_bias)
 
     def with_gram(self, variables: Mapping[str, Any]) -> dict[str, Any]:
-        """The variables, and what every call makes of the parameters alone anew otherwise.
+        """The variables with the products that depend on the parameters only, so that calls need not recompute them.
 
-        These are the products of the factored form, or the bases of efficient units.
-
-        For small batches these cost more than all the rest. Use the result wherever the parameters stay as they
-        are, to classify and to explain; after a change of the parameters it would give wrong answers.
+        For small batches these products cost more than all the rest. Use the result wherever the parameters stay as
+        they are, to classify and to explain; after a change of the parameters it would give wrong answers.
 
         Args:
             variables: with the collection "params", as from `init`.
 
         Returns:
-            The same with the collection "gram" besides: for every layer the fields of `coda_jax.dau.Gram`, or "Q".
+            The same with the collection "gram" besides: for every layer the fields of `coda_jax.dau.Gram`.
         """
 
         def of_layer(layer: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-            if self.unit == "efficient":
-                return {"Q": orthonormal_basis(layer["B"])}
             return gram(layer["A"].astype(self.dtype), layer["b"].astype(self.dtype))._asdict()
 
         return {**variables, "gram": {name: of_layer(layer) for name, layer in variables["params"].items()}}
@@ -192,9 +163,6 @@ class CoDANet(nn.Module):
 
     def decompose(self, inputs: jax.Array) -> tuple[jax.Array, LinearMap]:
         """The logits, and the linear map that made them.
-
-        The input of layer `l`, and of the head as the last, is sown as entry `l` of the collection
-        "intermediates" under "layer_inputs".
 
         Args:
             inputs: [N, H, W, C], floating.
@@ -207,19 +175,30 @@ class CoDANet(nn.Module):
                 made for, or too small for a layer's kernel.
         """
         inputs = check_images("inputs", inputs)
-        maps = []
+        maps, layer_inputs = [], []
         for layer in (*self.layers, self.head):
-            self.sow("intermediates", "layer_inputs", inputs)
+            layer_inputs.append(inputs)
             inputs, linear = layer(inputs)
             maps.append(linear)
-        return inputs, LinearMap(tuple(maps))
+        return inputs, LinearMap(tuple(maps), tuple(layer_inputs))
 
 
 def check_dtype(name: str, dtype: Any) -> None:
     """Raise InputError unless `dtype` is one of `DTYPES`, or its name."""
-    with contextlib.suppress(TypeError, ValueError):  # What is no dtype is refused as it is.
+    with contextlib.suppress(TypeError, ValueError):  # Not a dtype: reported unchanged.
         dtype = None if dtype is None else jnp.dtype(dtype).name  # NumPy makes float64 of None.
     check_choice(name, dtype, DTYPES)
+
+
+def without_former_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes of a saved `CoDANet` without "forms" and "unit", which older versions wrote.
+
+    Raises:
+        InputError: the network is of efficient units, which there are no longer.
+    """
+    if attributes.get("unit", "full") != "full":
+        raise InputError(f"unit is {attributes['unit']!r}, but only full units can be loaded now")
+    return {name: value for name, value in attributes.items() if name not in ("forms", "unit")}
 
 
 def check_variables(model: CoDANet, variables: Mapping[str, Any]) -> None:
@@ -242,8 +221,7 @@ def parameter_shapes(model: CoDANet) -> dict[str, tuple[int, ...]]:
     shapes, channels = {}, 6
     for index, (units, rank, size) in enumerate(zip(model.channels, model.ranks, model.kernel_sizes, strict=True)):
         window = (size, size, channels)
-        values = (rank,) if model.unit == "efficient" else window  # Of a dynamic weight.
-        for name, shape in (("B", (*window, rank)), ("A", (*values, units, rank)), ("b", (*values, units))):
+        for name, shape in (("B", (*window, rank)), ("A", (*window, units, rank)), ("b", (*window, units))):
             shapes[f"layers_{index}.{name}"] = shape
         channels = units
     return shapes

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 
 from coda_jax.errors import InputError, one_line
 from coda_jax.files import as_json, replace_files
-from coda_jax.models import DTYPES, CoDANet, check_variables, parameter_shapes
+from coda_jax.models import DTYPES, CoDANet, check_variables, parameter_shapes, without_former_attributes
 
 if TYPE_CHECKING:
     from coda_jax.data import DatasetInfo
@@ -157,7 +157,10 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is damaged ({one_line(error)}): save or download it once more") from error
     if not isinstance(config, dict) or config.get("model_type") != _KIND["model_type"]:
         raise InputError(f'{path} is not of a CoDA-Net: its "model_type" must be "coda_net"')
-    config = {"unit": "full", **config}  # Networks that were saved before there were others do not say it.
+    try:
+        config = without_former_attributes(config)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
     known = {*_KIND, *_ATTRIBUTES, _CHECKSUM} | (_INFO if _INFO & set(config) else set())
     differing = ", ".join(one_line(key) for key in sorted(known ^ set(config)))
     if differing:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from coda_jax import CoDANet, InputError
-from coda_jax.contributions import contribution_map, contributions, layer_contributions, linear_weights
+from coda_jax.contributions import contribution_map, contributions, explain, layer_contributions, linear_weights
 from tests.golden import GOLDEN, TOLERANCE, assert_close, golden_inputs, golden_network
 
 MODEL = CoDANet(
@@ -93,6 +93,20 @@ def test_targets_select_rows(network):
     np.testing.assert_allclose(predicted, everything[examples, np.argmax(logits, -1)][:, None], **close)
 
 
+def test_an_explanation_has_the_logits_the_targets_and_their_contributions(network):
+    variables, inputs, logits = network
+    explanation = explain(MODEL, variables, inputs, top=2)
+    # Programs with and without contributions may sum in another order.
+    np.testing.assert_allclose(explanation.logits, logits, rtol=1e-5)
+    most_probable = np.argsort(-logits, axis=-1)[:, :2]
+    np.testing.assert_array_equal(explanation.targets, most_probable)
+    expected = contributions(MODEL, variables, inputs, most_probable)
+    np.testing.assert_allclose(explanation.contributions, expected, rtol=1e-4, atol=1e-6)
+    given = explain(MODEL, variables, inputs, "all", layer=1)
+    np.testing.assert_array_equal(given.targets, np.tile(np.arange(3), (7, 1)))
+    np.testing.assert_allclose(given.contributions.sum((2, 3, 4)) - 1.0, logits, rtol=1e-5)
+
+
 @pytest.mark.parametrize("targets", [None, "all", np.arange(7) % 3])
 @pytest.mark.parametrize("chunk_size", [1, 3, 7, 100])
 def test_chunks_change_nothing(network, targets, chunk_size):
@@ -146,10 +160,12 @@ def test_contribution_map_by_hand():
         ({"targets": np.zeros(7)}, "not float64"),
         ({"chunk_size": 0}, "chunk_size must be at least 1, not 0"),
         ({"layer": 4}, "layer must be at most 3, not 4"),
+        ({"top": 4}, "top must be at most the number of classes, 3, not 4"),
+        ({"top": 0}, "top must be at least 1, not 0"),
     ],
 )
 def test_bad_arguments(network, arguments, message):
     variables, inputs, _ = network
     arguments = {"inputs": inputs} | arguments
     with pytest.raises(InputError, match=message):
-        layer_contributions(MODEL, variables, **arguments)
+        explain(MODEL, variables, **arguments)

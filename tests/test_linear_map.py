@@ -54,6 +54,18 @@ def test_transpose_gives_rows_of_the_dense_matrix(decomposed):
     np.testing.assert_allclose(rows, linear_map.dense(), rtol=1e-4, atol=1e-6)
 
 
+def test_rows_and_contributions_of_classes(decomposed):
+    inputs, _, linear_map = decomposed
+    targets = jnp.array([[2, 0], [1, 2]])
+    rows = np.take_along_axis(linear_map.dense(), targets[..., None, None, None], axis=1)
+    np.testing.assert_allclose(linear_map.rows(targets), rows, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(linear_map.contributions(targets), rows * inputs[:, None], rtol=1e-4, atol=1e-6)
+    hidden = linear_map[:1].apply(inputs)
+    np.testing.assert_allclose(
+        linear_map[1:].contributions(targets), linear_map[1:].rows(targets) * hidden[:, None], rtol=1e-4, atol=1e-6
+    )
+
+
 def test_slices_are_the_maps_between_layers(decomposed):
     inputs, logits, linear_map = decomposed
     assert [len(linear_map), len(linear_map[1:]), len(linear_map[:1])] == [3, 2, 1]

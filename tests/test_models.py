@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from coda_jax import CoDANet, InputError
+from coda_jax import CoDANet, InputError, dau
 from coda_jax.contributions import contributions
 from coda_jax.losses import binary_cross_entropy
 from coda_jax.models import L_CODA, M_CODA, S_CODA, XS_CODA, parameter_shapes
@@ -26,10 +26,9 @@ def test_number_of_parameters(size, parameters):
 def test_m_coda_has_eight_times_eight_positions():
     model = CoDANet(**M_CODA)
     inputs = jax.ShapeDtypeStruct((1, 64, 64, 6), jnp.float32)
-    _, variables = jax.eval_shape(
-        lambda key, inputs: model.init_with_output(key, inputs, mutable=True), jax.random.key(0), inputs
-    )
-    assert variables["intermediates"]["layer_inputs"][-1].shape == (1, 8, 8, 200)
+    decompose = partial(model.init_with_output, method="decompose")
+    (_, linear_map), _ = jax.eval_shape(decompose, jax.random.key(0), inputs)
+    assert linear_map.inputs[-1].shape == (1, 8, 8, 200)
 
 
 def test_names_and_shapes_of_parameters():
@@ -46,12 +45,11 @@ def test_logits_and_activations_are_the_authors(golden, name, dtype):
     arrays = golden(name)
     with jax.enable_x64(dtype == jnp.float64):
         model, variables = golden_network(arrays, "state_dict/", dtype)
-        logits, sown = jax.jit(lambda *args: model.apply(*args, mutable=["intermediates"]))(
-            variables, golden_inputs(arrays, dtype)
-        )
+        decompose = jax.jit(partial(model.apply, method="decompose"))
+        logits, linear_map = decompose(variables, golden_inputs(arrays, dtype))
         assert logits.dtype == dtype
         assert_close(logits, arrays["logits"], TOLERANCE[dtype])
-        _, *activations = sown["intermediates"]["layer_inputs"]
+        _, *activations = linear_map.inputs
         for layer, ours in enumerate(activations):
             golden_activation = arrays[f"activations/{layer}"].transpose(0, 2, 3, 1)
             assert_close(ours, golden_activation, max(TOLERANCE[dtype], 1e-7))  # They are stored in float32.
@@ -60,11 +58,11 @@ def test_logits_and_activations_are_the_authors(golden, name, dtype):
 @pytest.mark.parametrize("form", ["factored", "dense"])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 @pytest.mark.parametrize("name", TRAINED)
-def test_gradients_and_five_adam_steps_are_the_authors(golden, name, dtype, form):
+def test_gradients_and_five_adam_steps_are_the_authors(golden, name, dtype, form, monkeypatch):
+    monkeypatch.setattr(dau, "cheapest_form", lambda *_: form)
     arrays = golden(name)
     with jax.enable_x64(dtype == jnp.float64):
         model, variables = golden_network(arrays, "state_dict/", dtype)
-        model = model.clone(forms=(form,) * 3)
         inputs = golden_inputs(arrays, dtype)
 
         @jax.jit
@@ -89,14 +87,6 @@ def test_gradients_and_five_adam_steps_are_the_authors(golden, name, dtype, form
 
 
 SMALL = {"channels": (4, 3), "ranks": (5, 2), "kernel_sizes": (3, 2), "strides": (2, 1), "paddings": (1, 0)}
-
-
-def test_forms_can_be_chosen():
-    inputs = jax.random.uniform(jax.random.key(1), (2, 6, 6, 6))
-    model = CoDANet(**SMALL)
-    variables = jax.jit(model.init)(jax.random.key(0), inputs)
-    dense = jax.jit(model.clone(forms=("dense", None)).apply)(variables, inputs)
-    np.testing.assert_allclose(dense, jax.jit(model.apply)(variables, inputs), rtol=1e-5)
 
 
 def test_bfloat16_gives_float32_logits_close_to_float32():
@@ -124,8 +114,6 @@ def test_under_vmap_and_eval_shape():
     [
         ({"ranks": (5,)}, "lengths are: channels 2, ranks 1, kernel_sizes 2"),
         ({name: () for name in SMALL}, "one value a layer"),
-        ({"forms": ("dense",)}, "paddings 2, forms 1"),
-        ({"forms": ("dense", "fast")}, "forms must be of factored, dense, fused or None"),
         ({"strides": (0, 1)}, "strides must be whole numbers of at least 1"),
         ({"paddings": (-1, 0)}, "paddings must be whole numbers of at least 0"),
         ({"ranks": (5, 2.5)}, "ranks must be whole numbers"),

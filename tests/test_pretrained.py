@@ -13,7 +13,7 @@ from coda_jax import CoDANet, InputError, from_pretrained, load_pretrained, save
 from coda_jax.data import DatasetInfo, Preprocessing
 from tests.parameters import random_variables
 
-MODEL = CoDANet((2, 3), (2, 4), (3, 1), (2, 1), (1, 0), "l2", 7.5, -0.1, ("dense", None))
+MODEL = CoDANet((2, 3), (2, 4), (3, 1), (2, 1), (1, 0), "l2", 7.5, -0.1)
 INFO = DatasetInfo(("cat", "Käfer\n", "cat"), Preprocessing(size=4, shorter_side=5, grey=True))
 ATTRIBUTES = [field.name for field in dataclasses.fields(CoDANet) if field.name not in ("parent", "name")]
 
@@ -162,7 +162,7 @@ def test_missing_files(tmp_path, saved):
 def change_config(directory, **changes):
     path = directory / "config.json"
     config = json.loads(path.read_text()) | changes
-    path.write_text(json.dumps({key: value for key, value in config.items() if value is not None or key == "forms"}))
+    path.write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
 
 
 @pytest.mark.parametrize(
@@ -179,6 +179,7 @@ def change_config(directory, **changes):
         ({"id2label": {"0": "cat", "1": 2, "2": "cow"}}, "config.json: class_names must be a list of names"),
         ({"preprocessing": {"size": 4}}, "config.json: preprocessing must have the entries size, shorter_side, grey"),
         ({"weights_sha256": 3}, "model.safetensors is damaged, or was not saved with config.json"),
+        ({"unit": "efficient"}, "config.json: unit is 'efficient', but only full units can be loaded now"),
         ({"channels": [2, 4], "id2label": dict(zip("0123", "abcd", strict=True))}, None),
     ],
 )
@@ -187,6 +188,13 @@ def test_bad_configurations(saved, changes, message):
     other_network = r"of another network than config.json: layers_1.A is \[1, 1, 2, 3, 4\], not \[1, 1, 2, 4, 4\]"
     with pytest.raises(InputError, match=message or other_network):
         from_pretrained(saved)
+
+
+def test_networks_of_older_versions(saved, variables):
+    change_config(saved, unit="full", forms=["dense", "factored"])
+    loaded = from_pretrained(saved)
+    assert loaded.model == MODEL.clone(dtype="float32", param_dtype="float32")
+    jax.tree.map(np.testing.assert_array_equal, loaded.variables["params"], variables["params"])
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff"])

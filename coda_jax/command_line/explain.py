@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from coda_jax.command_line.trained import load_trained, trained_directory
-from coda_jax.contributions import contribution_map, contributions, upsampled_map
+from coda_jax.contributions import contribution_map, explain, upsampled_map
 from coda_jax.data.preprocessing import prepare, read_image
 from coda_jax.data.video import VIDEO_SUFFIXES, Video, open_video, write_video
 from coda_jax.encoding import add_inverse
@@ -81,23 +81,20 @@ class _Explainer:
     def __init__(self, trained: Pretrained, targets: list[int], out: Path):
         self._model, variables, self._info = trained
         self._variables = self._model.with_gram(variables)
-        self._apply = jax.jit(self._model.apply)
         self._targets, self._out = targets, out
         self._written: set[Path] = set()
 
     def explain_image(self, path: Path) -> None:
         """Print the classes of an image, and draw their maps."""
         image, done = read_image(path, self._info.preprocessing)
-        logits = self._logits(image[None])[0]
-        targets = np.array(self._targets or np.argsort(-logits)[:_MOST_PROBABLE])
-        maps = self._maps(image[None], targets)[0]
+        logits, targets, maps = (array[0] for array in self._explain(image[None], self._targets))
         names = [one_line(self._info.class_names[target]) for target in targets]
         written = self._new_file(path, ".png")
         quantity = OF_FEATURES if isinstance(self._model, HybridNet) else "contributions"
         explanation(written, image, maps, names, logits[targets], self._model.logit_bias, quantity)
         print(f"{one_line(path)}: {'; '.join(done) or 'taken as it is'}")
-        for name, logit, of_class in zip(names, logits[targets], maps, strict=True):
-            print(f"  {_probability(logit):6.1%}  {name}  logit {terms(of_class, self._model.logit_bias)}")
+        for name, logit, contributed in zip(names, logits[targets], maps, strict=True):
+            print(f"  {_probability(logit):6.1%}  {name}  logit {terms(contributed, self._model.logit_bias)}")
         print(f"  {written}", flush=True)
 
     def explain_video(self, path: Path, video: Video) -> None:
@@ -108,9 +105,11 @@ class _Explainer:
         if not sample:
             raise InputError(f"{path}: the video has no frame that can be read")
         done = prepare(next(video.frames()), self._info.preprocessing)[1]
-        logits = np.concatenate([self._logits(images) for images in sample])
-        targets = np.array(self._targets or [np.argmax(np.mean(logits, axis=0))])
-        scale = contribution_scale(np.concatenate([self._maps(images, targets) for images in sample]))
+        targets = self._targets
+        if not targets:
+            logits = np.concatenate([self._explain(images, targets)[0] for images in sample])
+            targets = [int(np.argmax(np.mean(logits, axis=0)))]
+        scale = contribution_scale(np.concatenate([self._explain(images, targets)[2] for images in sample]))
         names = [one_line(self._info.class_names[target]) for target in targets]
         written = self._new_file(path, ".mp4" if path.suffix.lower() in VIDEO_SUFFIXES else ".gif")
         count = 0
@@ -118,10 +117,9 @@ class _Explainer:
         def explained() -> Iterator[np.ndarray]:
             nonlocal count
             for images in self._batches(video.frames()):
-                for image, of_image in zip(images, self._maps(images, targets), strict=True):
-                    values = of_image.sum((1, 2)) + self._model.logit_bias  # The logits, without a second forward pass.
-                    captions = [f"{name} {_probability(value):.0%}" for name, value in zip(names, values, strict=True)]
-                    yield explained_frame(image, of_image, captions, scale)
+                for image, logits, _, maps in zip(images, *self._explain(images, targets), strict=True):
+                    captions = [f"{names[i]} {_probability(logits[target]):.0%}" for i, target in enumerate(targets)]
+                    yield explained_frame(image, maps, captions, scale)
                 count += len(images)
                 progress.advance(len(images))
                 if count % _FRAMES_BETWEEN_LINES == 0:
@@ -134,16 +132,16 @@ class _Explainer:
         print(f"  {', '.join(names)}: {count} frames in {seconds:.1f} s, {count / seconds:.1f} a second")
         print(f"  {written}, played at {video.rate:.3g} frames a second", flush=True)
 
-    def _logits(self, images: np.ndarray) -> np.ndarray:
-        """Of images uint8 [n, H, W, 3]: [n, K]."""
-        return np.asarray(self._apply(self._variables, _inputs(images)))[: len(images)]
+    def _explain(self, images: np.ndarray, targets: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Logits [n, K], classes [n, T] and maps [n, T, H, W] of images uint8 [n, H, W, 3].
 
-    def _maps(self, images: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """Of images uint8 [n, H, W, 3], and classes [T]: [n, T, H, W]."""
-        inputs = _inputs(images)
-        targets = np.broadcast_to(targets, (len(inputs), len(targets)))
-        maps = contribution_map(contributions(self._model, self._variables, inputs, targets))
-        return np.asarray(upsampled_map(maps, images.shape[1:3]))[: len(images)]
+        The classes are the targets [T], or the most probable ones where there are none.
+        """
+        inputs, top = _inputs(images), min(_MOST_PROBABLE, self._model.channels[-1])
+        every = np.broadcast_to(targets, (len(inputs), len(targets))) if targets else None
+        logits, classes, attributions = explain(self._model, self._variables, inputs, every, top=top)
+        maps = upsampled_map(contribution_map(attributions), images.shape[1:3])
+        return tuple(np.asarray(array)[: len(images)] for array in (logits, classes, maps))
 
     def _batches(self, frames: Iterator[Image.Image]) -> Iterator[np.ndarray]:
         """Images uint8 [n, H, W, 3]."""

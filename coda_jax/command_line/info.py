@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> None:
         model, params, kind = model.head, params["head"], f"{of_trunk}, and on its features a CoDA-Net"
     print(f"{options.trained}: {kind} of {len(model.channels)} layers and {_count(params):,} parameters")
     head = f"temperature {model.temperature:g}, logit bias {model.logit_bias:.4g}"
-    print(f"norm {model.norm}, {model.unit} units, {head}, {model.dtype}")
+    print(f"norm {model.norm}, {head}, {model.dtype}")
     print("layer  channels  rank  kernel  stride  padding")
     rows = zip(model.channels, model.ranks, model.kernel_sizes, model.strides, model.paddings, strict=True)
     for index, (channels, rank, kernel, stride, padding) in enumerate(rows):

@@ -36,7 +36,7 @@ def export(
     is not checked there.
 
     Args:
-        model: the network; its `forms` are chosen anew, as a GPU's kernels would run nowhere else.
+        model: the network.
         variables: its parameters.
         path: of the file.
         image_size: H = W, in pixels.
@@ -57,18 +57,15 @@ def export(
         check_info(info, model.channels[-1])
         if info.preprocessing.size != image_size:
             raise InputError(f"image_size is {image_size}, but info is of images of {info.preprocessing.size} pixels")
-    model = model.clone(forms=None)
     # By way of NumPy: arrays that are spread over several devices would ask for as many wherever the file is used.
     params = jax.tree.map(jnp.asarray, jax.device_get(variables["params"]))
     variables = model.with_gram({"params": params})
 
     def explain(images: jax.Array) -> tuple[jax.Array, jax.Array]:
-        inputs = add_inverse(images)
         with jax.default_matmul_precision("highest"):
-            logits, linear_map = model.apply(variables, inputs, method="decompose")
-            one_hot = jnp.eye(logits.shape[1], dtype=logits.dtype)
-            rows = linear_map.transpose(jnp.broadcast_to(one_hot, (images.shape[0], *one_hot.shape)))
-        return logits, jnp.sum(rows * inputs[:, None], axis=-1)
+            logits, linear_map = model.apply(variables, add_inverse(images), method="decompose")
+            every_class = jnp.broadcast_to(jnp.arange(logits.shape[1]), logits.shape)
+            return logits, jnp.sum(linear_map.contributions(every_class), axis=-1)
 
     def explain_one_by_one(images: jax.Array) -> tuple[jax.Array, jax.Array]:
         return jax.tree.map(lambda result: result[:, 0], jax.lax.map(lambda image: explain(image[None]), images))

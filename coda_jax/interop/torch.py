@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from coda_jax.checks import as_array
-from coda_jax.efficient import as_full_units
 from coda_jax.errors import InputError, one_line
 from coda_jax.files import replace_files
 from coda_jax.models import LOGIT_BIAS, CoDANet, check_variables
@@ -96,8 +95,7 @@ def load_checkpoint(
 def to_state_dict(model: CoDANet, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """The parameters in the names and layout of the authors' implementation: the inverse of `load_checkpoint`.
 
-    Strides, paddings, the norm, T and b₀ are no part of such a checkpoint. Efficient units become full ones, which the
-    authors' code has, that compute the same.
+    Strides, paddings, the norm, T and b₀ are no part of such a checkpoint.
 
     Args:
         model: the network.
@@ -115,10 +113,7 @@ def to_state_dict(model: CoDANet, variables: Mapping[str, Any]) -> dict[str, np.
     arrays = {}
     for index, rank in enumerate(model.ranks):
         layer = variables["params"][f"layers_{index}"]
-        parameters = layer["B"], layer["A"], layer["b"]
-        if model.unit == "efficient":
-            parameters = as_full_units(*parameters)
-        B, A, b = map(np.asarray, parameters)
+        B, A, b = (np.asarray(layer[parameter]) for parameter in ("B", "A", "b"))
         name = f"{index}.weight_mod.weighting_f"
         arrays[f"{name}.0.weight"] = np.ascontiguousarray(B.transpose(3, 2, 0, 1))
         arrays[f"{name}.1.weight"] = A.transpose(2, 0, 1, 3, 4).reshape(-1, rank, 1, 1)

@@ -261,11 +261,9 @@ def explained_images(
 def _layer_maps(model: CoDANet, variables: Mapping[str, Any], inputs: jax.Array, targets: jax.Array) -> list[jax.Array]:
     """For every layer the contribution maps in the space of its input, [n, T, Hl, Wl], all from one forward pass."""
     with jax.default_matmul_precision("highest"):
-        (_, linear_map), sown = model.apply(variables, inputs, method="decompose", mutable=["intermediates"])
+        _, linear_map = model.apply(variables, inputs, method="decompose")
         rows, maps = jax.nn.one_hot(targets, model.channels[-1]), []
-        for layer, layer_inputs in zip(
-            linear_map.layers[::-1], sown["intermediates"]["layer_inputs"][::-1], strict=True
-        ):
+        for layer, layer_inputs in zip(linear_map.layers[::-1], linear_map.inputs[::-1], strict=True):
             rows = layer.transpose(rows)
             maps.append(jnp.sum(rows * layer_inputs[:, None], axis=-1))
     return maps[::-1]
@@ -275,10 +273,8 @@ def _layer_sizes(model: CoDANet, variables: Mapping[str, Any], dataset: Dataset)
     """(height, width) of the input of every layer, and of the head."""
     height, width, _ = dataset.test[0]["image"].shape
     inputs = jax.ShapeDtypeStruct((1, height, width, 6), np.float32)
-    _, sown = jax.eval_shape(
-        lambda variables, inputs: model.apply(variables, inputs, mutable=["intermediates"]), variables, inputs
-    )
-    return [layer.shape[1:3] for layer in sown["intermediates"]["layer_inputs"]]
+    _, linear_map = jax.eval_shape(partial(model.apply, method="decompose"), variables, inputs)
+    return [layer_inputs.shape[1:3] for layer_inputs in linear_map.inputs]
 
 
 def _layer_names(count: int) -> list[str]:

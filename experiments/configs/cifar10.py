@@ -11,8 +11,6 @@
     5L-XS-CoDA-SQ-T-muon        the same by a better recipe: Muon, and a cosine for the learning rate
     5L-XS-CoDA-SQ-1000-two-hours  ours, what two CPU cores train in two hours: by that recipe, with larger kernels
                                 (663,360 parameters)
-    5L-XS-CoDA-SQ-1000-muon-efficient-R  that with efficient units of rank R: 24, which take as long as XS-CoDA's full
-                                ones (79,488 parameters), or 52, which have as many parameters (308,920)
     Hybrid-B-SQ-T               ours, for a CPU: B blocks of ResNet-8, then CoDA layers, B: 0 to 3, T: 10, 100 or 1000
     ResNet-20, ResNet-56        to compare with: residual networks of 0.27 and 0.86 million parameters
     VGG-11                      to compare with: 9.2 million parameters
@@ -105,10 +103,6 @@ CONFIGURATIONS = {
         **MUON,
         "num_epochs": 22,
         "on_device": True,  # No step waits for a core that makes a batch.
-    },
-    **{
-        f"5L-XS-CoDA-SQ-1000-muon-efficient-{r}": {**_xs(ranks=(*(r,) * 4, min(r, 32)), unit="efficient"), **MUON}
-        for r in (24, 52)
     },
     **{f"Hybrid-{blocks}-SQ-{t}": _hybrid(blocks, float(t)) for blocks in HYBRID_HEADS for t in (10, 100, 1000)},
     "ResNet-20": _conventional(architecture="resnet", depth=20),

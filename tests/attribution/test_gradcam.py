@@ -97,8 +97,8 @@ def test_coda_nets_are_explained_at_any_layer(layer):
     # The rest of the network, as a network of its own.
     sizes = {name: values[layer + 1 :] for name, values in settings.items()}
     later = {f"layers_{i}": variables["params"][f"layers_{layer + 1 + i}"] for i in range(1 - layer)}
-    _, sown = jax.jit(partial(model.apply, mutable=["intermediates"]))(variables, inputs)
-    activation = sown["intermediates"]["layer_inputs"][layer + 1]
+    _, linear_map = jax.jit(partial(model.apply, method="decompose"))(variables, inputs)
+    activation = linear_map.inputs[layer + 1]
     rest = Partial(CoDANet(**sizes).apply, {"params": later}) if later else Partial(lambda x: jnp.sum(x, axis=(1, 2)))
     weights = jax.jit(target_gradients)(rest, activation, TARGETS[:4]).mean((2, 3))
     expected = np.maximum(np.einsum("ntk,nhwk->nthw", weights, activation), 0)

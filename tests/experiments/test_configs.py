@@ -124,15 +124,6 @@ def test_other_files_without_the_configuration(module, near):
         module.get_config(f"{near}0x")
 
 
-@pytest.mark.parametrize(("rank", "parameters"), [(24, 79_488), (52, 308_920)])
-def test_efficient_units_have_as_many_parameters_as_is_said(rank, parameters):
-    config = cifar10.get_config(f"5L-XS-CoDA-SQ-1000-muon-efficient-{rank}")
-    model = CoDANet(**config.model)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 6)))
-    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == parameters
-    assert (model.unit, model.temperature, config.optimizer) == ("efficient", 1000.0, "muon")
-
-
 def test_images_of_ones_own():
     config = image_folder.get_config()
     assert config.model.channels[-1] == 0  # For the experiment to fill in.
