@@ -7,6 +7,7 @@ from coda_jax.hybrid import HybridNet as HybridNet
 from coda_jax.linear_map import LinearMap as LinearMap
 from coda_jax.models import CoDANet as CoDANet
 from coda_jax.pretrained import from_pretrained as from_pretrained
+from coda_jax.pretrained import load as load
 from coda_jax.pretrained import load_pretrained as load_pretrained
 from coda_jax.pretrained import save_pretrained as save_pretrained
 

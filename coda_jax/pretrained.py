@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
+from flax import linen as nn
 from safetensors import SafetensorError
 
 from coda_jax.errors import InputError, one_line
@@ -31,7 +32,7 @@ _CHECKSUM = "weights_sha256"
 
 
 class Pretrained(NamedTuple):
-    """What `from_pretrained` and `load_pretrained` find in a directory.
+    """A trained network.
 
     Attributes:
         model: the network.
@@ -39,9 +40,50 @@ class Pretrained(NamedTuple):
         info: of the data set that it was trained on, or None where none was saved.
     """
 
-    model: CoDANet
+    model: nn.Module
     variables: dict[str, Any]
     info: "DatasetInfo | None"
+
+
+def load(trained: str | os.PathLike) -> Pretrained:
+    """A trained network, whatever wrote it.
+
+    Args:
+        trained: the directory of a training run, or one that `save_pretrained` wrote; or the name of a network that
+            comes with coda_jax, such as "digits".
+
+    Raises:
+        InputError: there is none, or its files are damaged.
+
+    Examples:
+        >>> model, variables, info = load("digits")
+        >>> model.channels
+        (16, 32, 10)
+    """
+    directory = trained_directory(trained)
+    if (directory / "model.safetensors").exists():
+        return from_pretrained(directory)
+    from coda_jax.training.run_directory import load_dataset_info, load_run  # Imports the libraries for training.
+
+    model, variables = load_run(directory)
+    return Pretrained(model, variables, load_dataset_info(directory))
+
+
+def trained_directory(trained: str | os.PathLike) -> Path:
+    """The directory of a trained network, which `load` takes by its path or by its name.
+
+    A directory that holds a network goes before a name.
+
+    Raises:
+        InputError: a single word that is neither.
+    """
+    path = _as_directory(trained)
+    if len(path.parts) != 1 or os.path.lexists(path / "config.json"):
+        return path
+    try:
+        return pretrained_directory(path.name)
+    except InputError as error:
+        raise InputError(f"there is no run in {path}, and {error}") from error
 
 
 def save_pretrained(

@@ -6,11 +6,15 @@ import os
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import safetensors.numpy
 
-from coda_jax import CoDANet, InputError, from_pretrained, load_pretrained, save_pretrained
+from coda_jax import CoDANet, InputError, from_pretrained, load, load_pretrained, save_pretrained
 from coda_jax.data import DatasetInfo, Preprocessing
+from coda_jax.training.checkpoints import Checkpoints
+from coda_jax.training.run_directory import save_config, save_dataset_info
+from coda_jax.training.state import TrainState
 from tests.parameters import random_variables
 
 MODEL = CoDANet((2, 3), (2, 4), (3, 1), (2, 1), (1, 0), "l2", 7.5, -0.1)
@@ -50,6 +54,23 @@ def test_everything_comes_back(tmp_path, variables, info):
     assert bits(found.variables) == bits(variables)  # Without the collection "gram".
     assert found.info == info
     assert isinstance(found.variables["params"]["layers_0"]["A"], jax.Array)
+
+
+def test_load_takes_published_directories_runs_and_names(saved, tmp_path, variables, monkeypatch):
+    assert load(str(saved)).info == INFO
+    run = tmp_path / "run"
+    attributes = {name: getattr(MODEL, name) for name in ATTRIBUTES if "dtype" not in name}
+    save_config(run, {"dataset": "digits", "model": attributes | {"forms": None, "unit": "full"}})
+    save_dataset_info(run, INFO)
+    params = jax.tree.map(jnp.asarray, variables["params"])
+    Checkpoints(run / "checkpoints").save(TrainState(jnp.int32(1), params, optax.EmptyState()))
+    found = load(run)
+    assert_same_model(found.model, MODEL)
+    assert bits(found.variables) == bits(variables) and found.info == INFO
+    monkeypatch.chdir(tmp_path)  # Where no directory has the name.
+    assert load("digits").model.channels[-1] == 10
+    with pytest.raises(InputError, match="there is no run in dgits, and no network 'dgits' comes with coda_jax"):
+        load("dgits")
 
 
 def test_arrays_that_do_not_lie_in_order(tmp_path, variables):

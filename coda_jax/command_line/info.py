@@ -5,9 +5,10 @@ from pathlib import Path
 
 import jax
 
-from coda_jax.command_line.trained import load_trained, trained_directory
+from coda_jax.command_line.trained import load_explainable
 from coda_jax.errors import one_line
 from coda_jax.hybrid import HybridNet
+from coda_jax.pretrained import trained_directory
 from coda_jax.training.metrics_log import read_metrics
 
 HELP = """\
@@ -29,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Print a table."""
     directory = trained_directory(options.trained)
-    model, variables, info = load_trained(directory)
+    model, variables, info = load_explainable(directory)
     params, kind = variables["params"], "a CoDA-Net"
     if isinstance(model, HybridNet):
         of_trunk = f"{type(model.trunk).__name__} of {_count(params.get('trunk', {})):,} parameters"

@@ -5,7 +5,7 @@ import optax
 import pytest
 
 from coda_jax import InputError, data, save_pretrained
-from coda_jax.command_line.trained import load_trained
+from coda_jax.command_line.trained import load_explainable
 from coda_jax.comparison.resnet import ResNet
 from coda_jax.contributions import contributions
 from coda_jax.report import write_report
@@ -30,7 +30,7 @@ def test_refused(run, tmp_path):
     model, variables = load_run(workdir)
     assert sorted(variables) == ["batch_stats", "params"]
     with pytest.raises(InputError, match="is a run of a ResNet: .* are for CoDA-Nets and hybrids$"):
-        load_trained(workdir)
+        load_explainable(workdir)
     with pytest.raises(InputError, match="is a run of a ResNet: the report is for CoDA-Nets$"):
         write_report(workdir, dataset)
     with pytest.raises(InputError, match="^model must be a CoDANet, not ResNet$"):
