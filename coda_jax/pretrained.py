@@ -1,6 +1,6 @@
 """Trained networks in a directory of two files, as on the Hugging Face Hub: `config.json` and `model.safetensors`.
 
-Those in the repository's `pretrained`, which are installed with the library, are loaded by their names.
+Those in `pretrained_networks`, which come with the library, are loaded by their names.
 """
 
 import dataclasses
@@ -159,7 +159,7 @@ def load_pretrained(name: str) -> Pretrained:
     """A network that comes with coda_jax; its model card is the README.md in `pretrained_directory(name)`.
 
     Args:
-        name: of a directory in the repository's `pretrained`, such as "digits".
+        name: of a directory in `coda_jax/pretrained_networks`, such as "digits".
 
     Raises:
         InputError: there is none of that name, or its files are damaged.
@@ -174,9 +174,7 @@ def load_pretrained(name: str) -> Pretrained:
 
 def pretrained_directory(name: str) -> Path:
     """Where the files of a network are that comes with coda_jax; raises InputError where none has that name."""
-    here = Path(__file__).parent
-    installed = here / "pretrained_networks"
-    networks = installed if installed.is_dir() else here.parent / "pretrained"
+    networks = Path(__file__).parent / "pretrained_networks"
     names = sorted(path.parent.name for path in networks.glob("*/config.json"))
     if name not in names:
         raise InputError(f"no network {name!r} comes with coda_jax: there are {', '.join(names)}")

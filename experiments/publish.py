@@ -3,9 +3,10 @@
     python -m experiments.interpretability --workdir=RUN --methods=contributions
     python -m experiments.publish --workdir=RUN --name=NAME --config=experiments/configs/cifar10.py:5L-XS-CoDA-SQ-1000
 
-writes pretrained/NAME: config.json and model.safetensors, as `coda_jax.save_pretrained` does, and README.md, the model
-card, with which `coda_jax.load_pretrained(NAME)` loads the network. All numbers on the card are those that the first
-command measured. `--config` is the configuration that the run began with; the card has the values in which it differs.
+writes coda_jax/pretrained_networks/NAME: config.json and model.safetensors, as `coda_jax.save_pretrained` does, and
+README.md, the model card, with which `coda_jax.load_pretrained(NAME)` loads the network. All numbers on the card are
+those that the first command measured. `--config` is the configuration that the run began with; the card has the values
+in which it differs.
 """
 
 import json
@@ -32,7 +33,7 @@ _CONFIG = flags.DEFINE_string(
     "config", None, "FILE:NAME that the run was trained with; experiments/configs/DATASET.py if not given."
 )
 _DATA_NOTE = flags.DEFINE_string("data_note", None, "What the card is to say of the data besides, in a sentence.")
-_OUT = flags.DEFINE_string("out", "pretrained", "Directory of the networks.")
+_OUT = flags.DEFINE_string("out", "coda_jax/pretrained_networks", "Directory of the networks.")
 flags.mark_flags_as_required(["workdir", "name"])
 
 _DATA = {

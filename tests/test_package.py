@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 import coda_jax
+from tests.test_extras import EXPLAIN
 
 ROOT = Path(__file__).parents[1]
-FILES = ("LICENSE", "README.md", "pyproject.toml", "requirements.txt", "setup.cfg", "setup.py")
+FILES = ("LICENSE", "README.md", "pyproject.toml", "setup.cfg")
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +19,7 @@ def wheel(tmp_path_factory):
     checkout = tmp_path_factory.mktemp("checkout")
     for file in FILES:
         shutil.copy(ROOT / file, checkout)
-    for package in ("coda_jax", "experiments", "pretrained"):
+    for package in ("coda_jax", "experiments", "requirements"):
         shutil.copytree(ROOT / package, checkout / package, ignore=shutil.ignore_patterns("__pycache__"))
     pack = "from setuptools import build_meta; print(build_meta.build_sdist('sources'))"
     subprocess.run([sys.executable, "-c", pack], cwd=checkout, check=True, capture_output=True)
@@ -33,11 +34,8 @@ def test_holds_the_library_and_nothing_else(wheel):
     with zipfile.ZipFile(wheel) as archive:
         packed = {name for name in archive.namelist() if ".dist-info/" not in name}
     files = (path for path in (ROOT / "coda_jax").rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-    networks = (ROOT / "pretrained").rglob("*.*")
-    assert packed == {path.relative_to(ROOT).as_posix() for path in files} | {
-        f"coda_jax/pretrained_networks/{path.relative_to(ROOT / 'pretrained').as_posix()}" for path in networks
-    }
-    assert "coda_jax/py.typed" in packed
+    assert packed == {path.relative_to(ROOT).as_posix() for path in files}
+    assert packed >= {"coda_jax/py.typed", "coda_jax/pretrained_networks/digits/config.json"}
 
 
 def test_imports_without_the_checkout(wheel, tmp_path):
@@ -57,6 +55,24 @@ def test_pretrained_networks_are_installed(wheel, tmp_path):
     )
     done = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("Pretrained(model=CoDANet(")
+
+
+@pytest.mark.slow
+def test_the_core_is_light_and_explains_an_image(wheel, tmp_path):
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
+    programs = tmp_path / "venv" / "bin"
+    pip = [programs / "python", "-m", "pip", "--disable-pip-version-check"]
+    constraints = ROOT / "constraints" / f"python{sys.version_info[0]}.{sys.version_info[1]}.txt"
+    small = [*pip, "download", "--quiet", "--no-deps", "--retries=1", "--timeout=10", "--dest", tmp_path, "safetensors"]
+    if subprocess.run(small, capture_output=True).returncode != 0:
+        pytest.skip("needs a package registry, which pip cannot reach")
+    subprocess.run([*pip, "install", "--quiet", "--constraint", constraints, wheel], check=True)
+    installed = subprocess.run([*pip, "list", "--format=freeze"], capture_output=True, text=True, check=True)
+    assert len(installed.stdout.splitlines()) <= 35  # Few enough to be taken along.
+    done = subprocess.run([programs / "python", "-I", "-c", EXPLAIN], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("explained\n", "")
+    done = subprocess.run([programs / "coda-jax", "info", "digits"], capture_output=True, text=True, env={})
+    assert done.stderr.startswith("error: coda_jax needs ") and done.stderr.count("\n") == 1
 
 
 def test_the_citation_names_this_version():

@@ -1,4 +1,4 @@
-"""The networks in `pretrained`."""
+"""The networks that come with the library."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ from coda_jax import data, load_pretrained
 from coda_jax.models import check_variables
 from coda_jax.training.evaluation import classify
 
-DIRECTORY = Path(__file__).parents[1] / "pretrained"
+DIRECTORY = Path(__file__).parents[1] / "coda_jax" / "pretrained_networks"
 NAMES = sorted(path.name for path in DIRECTORY.iterdir())
 
 

@@ -13,10 +13,21 @@ ROOT = Path(__file__).parents[1]
 def direct_requirements():
     settings = configparser.ConfigParser()
     settings.read(ROOT / "setup.cfg")
-    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    lines = [line for file in (ROOT / "requirements").iterdir() for line in file.read_text().splitlines()]
     for extra in settings["options.extras_require"].values():
-        lines += extra.split("\n")
-    return [Requirement(line) for line in lines if line]
+        lines += [line for line in extra.split("\n") if not line.startswith("file:")]
+    found = [Requirement(line) for line in lines if line]
+    return [requirement for requirement in found if not requirement.extras]  # Their ranges are said elsewhere.
+
+
+def test_requirements_txt_holds_all():
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    assert sorted(lines) == sorted(f"-r requirements/{file.name}" for file in (ROOT / "requirements").iterdir())
+
+
+def test_every_range_is_said_once():
+    names = [requirement.name for requirement in direct_requirements()]
+    assert sorted(set(names) - {"torch"}) == sorted(name for name in names if name != "torch")
 
 
 def known_versions(file):

@@ -7,6 +7,7 @@ import numpy as np
 from coda_jax.attribution.protocol import LogitsFn, check_arguments, check_fill, compute_logits
 from coda_jax.checks import check_key, check_number, check_whole
 from coda_jax.errors import InputError
+from coda_jax.extras import need
 
 
 def lime(
@@ -55,6 +56,7 @@ def lime(
     Raises:
         InputError: likewise; traced arguments, or settings that are not positive.
     """
+    need("pictures", "skimage", "sklearn")
     from sklearn.linear_model import Ridge  # Slow to import.
 
     for name, value in (("segments", segments), ("samples", samples), ("chunk_size", chunk_size)):

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import jax
-from absl import logging
 
 from coda_jax import __version__
-from coda_jax.command_line import convert, evaluate, explain, export, info, report
 from coda_jax.compiled_programs import keep_compiled_programs
+from coda_jax.extras import need
 from coda_jax.mistakes import answer_mistakes, refuse
 
 _DESCRIPTION = """\
@@ -36,6 +35,21 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command that the arguments, those of the program by default, name."""
+    with answer_mistakes(when_memory_is_full="free some, or give smaller or fewer images"):
+        need("all", "cv2", "grain", "jinja2", "matplotlib", "tensorboardX", "tqdm")
+        options = _parse(arguments)
+        keep_compiled_programs()
+        options.run(options)
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The options of a command, and what runs it."""
+    # Imported here because they need libraries that are not always there.
+    from absl import logging
+
+    from coda_jax.command_line import convert, evaluate, explain, export, info, report
+
+    logging.set_verbosity(logging.FATAL)  # Orbax tells much that a user need not read, and raises the rest.
     parser = _Parser(
         prog="coda-jax",
         description=_DESCRIPTION,
@@ -55,8 +69,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         command.add_arguments(own)
         own.set_defaults(run=command.run)
-    options = parser.parse_args(arguments)
-    logging.set_verbosity(logging.FATAL)  # Orbax tells much that a user need not read, and raises the rest.
-    with answer_mistakes(when_memory_is_full="free some, or give smaller or fewer images"):
-        keep_compiled_programs()
-        options.run(options)
+    return parser.parse_args(arguments)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from coda_jax.checks import check_whole
 from coda_jax.data.preprocessing import Preprocessing
 from coda_jax.errors import InputError, RunError, one_line
+from coda_jax.extras import need
 
 _LARGEST_IMAGE_SIZE = 4096
 
@@ -86,6 +87,7 @@ def load(name: str, data_dir: str | None = None, image_size: int | None = None) 
         raise InputError(f"name must be that of a data set, not {name!r}")
     if name in ("cifar10", "digits", "tiny_imagenet", "imagenet100", "imagenet") and image_size is not None:
         raise InputError(f"image_size is {image_size!r}, but the images of {name} have a size of their own: use None")
+    need("train", "cv2", "pooch", "sklearn", "tensorflow_datasets")
     # Imported here because each needs libraries that the others do not.
     if name == "cifar10":
         from coda_jax.data import cifar10
