@@ -1,1 +1,1 @@
-"""Figures; the only importer of matplotlib."""
+"""Figures; nothing else of the library imports matplotlib."""
