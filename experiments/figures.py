@@ -8,7 +8,7 @@ import numpy as np
 
 from coda_jax import CoDANet, HybridNet
 from coda_jax.contributions import contribution_map, layer_contributions
-from coda_jax.plotting import curves, maps
+from experiments import plots
 from experiments.measurements import FRACTION, Run
 from experiments.methods import METHODS, refusal
 
@@ -32,7 +32,7 @@ def draw_run(run: Run, results: Results, methods: Sequence[str]) -> None:
     if of_metric := results.get("randomisation"):
         layers = next(iter(of_metric.values()))["layers"]
         similarities = {label: of_method["rank_correlation"] for label, of_method in of_metric.items()}
-        curves.similarity_curves(directory / "randomisation", layers, similarities)
+        plots.similarity_curves(directory / "randomisation", layers, similarities)
     _draw_maps(run, methods)
     table = _table(results)
     (directory / "table.md").write_text(table)
@@ -66,13 +66,13 @@ def _draw_metrics(directory: Path, results: Results) -> None:
     for side in (2, 3):
         if of_metric := results.get(f"localisation_{side}x{side}"):
             scores = {label: np.array(of_method["scores"]) for label, of_method in of_metric.items()}
-            curves.localisation_boxes(directory / f"localisation_{side}x{side}", scores, side**2)
+            plots.localisation_boxes(directory / f"localisation_{side}x{side}", scores, side**2)
     if of_metric := results.get("pixel_removal"):
         by_order = {
             order: {label: np.array(of_method[order]["curve"]) for label, of_method in of_metric.items()}
             for order in ("least", "most")
         }
-        curves.removal_curves(directory / "pixel_removal", by_order, FRACTION)
+        plots.removal_curves(directory / "pixel_removal", by_order, FRACTION)
 
 
 def _draw_maps(run: Run, methods: Sequence[str]) -> None:
@@ -83,7 +83,7 @@ def _draw_maps(run: Run, methods: Sequence[str]) -> None:
     images, inputs, targets = run.images(shown), run.inputs(shown), run.labels[shown, None]
     names = [run.dataset.info.class_names[target] for target in targets[:, 0]]
     by_method = _maps_by_method(run, shown, methods)
-    maps.attribution_sheet(run.results / "methods", images, by_method, names, "Attributions to the true class")
+    plots.attribution_sheet(run.results / "methods", images, by_method, names, "Attributions to the true class")
     if not isinstance(run.model, CoDANet | HybridNet):
         return
     one, target = inputs[:1], targets[:1]
@@ -95,7 +95,7 @@ def _draw_maps(run: Run, methods: Sequence[str]) -> None:
     if isinstance(run.model, HybridNet):
         layers[0], layers[-1] = "features", "what is summed"
     logit = run.logits[shown[0], targets[0, 0]]
-    maps.layer_sheet(run.results / "layers", images[0], by_layer, layers, names[0], logit, run.model.logit_bias)
+    plots.layer_sheet(run.results / "layers", images[0], by_layer, layers, names[0], logit, run.model.logit_bias)
 
 
 def _shown_images(runs: Sequence[Run]) -> np.ndarray:
@@ -160,9 +160,9 @@ def _draw_sweep(directory: Path, runs: Sequence[Run], results: Sequence[Results]
                 [np.array(of_run[metric]["contributions"][key]) for of_run in results] for key in ("scores", "logits")
             )
             path = directory / f"{metric}_of_contributions"
-            curves.localisation_by_temperature(path, temperatures, scores, side**2)
+            plots.localisation_by_temperature(path, temperatures, scores, side**2)
             by_logit = directory / f"{metric}_by_logit"
-            curves.localisation_by_logit(by_logit, temperatures, logits, scores, side**2)
+            plots.localisation_by_logit(by_logit, temperatures, logits, scores, side**2)
     for name, path in (
         ("localisation_3x3", ("localisation_3x3", "mean")),
         ("localisation_2x2", ("localisation_2x2", "mean")),
@@ -175,7 +175,7 @@ def _draw_sweep(directory: Path, runs: Sequence[Run], results: Sequence[Results]
         }
         if of_metric:
             title = {"mean": "mean localisation", "after_25_percent": "p(true) after 25% least important removed"}
-            curves.metric_by_temperature(directory / name, temperatures, of_metric, title[path[-1]])
+            plots.metric_by_temperature(directory / name, temperatures, of_metric, title[path[-1]])
     print(f"figures over the temperature: {directory}")
 
 
@@ -203,7 +203,7 @@ def _draw_comparison(directory: Path, runs: Sequence[Run], results: Sequence[Res
     if drawn:
         classes = [runs[0].dataset.info.class_names[label] for label in runs[0].labels[shown]]
         title = "Attributions to the true class"
-        maps.attribution_sheet(directory / "methods", runs[0].images(shown), drawn, classes, title)
+        plots.attribution_sheet(directory / "methods", runs[0].images(shown), drawn, classes, title)
     table = _table(merged) + _grids(names, results)
     (directory / "table.md").write_text(table)
     print(f"\n{table}\nfigures that compare the networks: {directory}")
@@ -225,7 +225,7 @@ def _draw_trade_off(directory: Path, names: Sequence[str], merged: Results) -> N
     }
     values = {title: numbers for title, numbers in values.items() if None not in numbers}
     if len(names) > 1:
-        curves.metrics_by_network(directory / "networks", names, values)
+        plots.metrics_by_network(directory / "networks", names, values)
 
 
 def _grids(names: Sequence[str], results: Sequence[Results]) -> str:

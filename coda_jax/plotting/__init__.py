@@ -1,4 +1,4 @@
-"""Figures; the only importer of matplotlib."""
+"""Figures; nothing else of the library imports matplotlib."""
 
 from coda_jax.extras import need
 

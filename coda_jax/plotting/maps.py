@@ -1,21 +1,21 @@
 """Pictures of images and of what their pixels contribute."""
 
-import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from coda_jax.plotting.files import save
-from coda_jax.plotting.names import shown
+from coda_jax.errors import one_line
 
 COLOUR_MAP = "RdBu_r"
 """Diverging and safe for the colour-blind: red speaks for the class, blue against it, white is zero."""
 
 OF_FEATURES = "contributions of the features (upsampled)"
 """What the maps of a hybrid are maps of."""
+
+_LONGEST_NAME = 32
 
 
 def contribution_scale(maps: np.ndarray) -> float:
@@ -139,75 +139,15 @@ def terms(contributions: np.ndarray, offset: float) -> str:
     return sum_.replace("-", "\N{MINUS SIGN}")
 
 
-def attribution_sheet(
-    path: Path, images: np.ndarray, maps: Mapping[str, np.ndarray], names: Sequence[str], column_title: str
-) -> None:
-    """Draw images, a row each, beside their attribution maps by several methods.
+def shortened(name: str, longest: int) -> str:
+    """A name on one line, of at most `longest` characters."""
+    line = one_line(name)
+    return line if len(line) <= longest else f"{line[: longest - 1]}…"
 
-    Every map has a colour scale of its own, centred on zero, as the methods' units differ.
 
-    Args:
-        path: of the figure without suffix.
-        images: [N, H, W, 3] in [0, 1].
-        maps: [N, H, W] by method.
-        names: of the images' classes.
-        column_title: what every map explains.
+def shown(name: str) -> str:
+    """A name as text for matplotlib, which draws it letter by letter: on one line, of at most 32 characters.
+
+    Matplotlib would set what stands between two dollar signs as mathematics, and fail where it is none.
     """
-    count = len(images)
-    figure = Figure(figsize=(max(4.5, 1.35 * (1 + len(maps)) + 0.3), 1.45 * count + 0.9), layout="constrained")
-    axes = figure.subplots(count, 1 + len(maps), squeeze=False)
-    for axis in axes.flat:
-        axis.set(xticks=[], yticks=[])
-        axis.spines[:].set_visible(False)
-    for row, image, name in zip(axes, images, names, strict=True):
-        row[0].imshow(image)
-        row[0].set_ylabel(shown(name), fontsize=9)
-    for axis, (method, of_method) in zip(axes[0, 1:], maps.items(), strict=True):
-        lines = [wrapped for line in method.split("\n") for wrapped in textwrap.wrap(line, 24)]
-        # So that it stays over its own column.
-        axis.set_title("\n".join(lines), fontsize=min(9, 170 / max(map(len, lines))))
-        for index, attributions in enumerate(of_method):
-            scale = contribution_scale(attributions)
-            column = axis.get_subplotspec().colspan.start
-            axes[index, column].imshow(attributions, cmap=COLOUR_MAP, vmin=-scale, vmax=scale)
-    figure.suptitle(f"{column_title}\nred for, blue against; each map in a scale of its own", fontsize=10)
-    save(figure, path)
-
-
-def layer_sheet(
-    path: Path,
-    image: np.ndarray,
-    maps: Sequence[np.ndarray],
-    names: Sequence[str],
-    class_name: str,
-    logit: float,
-    offset: float,
-) -> None:
-    """Draw one image, and what every position of every layer's input contributes to one logit.
-
-    Args:
-        path: of the figure without suffix.
-        image: [H, W, 3] in [0, 1].
-        maps: for every layer the contribution map in the space of its input, [Hl, Wl].
-        names: of the layers' inputs.
-        class_name: of the logit.
-        logit: the number that is explained.
-        offset: the logit bias, which the contributions leave out.
-    """
-    figure = Figure(figsize=(1.75 * (1 + len(maps)), 2.7), layout="constrained")
-    axes = figure.subplots(1, 1 + len(maps))
-    for axis in axes:
-        axis.set_axis_off()
-    axes[0].imshow(image)
-    axes[0].set_title("image", fontsize=9)
-    for axis, contributions, name in zip(axes[1:], maps, names, strict=True):
-        scale = contribution_scale(contributions)
-        axis.imshow(contributions, cmap=COLOUR_MAP, vmin=-scale, vmax=scale)
-        height, width = contributions.shape
-        axis.set_title(f"{name}, {height}×{width}\nsum {contributions.sum():.3f}", fontsize=9)
-    figure.suptitle(
-        f"Contributions to “{shown(class_name)}”, logit {logit:.3f}\n"
-        f"each sum, with the bias {offset:.3f}, is the logit; scales differ",
-        fontsize=10,
-    )
-    save(figure, path)
+    return shortened(name, _LONGEST_NAME).replace("$", r"\$")

@@ -23,8 +23,7 @@ from coda_jax.encoding import add_inverse
 from coda_jax.errors import InputError
 from coda_jax.files import replace_files
 from coda_jax.models import L_CODA, M_CODA, S_CODA, XS_CODA, CoDANet
-from coda_jax.plotting.maps import colour_table, contribution_scale
-from coda_jax.plotting.names import shortened
+from coda_jax.plotting.maps import colour_table, contribution_scale, shortened
 from coda_jax.training.evaluation import classify
 from coda_jax.training.metrics_log import read_metrics
 from coda_jax.training.run_directory import load_config, load_run

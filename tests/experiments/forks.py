@@ -25,6 +25,7 @@ MODULES = (
     "experiments.configs.digits",
     "experiments.configs.image_folder",
     "experiments.measurements",
+    "experiments.plots",
 )
 
 
