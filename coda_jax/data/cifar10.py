@@ -33,6 +33,13 @@ _SPLIT_FILES = {
     "train": [f"cifar-10-batches-bin/data_batch_{i}.bin" for i in range(1, 6)],
     "test": ["cifar-10-batches-bin/test_batch.bin"],
 }
+ABOUT = {
+    "description": "[CIFAR-10](https://www.cs.toronto.edu/~kriz/cifar.html) (`coda_jax.data.load('cifar10')`): "
+    "50,000 colour images of 32×32 pixels to train on, and 10,000 others to test on. Source: A. Krizhevsky, "
+    "Learning Multiple Layers of Features from Tiny Images, 2009.",
+    "licence": "not stated by those who made it",
+}
+"""For the cards of networks that were trained on it."""
 _RECORD_BYTES = 1 + 3 * 32 * 32
 
 
