@@ -119,7 +119,7 @@ def save_pretrained(
     attributes |= {name: jnp.dtype(attributes[name]).name for name in ("dtype", "param_dtype")}
     config = _KIND | attributes
     if info is not None:
-        from coda_jax.data.datasets import check_info  # Imports the libraries that read data.
+        from coda_jax.data.description import check_info  # Imports the libraries that read data.
 
         check_info(info, model.channels[-1])
         config["id2label"] = {str(label): name for label, name in enumerate(info.class_names)}
@@ -209,7 +209,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _read_info(config: dict[str, Any], classes: int) -> "DatasetInfo":
-    from coda_jax.data.datasets import check_info, make_info
+    from coda_jax.data.description import check_info, make_info
 
     names = config["id2label"]
     if not isinstance(names, dict) or set(names) != {str(label) for label in range(len(names))}:

@@ -12,6 +12,7 @@ in which it differs.
 import json
 import re
 import shlex
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from jinja2 import StrictUndefined, Template
 
 from coda_jax import CoDANet, InputError, save_pretrained
 from coda_jax.data import DatasetInfo
+from coda_jax.data.datasets import DATASETS
 from coda_jax.errors import one_line
 from coda_jax.files import replace_files
 from coda_jax.training.checkpoints import Checkpoints
@@ -36,20 +38,6 @@ _DATA_NOTE = flags.DEFINE_string("data_note", None, "What the card is to say of 
 _OUT = flags.DEFINE_string("out", "coda_jax/pretrained_networks", "Directory of the networks.")
 flags.mark_flags_as_required(["workdir", "name"])
 
-_DATA = {
-    "digits": {
-        "description": "The handwritten digits that come with scikit-learn (`coda_jax.data.load('digits')`): 1,437 "
-        "grey images of 8×8 pixels to train on, and 360 others to test on. Source: E. Alpaydin and C. Kaynak, [Optical "
-        "Recognition of Handwritten Digits](https://doi.org/10.24432/C50P49), UCI Machine Learning Repository, 1998.",
-        "licence": "CC BY 4.0",
-    },
-    "cifar10": {
-        "description": "[CIFAR-10](https://www.cs.toronto.edu/~kriz/cifar.html) (`coda_jax.data.load('cifar10')`): "
-        "50,000 colour images of 32×32 pixels to train on, and 10,000 others to test on. Source: A. Krizhevsky, "
-        "Learning Multiple Layers of Features from Tiny Images, 2009.",
-        "licence": "not stated by those who made it",
-    },
-}
 # They do not change what is learnt.
 _LEFT_OUT = ("data_dir", "num_workers", "log_every", "checkpoint_every")
 
@@ -60,8 +48,7 @@ def main() -> None:
     if not re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", name):
         raise InputError(f"--name={name}: must be of small letters, digits and hyphens, such as cifar10-xs")
     config = load_config(workdir)
-    if config.get("dataset") not in _DATA:
-        raise InputError(f"experiments/publish.py does not say what the data set {config.get('dataset')!r} is: add it")
+    about_data = _about(config.get("dataset"))
     command = _training_command(config)
     model, variables = load_run(workdir)
     info = load_dataset_info(workdir)
@@ -78,12 +65,21 @@ def main() -> None:
             ("removal", "pixel_removal-*/contributions.json"),
         )
     }
-    card = _card(config, command, model, variables, info, measured)
+    card = _card(config, about_data, command, model, variables, info, measured)
     directory = command_line.as_directory("out", _OUT.value) / name
     save_pretrained(directory, model, variables, info)
     replace_files({directory / "README.md": card.encode()})
     size = sum(path.stat().st_size for path in directory.iterdir())
     print(f"{directory}: {size / 1e6:.1f} MB, test accuracy {measured['accuracy']['results']['accuracy']:.2%}")
+
+
+def _about(dataset: Any) -> dict[str, str]:
+    """The description and the licence of a data set, which its module has."""
+    module = f"coda_jax.data.{DATASETS[dataset].module}" if dataset in DATASETS else None
+    about = getattr(import_module(module), "ABOUT", None) if module else None
+    if about is None:
+        raise InputError(f"{module or 'coda_jax.data'} does not say what the data set {dataset!r} is: add ABOUT to it")
+    return about
 
 
 def _measured(workdir: Path, pattern: str, about_run: dict[str, Any]) -> dict[str, Any]:
@@ -124,6 +120,7 @@ def _flat(config: dict[str, Any]) -> dict[str, Any]:
 
 def _card(
     config: dict[str, Any],
+    about_data: dict[str, str],
     command: str,
     model: CoDANet,
     variables: dict[str, Any],
@@ -139,7 +136,7 @@ def _card(
         config=config,
         settings=_flat(config),
         command=command,
-        data=_DATA[config["dataset"]],
+        data=about_data,
         data_note=_DATA_NOTE.value,
         layers=len(model.channels),
         parameters=sum(leaf.size for leaf in jax.tree.leaves(variables["params"])),

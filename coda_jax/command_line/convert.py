@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from coda_jax.data.datasets import DatasetInfo
+from coda_jax.data.description import DatasetInfo
 from coda_jax.data.preprocessing import Preprocessing
 from coda_jax.errors import InputError
 from coda_jax.interop.torch import load_checkpoint

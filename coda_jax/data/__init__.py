@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 from coda_jax.data.datasets import Dataset as Dataset
-from coda_jax.data.datasets import DatasetInfo as DatasetInfo
 from coda_jax.data.datasets import load as load
+from coda_jax.data.description import DatasetInfo as DatasetInfo
 from coda_jax.data.preprocessing import Preprocessing as Preprocessing
 from coda_jax.data.preprocessing import prepare as prepare
 from coda_jax.data.preprocessing import read_image as read_image

@@ -8,8 +8,6 @@ Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 
 https://www.cs.toronto.edu/~kriz/cifar.html (the "binary version" describes the archive's format).
 """
 
-import gzip
-import io
 import itertools
 import sys
 import tarfile
@@ -35,10 +33,14 @@ _SPLIT_FILES = {
     "train": [f"cifar-10-batches-bin/data_batch_{i}.bin" for i in range(1, 6)],
     "test": ["cifar-10-batches-bin/test_batch.bin"],
 }
+ABOUT = {
+    "description": "[CIFAR-10](https://www.cs.toronto.edu/~kriz/cifar.html) (`coda_jax.data.load('cifar10')`): "
+    "50,000 colour images of 32×32 pixels to train on, and 10,000 others to test on. Source: A. Krizhevsky, "
+    "Learning Multiple Layers of Features from Tiny Images, 2009.",
+    "licence": "not stated by those who made it",
+}
+"""For the cards of networks that were trained on it."""
 _RECORD_BYTES = 1 + 3 * 32 * 32
-_MOST_FILE_BYTES = 10_000 * _RECORD_BYTES
-# Six such files, two short texts, and the headers.
-_MOST_ARCHIVE_BYTES = 200_000_000
 
 
 def data_sources(data_dir: str | None) -> tuple[Sequence, Sequence, tuple[str, ...]]:
@@ -71,6 +73,7 @@ def _make_builder(root: Path) -> "_Builder":
     downloads = root / "downloads" / "cifar10"
     for leftover in downloads.glob("tmp*"):
         leftover.unlink()
+    # The official archive, as its hash says: what it holds needs no checks.
     batches = _read_archive(_fetch_archive(downloads))
     builder = _Builder(data_dir=root, file_format="array_record")
     builder.batches = batches
@@ -100,41 +103,16 @@ def _fetch_archive(downloads: Path) -> Path:
 
 
 def _read_archive(archive: Path) -> dict[str, np.ndarray]:
-    """Returns the six batch files by name, each uint8 [record, label and pixels=3073].
-
-    Nothing is written to disk, no link is followed, and no more is unpacked than the official archive holds.
-    """
-    remedy = "put the official archive in its place"
-    names = [name for files in _SPLIT_FILES.values() for name in files]
-    members = {}
+    """The six batch files by name, each uint8 [record, label and pixels=3073]; nothing is written to disk."""
     try:
-        with gzip.open(archive) as file:
-            content = file.read(_MOST_ARCHIVE_BYTES + 1)
-        if len(content) > _MOST_ARCHIVE_BYTES:
-            raise tarfile.ReadError(f"it unpacks to more than {_MOST_ARCHIVE_BYTES} bytes")
-        for member in tarfile.open(fileobj=io.BytesIO(content), mode="r:"):
-            if member.size < 0:  # tarfile would find the same members without end.
-                raise tarfile.ReadError("a member has a negative size")
-            if member.isfile() and not member.issparse():
-                members[member.name] = member
-    except Exception as error:  # tarfile raises many kinds for headers that make no sense.
-        raise InputError(f"cannot read {archive} ({one_line(error)}): {remedy}") from error
-
-    batches = {}
-    for name in names:
-        if name not in members:
-            raise InputError(f"{archive} lacks {name}: {remedy}")
-        size = members[name].size
-        if not 0 < size <= _MOST_FILE_BYTES or size % _RECORD_BYTES:
-            raise InputError(
-                f"{name} in {archive} has {size} bytes, not a positive multiple of {_RECORD_BYTES} up to "
-                f"{_MOST_FILE_BYTES}: {remedy}"
-            )
-        batches[name] = np.frombuffer(content, np.uint8, size, members[name].offset_data).reshape(-1, _RECORD_BYTES)
-        label = batches[name][:, 0].max()
-        if label > 9:
-            raise InputError(f"{name} in {archive} has a label {label}, above 9: {remedy}")
-    return batches
+        with tarfile.open(archive) as tar:
+            contents = {member.name: tar.extractfile(member).read() for member in tar if member.isfile()}
+        return {
+            name: np.frombuffer(contents[name], np.uint8).reshape(-1, _RECORD_BYTES)
+            for name in itertools.chain(*_SPLIT_FILES.values())
+        }
+    except Exception as error:  # tarfile, zlib and the disk raise many kinds.
+        raise InputError(f"cannot read {archive} ({one_line(error)}): put the official archive in its place") from error
 
 
 # TFDS has a data set of this name already, and refuses to register a second.

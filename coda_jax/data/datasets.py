@@ -2,53 +2,46 @@
 
 import os
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any, NamedTuple
 
 from coda_jax.checks import check_whole
+from coda_jax.data.description import DatasetInfo
 from coda_jax.data.preprocessing import Preprocessing
 from coda_jax.errors import InputError, RunError, one_line
 from coda_jax.extras import need
 
-_LARGEST_IMAGE_SIZE = 4096
 
-
-class DatasetInfo(NamedTuple):
-    """What is to be known of a data set where its images are not at hand.
+class Source(NamedTuple):
+    """Where `load` finds a data set.
 
     Attributes:
-        class_names: the name of each label, in the labels' order.
-        preprocessing: how any other image becomes one of the kind that the data set holds.
+        module: of `coda_jax.data`. Its function `data_sources(data_dir, **options)` returns the training examples, the
+            test examples and the names of the classes. It is imported when the data set is loaded, because each module
+            needs libraries that the others do not.
+        preprocessing: how other images become like those of the data set; None for images of one's own, where it
+            follows from `image_size` and is given to `data_sources`.
+        options: other arguments of `data_sources`.
     """
 
-    class_names: tuple[str, ...]
-    preprocessing: Preprocessing
+    module: str
+    preprocessing: Preprocessing | None
+    options: dict[str, Any] = {}
 
 
-def check_info(info: DatasetInfo, classes: int) -> None:
-    """Raise InputError unless `info` is of a data set of so many classes."""
-    if not isinstance(info, DatasetInfo):
-        raise InputError(f"info must be a DatasetInfo or None, not {info!r}")
-    if len(info.class_names) != classes:
-        raise InputError(f"info has {len(info.class_names)} class_names, but the network {classes} classes")
+_OF_THE_PAPER = Preprocessing(size=240, shorter_side=256)
 
+DATASETS = {
+    "cifar10": Source("cifar10", Preprocessing(size=32, shorter_side=32)),
+    "digits": Source("digits", Preprocessing(size=8, shorter_side=8, grey=True)),
+    "tiny_imagenet": Source("tiny_imagenet", Preprocessing(size=64, shorter_side=64)),
+    "imagenet100": Source("imagenet", _OF_THE_PAPER, {"classes": 100, "preprocessing": _OF_THE_PAPER}),
+    "imagenet": Source("imagenet", _OF_THE_PAPER, {"classes": 1000, "preprocessing": _OF_THE_PAPER}),
+    "image_folder": Source("image_folder", preprocessing=None),
+}
+"""All data sets by name: another one is a module and a line here."""
 
-def info_entries(info: DatasetInfo) -> dict[str, Any]:
-    """What a JSON file holds of it, from which `make_info` makes it again."""
-    return {"class_names": list(info.class_names), "preprocessing": info.preprocessing._asdict()}
-
-
-def make_info(class_names: Any, preprocessing: Any) -> DatasetInfo:
-    """The information in a file; raises InputError where it is none."""
-    if not isinstance(class_names, list) or not all(isinstance(name, str) for name in class_names):
-        raise InputError("class_names must be a list of names")
-    if not isinstance(preprocessing, dict) or set(preprocessing) != set(Preprocessing._fields):
-        raise InputError(f"preprocessing must have the entries {', '.join(Preprocessing._fields)}")
-    made = Preprocessing(**preprocessing)
-    check_whole("size", made.size)
-    check_whole("shorter_side", made.shorter_side, made.size)
-    if not isinstance(made.grey, bool):
-        raise InputError(f"grey must be true or false, not {made.grey!r}")
-    return DatasetInfo(tuple(class_names), made)
+_LARGEST_IMAGE_SIZE = 4096
 
 
 class Dataset(NamedTuple):
@@ -70,8 +63,8 @@ def load(name: str, data_dir: str | None = None, image_size: int | None = None) 
     """Open a data set, after downloading and preparing it where that has not been done yet.
 
     Args:
-        name: "cifar10", "digits" (part of scikit-learn, nothing is downloaded), "tiny_imagenet", "imagenet100" or
-            "imagenet" (archives fetched by hand), or "image_folder", images of one's own.
+        name: one of `DATASETS`. CIFAR-10 is downloaded, the digits are part of scikit-learn, the archives of the
+            ImageNets are fetched by hand, and "image_folder" is for images of one's own.
         data_dir: the directory of prepared TFDS data sets, None for TFDS's default; or the folder of the images, as
             `coda_jax.data.image_folder` has it.
         image_size: height and width in pixels to which images of one's own are brought; None for the other data sets,
@@ -85,43 +78,20 @@ def load(name: str, data_dir: str | None = None, image_size: int | None = None) 
         raise InputError(f"data_dir must be a path, not {data_dir!r}")
     if not isinstance(name, str):
         raise InputError(f"name must be that of a data set, not {name!r}")
-    if name in ("cifar10", "digits", "tiny_imagenet", "imagenet100", "imagenet") and image_size is not None:
-        raise InputError(f"image_size is {image_size!r}, but the images of {name} have a size of their own: use None")
-    need("train", "cv2", "pooch", "sklearn", "tensorflow_datasets")
-    # Imported here because each needs libraries that the others do not.
-    if name == "cifar10":
-        from coda_jax.data import cifar10
-
-        train, test, class_names = cifar10.data_sources(data_dir)
-        preprocessing = Preprocessing(size=32, shorter_side=32)
-    elif name == "digits":
-        from coda_jax.data import digits
-
-        train, test, class_names = digits.data_sources()
-        preprocessing = Preprocessing(size=8, shorter_side=8, grey=True)
-    elif name == "tiny_imagenet":
-        from coda_jax.data import tiny_imagenet
-
-        train, test, class_names = tiny_imagenet.data_sources(data_dir)
-        preprocessing = Preprocessing(size=64, shorter_side=64)
-    elif name in ("imagenet100", "imagenet"):
-        from coda_jax.data import imagenet
-
-        preprocessing = Preprocessing(size=240, shorter_side=256)  # Of the paper.
-        train, test, class_names = imagenet.data_sources(
-            data_dir, 100 if name == "imagenet100" else 1000, preprocessing
-        )
-    elif name == "image_folder":
-        from coda_jax.data import image_folder
-
+    if name not in DATASETS:
+        *others, last = DATASETS
+        raise InputError(f"there is no data set {name!r}: choose {', '.join(others)} or {last}")
+    module, preprocessing, options = DATASETS[name]
+    if preprocessing is None:
         check_whole("image_size", image_size)
         if image_size > _LARGEST_IMAGE_SIZE:
             raise InputError(f"image_size must be at most {_LARGEST_IMAGE_SIZE}, not {image_size}")
         preprocessing = Preprocessing(size=image_size, shorter_side=image_size)
-        train, test, class_names = image_folder.data_sources(data_dir, preprocessing)
-    else:
-        known = "cifar10, digits, tiny_imagenet, imagenet100, imagenet or image_folder"
-        raise InputError(f"there is no data set {name!r}: choose {known}")
+        options = {"preprocessing": preprocessing}
+    elif image_size is not None:
+        raise InputError(f"image_size is {image_size!r}, but the images of {name} have a size of their own: use None")
+    need("train", "cv2", "pooch", "sklearn", "tensorflow_datasets")
+    train, test, class_names = import_module(f"coda_jax.data.{module}").data_sources(data_dir, **options)
     return Dataset(_Examples(train, "training"), _Examples(test, "test"), DatasetInfo(class_names, preprocessing))
 
 

@@ -9,12 +9,20 @@ import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
+ABOUT = {
+    "description": "The handwritten digits that come with scikit-learn (`coda_jax.data.load('digits')`): 1,437 "
+    "grey images of 8×8 pixels to train on, and 360 others to test on. Source: E. Alpaydin and C. Kaynak, [Optical "
+    "Recognition of Handwritten Digits](https://doi.org/10.24432/C50P49), UCI Machine Learning Repository, 1998.",
+    "licence": "CC BY 4.0",
+}
+"""For the cards of networks that were trained on them."""
 
-def data_sources() -> tuple[list[dict[str, Any]], list[dict[str, Any]], tuple[str, ...]]:
+
+def data_sources(data_dir: object = None) -> tuple[list[dict[str, Any]], list[dict[str, Any]], tuple[str, ...]]:
     """1,437 training and 360 test examples, and the class names "0" to "9".
 
     The data has no split of its own; ours is fixed and has the same share of every class in both parts. Images are
-    uint8 [H=8, W=8, RGB=3] with three equal channels.
+    uint8 [H=8, W=8, RGB=3] with three equal channels. `data_dir` is that of other data sets, and not used.
     """
     pixels, labels = load_digits(return_X_y=True)
     grey = np.round(pixels.reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)  # The pixels are counts from 0 to 16.

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from coda_jax.data.datasets import DatasetInfo
+from coda_jax.data.description import DatasetInfo
 from coda_jax.data.preprocessing import Preprocessing, read_image
 from coda_jax.errors import InputError, RunError, one_line
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from coda_jax.checks import check_whole
-from coda_jax.data.datasets import DatasetInfo, check_info, info_entries
+from coda_jax.data.description import DatasetInfo, check_info, info_entries
 from coda_jax.encoding import add_inverse
 from coda_jax.errors import InputError
 from coda_jax.files import as_json, replace_files
