@@ -18,7 +18,7 @@ from matplotlib import pyplot
 from coda_jax import add_inverse, data
 from coda_jax.attribution.input_x_gradient import input_x_gradient
 from coda_jax.contributions import contribution_map, contributions, linear_weights
-from coda_jax.plotting.maps import COLOUR_MAP, contribution_scale
+from coda_jax.plotting.maps import plot_map
 from coda_jax.training.run_directory import load_run
 
 IMAGES = 1024
@@ -93,8 +93,7 @@ def draw_gradient(run: Explained, images: np.ndarray) -> None:
     for row, image, *maps in zip(axes, images, run.contributions, run.input_x_gradient, strict=False):
         row[0].imshow(image)
         for axis, of_method in zip(row[1:], maps, strict=True):
-            scale = contribution_scale(of_method)
-            axis.imshow(of_method, cmap=COLOUR_MAP, vmin=-scale, vmax=scale)
+            plot_map(of_method, axis)
     for axis in axes.flat:
         axis.set_axis_off()
     for axis, title in zip(axes[0], ("image", "contributions", "input×gradient"), strict=True):

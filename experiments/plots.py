@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from coda_jax.plotting.maps import COLOUR_MAP, contribution_scale, shown
+from coda_jax.plotting.maps import plot_map, shown
 
 # Okabe and Ito's colours, which the colour-blind can tell apart; the network's own contributions come first, in black.
 _COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#999999")
@@ -222,9 +222,8 @@ def attribution_sheet(
         # So that it stays over its own column.
         axis.set_title("\n".join(lines), fontsize=min(9, 170 / max(map(len, lines))))
         for index, attributions in enumerate(of_method):
-            scale = contribution_scale(attributions)
             column = axis.get_subplotspec().colspan.start
-            axes[index, column].imshow(attributions, cmap=COLOUR_MAP, vmin=-scale, vmax=scale)
+            plot_map(attributions, axes[index, column])
     figure.suptitle(f"{column_title}\nred for, blue against; each map in a scale of its own", fontsize=10)
     _save(figure, path)
 
@@ -256,8 +255,7 @@ def layer_sheet(
     axes[0].imshow(image)
     axes[0].set_title("image", fontsize=9)
     for axis, contributions, name in zip(axes[1:], maps, names, strict=True):
-        scale = contribution_scale(contributions)
-        axis.imshow(contributions, cmap=COLOUR_MAP, vmin=-scale, vmax=scale)
+        plot_map(contributions, axis)
         height, width = contributions.shape
         axis.set_title(f"{name}, {height}×{width}\nsum {contributions.sum():.3f}", fontsize=9)
     figure.suptitle(

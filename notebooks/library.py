@@ -82,17 +82,19 @@ np.testing.assert_allclose(explained, np.max(logits, axis=1), rtol=1e-4)
 # %%
 import matplotlib.pyplot as plt
 
-from coda_jax.plotting.maps import COLOUR_MAP, contribution_scale
+from coda_jax.plotting.maps import plot_map
 
 
 def show(columns, titles):
     """One row of pictures; arrays of two axes are maps, in a colour scale of their own."""
     figure, axes = plt.subplots(1, len(columns), figsize=(1.8 * len(columns), 2.2), layout="constrained", squeeze=False)
     for axis, picture, title in zip(axes[0], map(np.asarray, columns), titles, strict=True):
-        scale = contribution_scale(picture)
-        axis.imshow(picture, cmap=COLOUR_MAP, vmin=-scale, vmax=scale)
+        if picture.ndim == 2:
+            plot_map(picture, axis)
+        else:
+            axis.imshow(picture)
+            axis.set_axis_off()
         axis.set_title(title, fontsize=9)
-        axis.set_axis_off()
     plt.show()
 
 

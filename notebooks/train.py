@@ -101,13 +101,16 @@ trained = loop.train(
 )
 
 # %%
-from IPython.display import Image
+import matplotlib.pyplot as plt
 
-from coda_jax.plotting.curves import learning_curves
+from coda_jax.plotting.curves import plot_learning_curve
 from coda_jax.training.metrics_log import read_metrics
 
-learning_curves(workdir / "curves.png", read_metrics(workdir / "metrics.jsonl"))
-Image(workdir / "curves.png")
+records = read_metrics(workdir / "metrics.jsonl")
+_, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
+plot_learning_curve(records, "loss", left)
+plot_learning_curve(records, "accuracy", right)
+plt.show()
 
 # %% [markdown]
 # ## Explaining
@@ -116,6 +119,7 @@ Image(workdir / "curves.png")
 
 # %%
 import numpy as np
+from IPython.display import Image
 
 from coda_jax.contributions import contribution_map, contributions
 from coda_jax.plotting.maps import contribution_sheet

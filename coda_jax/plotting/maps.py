@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib import colormaps
+from matplotlib import colormaps, pyplot
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
-from coda_jax.errors import one_line
+from coda_jax.errors import InputError, one_line
 
 COLOUR_MAP = "RdBu_r"
 """Diverging and safe for the colour-blind: red speaks for the class, blue against it, white is zero."""
@@ -26,6 +28,36 @@ def contribution_scale(maps: np.ndarray) -> float:
 def colour_table() -> np.ndarray:
     """The colours of `COLOUR_MAP`, from the most negative contribution to the most positive: uint8 [256, RGB=3]."""
     return colormaps[COLOUR_MAP](np.arange(256), bytes=True)[:, :3]
+
+
+def plot_map(contributions: np.ndarray, ax: Axes | None = None, scale: float | None = None) -> AxesImage:
+    """Draw a contribution map: what speaks for the class in red, what speaks against it in blue.
+
+    Args:
+        contributions: [H, W], of any real dtype.
+        ax: the axes to draw into; None makes a figure with new ones, which a notebook shows.
+        scale: the contribution that is drawn in full colour; None takes `contribution_scale` of this map.
+
+    Returns:
+        The picture: `.axes` and `.figure` are where it is, and `figure.colorbar` takes it.
+
+    Raises:
+        InputError: it is not one map.
+
+    Examples:
+        >>> from matplotlib.figure import Figure
+        >>> figure = Figure()
+        >>> picture = plot_map(np.array([[1.0, -2.0]]), figure.subplots(), scale=2.0)
+        >>> picture.get_clim()
+        (-2.0, 2.0)
+    """
+    if np.ndim(contributions) != 2:
+        raise InputError(f"contributions must be one map [H, W], not of shape {np.shape(contributions)}")
+    if ax is None:
+        _, ax = pyplot.subplots(layout="constrained")
+    scale = contribution_scale(contributions) if scale is None else scale
+    ax.set_axis_off()
+    return ax.imshow(contributions, cmap=COLOUR_MAP, vmin=-scale, vmax=scale)
 
 
 def contribution_sheet(
@@ -70,7 +102,7 @@ def contribution_sheet(
         for axis, contributions, target, probability in zip(
             map_axes, maps[index], targets[index], probabilities[index], strict=True
         ):
-            drawn = axis.imshow(contributions, cmap=COLOUR_MAP, vmin=-scale, vmax=scale)
+            drawn = plot_map(contributions, axis, scale)
             right = target == labels[index]
             title = f"{shown(class_names[target])} {probability:.0%}"
             axis.set_title(title, fontsize=_title_size(title), weight="bold" if right else None)
@@ -117,7 +149,7 @@ def explanation(
     axes[0].set_title("what the network sees", fontsize=10)
     scale = contribution_scale(maps)
     for axis, contributions, name, logit in zip(axes[1:], maps, names, logits, strict=True):
-        drawn = axis.imshow(contributions, cmap=COLOUR_MAP, vmin=-scale, vmax=scale)
+        drawn = plot_map(contributions, axis, scale)
         axis.set_title(f"{shown(name)}  {1 / (1 + np.exp(-logit)):.1%}\n{terms(contributions, offset)}", fontsize=10)
     figure.colorbar(
         drawn, ax=axes, location="bottom", fraction=0.04, aspect=50, label="contribution to the logit", extend="both"

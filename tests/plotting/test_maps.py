@@ -1,16 +1,19 @@
 import numpy as np
 import pytest
+from matplotlib import pyplot
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 from skimage.color import deltaE_ciede2000, rgb2lab
 
+from coda_jax import InputError
 from coda_jax.plotting.maps import (
     _title_size,
     colour_table,
     contribution_scale,
     contribution_sheet,
     explanation,
+    plot_map,
     shown,
     terms,
 )
@@ -20,6 +23,31 @@ from tests.plotting.hostile import HOSTILE
 def test_scale_is_the_99_75th_percentile_of_the_absolute_values():
     assert contribution_scale(np.arange(-400, 1)) == 399
     assert contribution_scale(np.zeros((2, 2))) > 0
+
+
+def test_a_map_is_drawn_into_the_axes():
+    contributions = np.array([[4.0, -1.0], [0.0, 2.0]])
+    axes = Figure().subplots()
+    picture = plot_map(contributions, axes, scale=4.0)
+    assert picture.axes is axes
+    np.testing.assert_array_equal(picture.get_array(), contributions)
+    red, pale_blue, white, _ = picture.to_rgba(contributions.ravel(), bytes=True)
+    np.testing.assert_array_equal(red[:3], colour_table()[255])
+    np.testing.assert_array_equal(pale_blue[:3], colour_table()[96])  # A quarter of the scale, below the middle.
+    assert (white > 240).all()
+
+
+def test_a_map_without_axes_makes_its_own():
+    contributions = np.array([[3.0, -1.0]])
+    picture = plot_map(contributions)
+    assert picture.get_clim() == (-contribution_scale(contributions), contribution_scale(contributions))
+    pyplot.close(picture.figure)
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 4, 3)])
+def test_more_or_less_than_a_map_is_refused(shape):
+    with pytest.raises(InputError, match="contributions must be one map"):
+        plot_map(np.zeros(shape))
 
 
 @pytest.mark.parametrize(("examples", "targets"), [(1, 1), (4, 2), (12, 2)])
