@@ -26,6 +26,8 @@ docs: $(INSTALLED)
 
 $(INSTALLED): $(wildcard requirements/*.txt) setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"Python 3.11 or newer is needed, but {sys.executable} is {sys.version.split()[0]}: make PYTHON=python3.12 ...")'
-	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --editable '.[docs,test]'
-	touch $@
+	@echo "making a virtual environment in $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@echo "installing coda_jax and what it needs into $(VENV): about a minute, the downloads apart"
+	@$(VENV)/bin/python -m pip install --quiet --editable '.[docs,test]'
+	@touch $@
