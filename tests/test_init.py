@@ -3,7 +3,18 @@ import sys
 from pathlib import Path
 
 # What only reading data, training or drawing needs, and what takes long to load.
-HEAVY = {"cv2", "grain", "matplotlib", "orbax", "sklearn", "tensorboardX", "tensorflow", "tensorflow_datasets", "torch"}
+HEAVY = {
+    "av",
+    "cv2",
+    "grain",
+    "matplotlib",
+    "orbax",
+    "sklearn",
+    "tensorboardX",
+    "tensorflow",
+    "tensorflow_datasets",
+    "torch",
+}
 
 
 def test_import_loads_nothing_heavy():

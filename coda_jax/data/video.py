@@ -1,18 +1,21 @@
 """Moving pictures: the frames of GIFs and of videos, and files of both."""
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator
+from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
+import av
 import numpy as np
 from PIL import Image, ImageSequence
 
-from coda_jax.errors import InputError
+from coda_jax.errors import InputError, one_line
 
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
-"""Of the files that OpenCV opens; animated GIF, PNG and WebP files are opened by Pillow."""
+"""Of the files that FFmpeg opens; animated GIF, PNG and WebP files are opened by Pillow."""
 
 
 class Video(NamedTuple):
@@ -36,10 +39,15 @@ def open_video(path: str | os.PathLike) -> Video | None:
         InputError: a video that cannot be opened.
     """
     if Path(path).suffix.lower() in VIDEO_SUFFIXES:
-        capture = cv2.VideoCapture(os.fspath(path))
-        count, rate = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), capture.get(cv2.CAP_PROP_FPS)
-        if not capture.isOpened() or count < 1 or not 0 < rate < 1000:
-            raise InputError(f"{os.fspath(path)}: not a video that OpenCV can read")
+        try:
+            with av.open(path) as file:
+                stream = file.streams.video[0]
+                rate = float(stream.average_rate or 0)
+                count = stream.frames or round((file.duration or 0) / av.time_base * rate)  # Some files do not count.
+        except (av.FFmpegError, IndexError):  # No video, or one without pictures.
+            count = rate = 0
+        if count < 1 or not 0 < rate < 1000:
+            raise InputError(f"{os.fspath(path)}: not a video that FFmpeg can read")
         return Video(lambda: _of_video(path), count, rate)
     try:
         with Image.open(path) as image:
@@ -53,7 +61,7 @@ def open_video(path: str | os.PathLike) -> Video | None:
 
 
 def write_video(path: str | os.PathLike, frames: Iterable[np.ndarray], rate: float) -> None:
-    """Write a GIF or an MP4, as the suffix says.
+    """Write a GIF or an MP4 (H.264), as the suffix says.
 
     Args:
         path: of the file, with the suffix `.gif` or `.mp4`.
@@ -61,7 +69,7 @@ def write_video(path: str | os.PathLike, frames: Iterable[np.ndarray], rate: flo
         rate: frames a second.
 
     Raises:
-        InputError: OpenCV cannot write videos here.
+        InputError: a video that cannot be written, as where the directory is missing.
     """
     frames = iter(frames)
     first = next(frames)
@@ -69,23 +77,23 @@ def write_video(path: str | os.PathLike, frames: Iterable[np.ndarray], rate: flo
         rest = (Image.fromarray(frame) for frame in frames)
         Image.fromarray(first).save(path, save_all=True, append_images=rest, duration=1000 / rate, loop=0)
         return
-    height, width, _ = first.shape
-    writer = cv2.VideoWriter(os.fspath(path), cv2.VideoWriter_fourcc(*"mp4v"), rate, (width, height))
-    if not writer.isOpened():
-        raise InputError(f"cannot write {os.fspath(path)}: OpenCV has no encoder for it, or the directory is missing")
-    writer.write(cv2.cvtColor(first, cv2.COLOR_RGB2BGR))
-    for frame in frames:
-        writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
-    writer.release()
+    try:
+        with av.open(path, "w") as file:
+            stream = file.add_stream("libx264", rate=Fraction(rate).limit_denominator(1001))
+            stream.height, stream.width, _ = first.shape
+            stream.pix_fmt = "yuv420p"  # Which all browsers play.
+            for frame in chain([first], frames):
+                file.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+            file.mux(stream.encode())
+    except av.FFmpegError as error:
+        raise InputError(f"cannot write {os.fspath(path)}: {one_line(error)}") from error
 
 
 def _of_video(path: str | os.PathLike) -> Iterator[Image.Image]:
-    capture = cv2.VideoCapture(os.fspath(path))
-    while True:
-        there, frame = capture.read()
-        if not there:
-            return
-        yield Image.fromarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
+    """The frames as they are to be seen, up to one that is damaged."""
+    with contextlib.suppress(av.FFmpegError), av.open(path) as file:
+        for frame in file.decode(video=0):
+            yield frame.to_image().rotate(frame.rotation, expand=True)  # Phones film upright, and store it lying.
 
 
 def _of_image(path: str | os.PathLike) -> Iterator[Image.Image]:

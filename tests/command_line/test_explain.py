@@ -92,7 +92,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_done(trained, command, tmp
     assert status == 1 and (tmp_path / "out" / "good.png").exists() and "good.png" in out
     assert err.splitlines() == [
         f"error: {tmp_path / 'bad.png'}: not an image that Pillow can read",
-        f"error: {tmp_path / 'bad.mp4'}: not a video that OpenCV can read",
+        f"error: {tmp_path / 'bad.mp4'}: not a video that FFmpeg can read",
         "error: 2 of 3 files could not be explained, as said above",
     ]
 

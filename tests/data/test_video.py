@@ -1,3 +1,4 @@
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -23,6 +24,31 @@ def test_what_is_written_is_read(tmp_path, suffix, tolerance):
         np.testing.assert_allclose(colours(video), [frame[8, 12] for frame in FRAMES], atol=tolerance)
 
 
+def test_an_mp4_is_one_that_browsers_play(tmp_path):
+    write_video(tmp_path / "moving.mp4", iter(FRAMES), rate=20)
+    with av.open(tmp_path / "moving.mp4") as file:
+        stream = file.streams.video[0]
+        assert (stream.codec_context.name, stream.pix_fmt) == ("h264", "yuv420p")
+
+
+def test_a_video_that_was_filmed_upright(tmp_path):
+    path = tmp_path / "moving.mp4"
+    left_is_white = np.zeros((16, 24, 3), np.uint8)
+    left_is_white[:, :12] = 255
+    write_video(path, iter([left_is_white] * 3), rate=20)
+    # The matrices in an MP4's header: the first one, of the film, and that of the track, to turn by 90° clockwise.
+    as_it_is, turned = (
+        b"".join(number.to_bytes(4, "big", signed=True) for number in (*(65536 * value for value in matrix), 2**30))
+        for matrix in ((1, 0, 0, 0, 1, 0, 0, 0), (0, 1, 0, -1, 0, 0, 0, 0))
+    )
+    film, track, rest = path.read_bytes().split(as_it_is)
+    path.write_bytes(film + as_it_is + track + turned + rest)
+    frame = next(open_video(path).frames())
+    assert frame.size == (16, 24)
+    top, bottom = np.asarray(frame)[2].mean(), np.asarray(frame)[-3].mean()
+    assert (top > 200, bottom < 50) == (True, True)
+
+
 def test_a_gif_that_names_no_durations(tmp_path):
     images = [Image.fromarray(frame) for frame in FRAMES]
     images[0].save(tmp_path / "moving.gif", save_all=True, append_images=images[1:])
@@ -38,7 +64,7 @@ def test_still_pictures_and_other_files_are_no_videos(tmp_path):
 
 def test_a_damaged_video(tmp_path):
     (tmp_path / "no.mp4").write_text("no video")
-    with pytest.raises(InputError, match="no.mp4: not a video that OpenCV can read"):
+    with pytest.raises(InputError, match="no.mp4: not a video that FFmpeg can read"):
         open_video(tmp_path / "no.mp4")
 
 
