@@ -24,6 +24,7 @@ from coda_jax.errors import InputError
 from coda_jax.files import replace_files
 from coda_jax.models import L_CODA, M_CODA, S_CODA, XS_CODA, CoDANet
 from coda_jax.plotting.maps import colour_table, contribution_scale, shortened
+from coda_jax.report.measured import read_results, table
 from coda_jax.training.evaluation import classify
 from coda_jax.training.metrics_log import read_metrics
 from coda_jax.training.run_directory import load_config, load_run
@@ -56,8 +57,8 @@ def write_report(
     """Write `report.html` into the directory of a run: one file of at most 5 MB that needs nothing else.
 
     It has the learning curves, the confusion matrix of the whole test set, test images whose contributions can be
-    looked at pixel by pixel, for several classes and at every layer, the figures in `interpretability`, and the
-    configuration. Everything is computed in float32, so that contributions add up whatever the dtype of the network.
+    looked at pixel by pixel, for several classes and at every layer, the figures and numbers in `interpretability`, and
+    the configuration. Everything is computed in float32, so that contributions add up whatever the network's dtype.
 
     Args:
         workdir: the directory of the run.
@@ -69,7 +70,7 @@ def write_report(
 
     Raises:
         InputError: there is no run, it is damaged or of another network than a CoDA-Net, its classes are not those of
-            the data set, or nothing can be written there.
+            the data set, a record of what was measured is damaged, or nothing can be written there.
     """
     workdir = Path(workdir)
     config = load_config(workdir)
@@ -93,7 +94,7 @@ def write_report(
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(variables["params"])),
         "mistakes": commonest_mistakes(logits.argmax(-1), labels),
         "figures": _figures(workdir / "interpretability"),
-        "table": _table(workdir / "interpretability" / "table.md"),
+        "table": _table(workdir / "interpretability"),
         "config": config,
         "versions": {
             **{module.__name__: module.__version__ for module in (coda_jax, jax, flax, np)},
@@ -317,13 +318,10 @@ def _figures(directory: Path) -> list[dict[str, str]]:
     return figures
 
 
-def _table(path: Path) -> list[list[str]]:
-    """The rows of the Markdown table of `experiments.interpretability`, the titles first; none if it is not there."""
-    if not path.is_file() or path.stat().st_size > _LARGEST_FIGURE:
-        return []
-    lines = path.read_text(encoding="utf-8").splitlines()
-    rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in lines if line.startswith("|")]
-    return rows[:1] + rows[2:]
+def _table(directory: Path) -> list[list[str]]:
+    """The rows of the table of what was measured, the titles first; none where nothing was."""
+    results = read_results(directory)
+    return [[shortened(cell, _LONGEST_NAME) for cell in row] for row in table(results)] if results else []
 
 
 def _render(page: Mapping[str, Any]) -> str:

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 from flax import linen as nn
@@ -147,10 +149,19 @@ def test_figures_are_embedded_unless_they_are_large(run, tmp_path):
     assert figure["source"] == "data:image/svg+xml;base64,PHN2Zy8+"
 
 
+def record(path, results, **label):
+    """Write what was measured of a method."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({**label, "produced_by": {}, "results": results}))
+
+
 def test_table_by_hand(tmp_path):
-    assert report._table(tmp_path / "table.md") == []
-    (tmp_path / "table.md").write_text("| method | mean |\n| --- | --- |\n| Grad-CAM | 0.4 |\n")
-    assert report._table(tmp_path / "table.md") == [["method", "mean"], ["Grad-CAM", "0.4"]]
+    assert report._table(tmp_path / "nothing") == []
+    record(tmp_path / "localisation_3x3-500" / "gradcam.json", {"mean": 0.4, "median": 0.25}, label="Grad-CAM")
+    assert report._table(tmp_path) == [
+        ["method", "localisation 3×3, mean", "median"],
+        ["Grad-CAM", "0.4", "0.25"],
+    ]
 
 
 @pytest.mark.parametrize(
