@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from coda_jax import CoDANet, HybridNet, InputError
+from coda_jax import HybridNet, InputError
 from coda_jax.contributions import contribution_map, layer_contributions
-from coda_jax.models import L_CODA, M_CODA, S_CODA, XS_CODA
 from coda_jax.report import report
 from tests.report.example import MODEL, dataset, make_run, maps_of, page_data, predict
 
@@ -15,20 +14,6 @@ from tests.report.example import MODEL, dataset, make_run, maps_of, page_data, p
 def run(tmp_path_factory):
     """A finished run: its directory, the network, the data."""
     return make_run(tmp_path_factory.mktemp("run"))
-
-
-@pytest.mark.parametrize(
-    ("model", "name"),
-    [
-        (CoDANet(**XS_CODA, temperature=1000.0), "5L-XS-CoDA-SQ-1000"),
-        (CoDANet(**S_CODA, temperature=64.0, norm="l2"), "9L-S-CoDA-L2-64"),
-        (CoDANet(**M_CODA, temperature=1000.0), "9L-M-CoDA-SQ-1000"),
-        (CoDANet(**L_CODA, temperature=1e5), "9L-L-CoDA-SQ-100000"),
-        (CoDANet(**{**XS_CODA, "ranks": (8, 8, 8, 8, 8)}, temperature=2.5), "5L-CoDA-SQ-2.5"),
-    ],
-)
-def test_networks_have_the_names_of_their_configurations(model, name):
-    assert report.network_name(model) == name
 
 
 def test_chosen_images_by_hand():
