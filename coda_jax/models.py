@@ -124,6 +124,13 @@ class CoDANet(nn.Module):
         super().__post_init__()
 
     @property
+    def title(self) -> str:
+        """Such as 9L-S-CoDA-SQ-1000: the number of layers, the size if it has a name, the norm and the temperature."""
+        sizes = {"XS-": XS_CODA, "S-": S_CODA, "M-": M_CODA, "L-": L_CODA}
+        size = next((name for name, size in sizes.items() if all(getattr(self, key) == size[key] for key in size)), "")
+        return f"{len(self.channels)}L-{size}CoDA-{self.norm.upper()}-{self.temperature:g}"
+
+    @property
     def layer_names(self) -> tuple[str, ...]:
         """Names of the layers in the parameters, from the input to the output."""
         return tuple(f"layers_{index}" for index in range(len(self.channels)))

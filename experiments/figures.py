@@ -2,18 +2,15 @@
 
 from collections.abc import Sequence, Set
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from coda_jax import CoDANet, HybridNet
 from coda_jax.contributions import contribution_map, layer_contributions
+from coda_jax.report.measured import COLUMNS, Results, number, table
 from experiments import plots
 from experiments.measurements import FRACTION, Run
 from experiments.methods import METHODS, refusal
-
-Results = dict[str, dict[str, Any]]
-"""By metric and label of the method, what `Measurement.measure` returned."""
 
 _SHOWN_IMAGES = 6
 
@@ -34,9 +31,9 @@ def draw_run(run: Run, results: Results, methods: Sequence[str]) -> None:
         similarities = {label: of_method["rank_correlation"] for label, of_method in of_metric.items()}
         plots.similarity_curves(directory / "randomisation", layers, similarities)
     _draw_maps(run, methods)
-    table = _table(results)
-    (directory / "table.md").write_text(table)
-    print(f"\n{table}\nfigures and results: {directory}")
+    text = _table(results)
+    (directory / "table.md").write_text(text)
+    print(f"\n{text}\nfigures and results: {directory}")
 
 
 def draw_runs(directory: Path, runs: Sequence[Run], results: Sequence[Results]) -> None:
@@ -114,40 +111,10 @@ def _maps_by_method(run: Run, shown: np.ndarray, labels: Sequence[str]) -> dict[
     }
 
 
-# Column titles of the table, and where their numbers are.
-_COLUMNS = {
-    "test accuracy": ("accuracy", "test"),
-    "localisation 3×3, mean": ("localisation_3x3", "mean"),
-    "median": ("localisation_3x3", "median"),
-    "localisation 2×2, mean": ("localisation_2x2", "mean"),
-    "p(true), whole image": ("pixel_removal", "least", "curve", 0),
-    "5% least important removed": ("pixel_removal", "least", "after_5_percent"),
-    "25% least": ("pixel_removal", "least", "after_25_percent"),
-    "5% most": ("pixel_removal", "most", "after_5_percent"),
-    "25% most": ("pixel_removal", "most", "after_25_percent"),
-    "completeness residual, median": ("completeness", "median"),
-    "rank correlation, all layers randomised": ("randomisation", "rank_correlation", -1),
-}
-
-
-def _number(results: Results, label: str, path: Sequence[str | int]) -> float | None:
-    """What is at `path`, the metric and keys below the method, or None where it was not measured."""
-    metric, *keys = path
-    value = results.get(metric, {}).get(label)
-    for key in keys:
-        value = None if value is None else value[key]
-    return value
-
-
 def _table(results: Results) -> str:
     """The numbers of all methods, as a table in Markdown."""
-    labels = list(dict.fromkeys(label for of_metric in results.values() for label in of_metric))
-    columns = {title: path for title, path in _COLUMNS.items() if path[0] in results}
-    rows = [["method", *columns], ["---"] * (1 + len(columns))]
-    for label in labels:
-        numbers = (_number(results, label, path) for path in columns.values())
-        rows.append([label, *("–" if number is None else f"{number:.3g}" for number in numbers)])
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    titles, *numbers = table(results)
+    return "".join(f"| {' | '.join(row)} |\n" for row in (titles, ["---"] * len(titles), *numbers))
 
 
 def _draw_sweep(directory: Path, runs: Sequence[Run], results: Sequence[Results]) -> None:
@@ -169,9 +136,9 @@ def _draw_sweep(directory: Path, runs: Sequence[Run], results: Sequence[Results]
         ("pixel_removal", ("pixel_removal", "least", "after_25_percent")),
     ):
         of_metric = {
-            label: [_number(of_run, label, path) for of_run in results]
+            label: [number(of_run, label, path) for of_run in results]
             for label in results[0].get(path[0], {})
-            if all(_number(of_run, label, path) is not None for of_run in results)
+            if all(number(of_run, label, path) is not None for of_run in results)
         }
         if of_metric:
             title = {"mean": "mean localisation", "after_25_percent": "p(true) after 25% least important removed"}
@@ -204,9 +171,9 @@ def _draw_comparison(directory: Path, runs: Sequence[Run], results: Sequence[Res
         classes = [runs[0].dataset.info.class_names[label] for label in runs[0].labels[shown]]
         title = "Attributions to the true class"
         plots.attribution_sheet(directory / "methods", runs[0].images(shown), drawn, classes, title)
-    table = _table(merged) + _grids(names, results)
-    (directory / "table.md").write_text(table)
-    print(f"\n{table}\nfigures that compare the networks: {directory}")
+    text = _table(merged) + _grids(names, results)
+    (directory / "table.md").write_text(text)
+    print(f"\n{text}\nfigures that compare the networks: {directory}")
 
 
 def _draw_trade_off(directory: Path, names: Sequence[str], merged: Results) -> None:
@@ -220,7 +187,7 @@ def _draw_trade_off(directory: Path, names: Sequence[str], merged: Results) -> N
         "p(true), 25% least important removed": "25% least",
     }
     values = {
-        title: [_number(merged, f"{own} of {name}", _COLUMNS[column]) for name in names]
+        title: [number(merged, f"{own} of {name}", COLUMNS[column]) for name in names]
         for title, column in columns.items()
     }
     values = {title: numbers for title, numbers in values.items() if None not in numbers}

@@ -39,6 +39,7 @@ from absl import flags
 import coda_jax
 from coda_jax import InputError
 from coda_jax.files import as_json, replace_files
+from coda_jax.report.measured import Results
 from coda_jax.training.progress import Progress
 from coda_jax.training.run_directory import check_writable
 from experiments import command_line, figures, measurements
@@ -178,7 +179,7 @@ def _read(run: Run, tasks: Sequence[Task]) -> dict[Path, Any]:
     return records
 
 
-def _measure(run: Run, tasks: Sequence[Task], known: dict[Path, Any]) -> figures.Results:
+def _measure(run: Run, tasks: Sequence[Task], known: dict[Path, Any]) -> Results:
     """The results of all tasks, of which those in `known` with the same settings are not measured again."""
     print(f"measuring {run.workdir}")
     about_run = {"model": run.config["model"], "dataset": run.config["dataset"], "step": run.step}
@@ -200,7 +201,7 @@ def _measure(run: Run, tasks: Sequence[Task], known: dict[Path, Any]) -> figures
                 record = known[path]
                 print(f"{metric} of {method.label}: measured before")
             else:
-                record = {"produced_by": produced_by, **_timed(metric, method, measurement)}
+                record = {"label": method.label, "produced_by": produced_by, **_timed(metric, method, measurement)}
                 replace_files({path: as_json(record)})
             results[metric][method.label] = record["results"]
     return results

@@ -16,7 +16,6 @@ from coda_jax.metrics.completeness import completeness_residual
 from coda_jax.metrics.localisation import compose_grids, draw_grids, localisation_score
 from coda_jax.metrics.pixel_removal import removal_curve
 from coda_jax.metrics.randomisation import map_similarity, randomise_layers
-from coda_jax.report.report import network_name
 from coda_jax.training.checkpoints import Checkpoints
 from coda_jax.training.evaluation import classify
 from coda_jax.training.run_directory import load_config, load_dataset, load_run
@@ -58,7 +57,7 @@ class Run(NamedTuple):
     @property
     def name(self) -> str:
         """Of the network, as people write it."""
-        return network_name(self.model) if isinstance(self.model, CoDANet) else self.model.title
+        return self.model.title
 
     @property
     def temperature(self) -> float:

@@ -159,3 +159,17 @@ def test_known_gram_matrices_change_no_value():
     )
     changed = jax.tree.map(lambda array: 2 * array, ready["gram"])
     assert not np.allclose(apply({**ready, "gram": changed}, inputs), apply(variables, inputs), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        (CoDANet(**XS_CODA, temperature=1000.0), "5L-XS-CoDA-SQ-1000"),
+        (CoDANet(**S_CODA, temperature=64.0, norm="l2"), "9L-S-CoDA-L2-64"),
+        (CoDANet(**M_CODA, temperature=1000.0), "9L-M-CoDA-SQ-1000"),
+        (CoDANet(**L_CODA, temperature=1e5), "9L-L-CoDA-SQ-100000"),
+        (CoDANet(**{**XS_CODA, "ranks": (8, 8, 8, 8, 8)}, temperature=2.5), "5L-CoDA-SQ-2.5"),
+    ],
+)
+def test_networks_have_the_names_of_their_configurations(model, name):
+    assert model.title == name

@@ -22,8 +22,9 @@ from coda_jax.data import Dataset
 from coda_jax.encoding import add_inverse
 from coda_jax.errors import InputError
 from coda_jax.files import replace_files
-from coda_jax.models import L_CODA, M_CODA, S_CODA, XS_CODA, CoDANet
+from coda_jax.models import CoDANet
 from coda_jax.plotting.maps import colour_table, contribution_scale, shortened
+from coda_jax.report.measured import read_results, table
 from coda_jax.training.evaluation import classify
 from coda_jax.training.metrics_log import read_metrics
 from coda_jax.training.run_directory import load_config, load_run
@@ -56,8 +57,8 @@ def write_report(
     """Write `report.html` into the directory of a run: one file of at most 5 MB that needs nothing else.
 
     It has the learning curves, the confusion matrix of the whole test set, test images whose contributions can be
-    looked at pixel by pixel, for several classes and at every layer, the figures in `interpretability`, and the
-    configuration. Everything is computed in float32, so that contributions add up whatever the dtype of the network.
+    looked at pixel by pixel, for several classes and at every layer, the figures and numbers in `interpretability`, and
+    the configuration. Everything is computed in float32, so that contributions add up whatever the network's dtype.
 
     Args:
         workdir: the directory of the run.
@@ -69,73 +70,118 @@ def write_report(
 
     Raises:
         InputError: there is no run, it is damaged or of another network than a CoDA-Net, its classes are not those of
-            the data set, or nothing can be written there.
+            the data set, a record of what was measured is damaged, or nothing can be written there.
     """
     workdir = Path(workdir)
     config = load_config(workdir)
     model, variables = load_run(workdir) if network is None else network
-    if not isinstance(model, CoDANet):
-        raise InputError(f"{workdir} is a run of a {type(model).__name__}: the report is for CoDA-Nets")
-    classes = len(dataset.info.class_names)
-    if classes != model.channels[-1]:
-        raise InputError(f"dataset has {classes} classes, but the network in {workdir} has {model.channels[-1]}")
+    _check(workdir, model, dataset)
     model = model.clone(dtype="float32")
     with jax.default_matmul_precision("highest"):  # As the contributions.
         logits, labels = classify(model, variables, dataset.test)
     sizes = _layer_sizes(model, variables, dataset)
     records = read_metrics(workdir / "metrics.jsonl")
     page = {
-        "name": network_name(model),
-        "dataset": str(config.get("dataset")),
-        "step": records[-1]["step"] if records else None,
-        "test_images": len(labels),
-        "accuracy": float(np.mean(logits.argmax(-1) == labels)),
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(variables["params"])),
-        "mistakes": commonest_mistakes(logits.argmax(-1), labels),
-        "figures": _figures(workdir / "interpretability"),
-        "table": _table(workdir / "interpretability" / "table.md"),
-        "config": config,
-        "versions": {
-            **{module.__name__: module.__version__ for module in (coda_jax, jax, flax, np)},
-            "Python": platform.python_version(),
-        },
+        **_about_run(workdir, config, records),
+        **_about_network(model, variables),
+        **_about_test_set(logits, labels),
         "kinds": [],
-        "data": {
-            "classes": [shortened(name, _LONGEST_NAME) for name in dataset.info.class_names],
-            "bias": model.logit_bias,
-            "colours": colour_table().tolist(),
-            "curves": learning_curves(records),
-            "confusion": confusion(logits.argmax(-1), labels),
-            "layers": [
-                {"name": name, "height": height, "width": width}
-                for name, (height, width) in zip(_layer_names(len(sizes)), sizes, strict=True)
-            ],
-            "images": [],
-        },
+        "data": _page_data(model, dataset, records, confusion(logits.argmax(-1), labels), sizes),
     }
-    without_images = len(_render(page).encode()) + _AROUND_IMAGES
-    count, explained = _how_many(sizes, classes, LARGEST - without_images)
-    kinds = choose_images(logits, labels, count)
-    chosen = np.concatenate(kinds)
-    if chosen.size:
-        images = explained_images(model, variables, dataset, chosen, logits[chosen], labels[chosen], explained)
-        page["data"]["images"] = images
-        ends = np.cumsum([len(kind) for kind in kinds])
-        page["kinds"] = [
-            (title, [(number, images[number]) for number in range(end - len(kind), end)])
-            for title, kind, end in zip(_KINDS, kinds, ends, strict=True)
-            if len(kind)
-        ]
+    _add_images(page, model, variables, dataset, logits, labels, sizes)
     path = workdir / "report.html"
     replace_files({path: _render(page).encode()})
     return path
 
 
-def network_name(model: CoDANet) -> str:
-    """Such as 9L-S-CoDA-SQ-1000: the number of layers, the size if it has a name, the norm and the temperature."""
-    sizes = {"XS-": XS_CODA, "S-": S_CODA, "M-": M_CODA, "L-": L_CODA}
-    size = next((name for name, size in sizes.items() if all(getattr(model, key) == size[key] for key in size)), "")
-    return f"{len(model.channels)}L-{size}CoDA-{model.norm.upper()}-{model.temperature:g}"
+def _check(workdir: Path, model: Any, dataset: Dataset) -> None:
+    """Raise InputError for a network that is no CoDA-Net, or data of other classes."""
+    if not isinstance(model, CoDANet):
+        raise InputError(f"{workdir} is a run of a {type(model).__name__}: the report is for CoDA-Nets")
+    classes = len(dataset.info.class_names)
+    if classes != model.channels[-1]:
+        raise InputError(f"dataset has {classes} classes, but the network in {workdir} has {model.channels[-1]}")
+
+
+def _about_run(workdir: Path, config: Mapping[str, Any], records: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    """What the page says of the run and of what was measured."""
+    return {
+        "dataset": str(config.get("dataset")),
+        "step": records[-1]["step"] if records else None,
+        "figures": _figures(workdir / "interpretability"),
+        "table": _table(workdir / "interpretability"),
+        "config": config,
+        "versions": {
+            **{module.__name__: module.__version__ for module in (coda_jax, jax, flax, np)},
+            "Python": platform.python_version(),
+        },
+    }
+
+
+def _about_network(model: CoDANet, variables: Mapping[str, Any]) -> dict[str, Any]:
+    """The network's name and size."""
+    return {
+        "name": model.title,
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(variables["params"])),
+    }
+
+
+def _about_test_set(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """How well the test images are classified, of logits [N, K] and labels [N]."""
+    predicted = logits.argmax(-1)
+    return {
+        "test_images": len(labels),
+        "accuracy": float(np.mean(predicted == labels)),
+        "mistakes": commonest_mistakes(predicted, labels),
+    }
+
+
+def _page_data(
+    model: CoDANet,
+    dataset: Dataset,
+    records: Sequence[Mapping[str, float]],
+    cells: list[list[int]],
+    sizes: Sequence[tuple[int, int]],
+) -> dict[str, Any]:
+    """What the page's program reads, without any image; `cells` are those of `confusion`."""
+    return {
+        "classes": [shortened(name, _LONGEST_NAME) for name in dataset.info.class_names],
+        "bias": model.logit_bias,
+        "colours": colour_table().tolist(),
+        "curves": learning_curves(records),
+        "confusion": cells,
+        "layers": [
+            {"name": name, "height": height, "width": width}
+            for name, (height, width) in zip(_layer_names(len(sizes)), sizes, strict=True)
+        ],
+        "images": [],
+    }
+
+
+def _add_images(
+    page: dict[str, Any],
+    model: CoDANet,
+    variables: Mapping[str, Any],
+    dataset: Dataset,
+    logits: np.ndarray,
+    labels: np.ndarray,
+    sizes: Sequence[tuple[int, int]],
+) -> None:
+    """Put as many explained test images on the page as it has room for; logits are [N, K], labels [N]."""
+    without_images = len(_render(page).encode()) + _AROUND_IMAGES
+    count, explained = _how_many(sizes, len(dataset.info.class_names), LARGEST - without_images)
+    kinds = choose_images(logits, labels, count)
+    chosen = np.concatenate(kinds)
+    if not chosen.size:
+        return
+    images = explained_images(model, variables, dataset, chosen, logits[chosen], labels[chosen], explained)
+    page["data"]["images"] = images
+    ends = np.cumsum([len(kind) for kind in kinds])
+    page["kinds"] = [
+        (title, [(number, images[number]) for number in range(end - len(kind), end)])
+        for title, kind, end in zip(_KINDS, kinds, ends, strict=True)
+        if len(kind)
+    ]
 
 
 def choose_images(logits: np.ndarray, labels: np.ndarray, count: int) -> list[np.ndarray]:
@@ -313,13 +359,10 @@ def _figures(directory: Path) -> list[dict[str, str]]:
     return figures
 
 
-def _table(path: Path) -> list[list[str]]:
-    """The rows of the Markdown table of `experiments.interpretability`, the titles first; none if it is not there."""
-    if not path.is_file() or path.stat().st_size > _LARGEST_FIGURE:
-        return []
-    lines = path.read_text(encoding="utf-8").splitlines()
-    rows = [[cell.strip() for cell in line.strip("| ").split("|")] for line in lines if line.startswith("|")]
-    return rows[:1] + rows[2:]
+def _table(directory: Path) -> list[list[str]]:
+    """The rows of the table of what was measured, the titles first; none where nothing was."""
+    results = read_results(directory)
+    return [[shortened(cell, _LONGEST_NAME) for cell in row] for row in table(results)] if results else []
 
 
 def _render(page: Mapping[str, Any]) -> str:

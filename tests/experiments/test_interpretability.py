@@ -10,6 +10,7 @@ import pytest
 from coda_jax import add_inverse, data
 from coda_jax.contributions import contribution_map, contributions
 from coda_jax.metrics.localisation import compose_grids, draw_grids, localisation_score
+from coda_jax.report.measured import read_results, table
 from coda_jax.training.run_directory import load_run
 from tests.experiments.processes import run
 
@@ -62,6 +63,12 @@ def test_it_leaves_what_it_promises(measured):
     assert str(directory) in out
 
 
+def test_the_report_shows_the_same_table(measured):
+    directory, _, _ = measured
+    cells = [line.strip("| ").split(" | ") for line in (directory / "table.md").read_text().splitlines()]
+    assert table(read_results(directory)) == cells[:1] + cells[2:]
+
+
 def test_results_are_those_of_the_library(measured):
     directory, _, _ = measured
     record = json.loads((directory / "localisation_3x3-5" / "contributions.json").read_text())
@@ -75,6 +82,7 @@ def test_results_are_those_of_the_library(measured):
     # float32; the chunks in which contributions are computed differ.
     np.testing.assert_allclose(record["results"]["scores"], localisation_score(maps, (3, 3)), rtol=1e-3, atol=1e-4)
     assert record["results"]["mean"] == pytest.approx(np.mean(record["results"]["scores"]))
+    assert record["label"] == "contributions"
     assert record["produced_by"]["metric"] == {"name": "localisation_3x3", "grid": [3, 3], "grids": 5, "seed": 0}
     assert record["produced_by"]["run"]["step"] == 450
     assert record["produced_by"]["run"]["model"]["temperature"] == 10.0

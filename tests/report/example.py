@@ -20,7 +20,7 @@ METRICS = """\
 {"step": 40, "epoch": 2.0, "accuracy": 0.75, "loss": 0.5}
 {"step": 40, "epoch": 2.0, "test_accuracy": 0.625, "test_loss": 0.5625}
 """
-TABLE = "| method | mean |\n| --- | --- |\n| <script>alert(2)</script> | 0.4 |\n"
+RECORD = {"label": "<script>alert(2)</script>", "produced_by": {}, "results": {"mean": 0.4, "median": 0.3}}
 SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="800" height="100"><script>alert(3)</script></svg>'
 
 
@@ -38,8 +38,9 @@ def make_run(workdir):
     attributes = {name: getattr(MODEL, name) for name in ("channels", "ranks", "kernel_sizes", "strides", "paddings")}
     save_config(workdir, {"dataset": NAMES[0], "model": {**attributes, "temperature": MODEL.temperature}})
     (workdir / "metrics.jsonl").write_text(METRICS)
-    (workdir / "interpretability").mkdir()
-    (workdir / "interpretability" / "table.md").write_text(TABLE)
+    records = workdir / "interpretability" / "localisation_3x3-500"
+    records.mkdir(parents=True)
+    (records / "gradcam.json").write_text(json.dumps(RECORD))
     (workdir / "interpretability" / "localisation_3x3.svg").write_text(SVG)
     return workdir, (MODEL, random_variables(MODEL)), data
 

@@ -1,10 +1,11 @@
+import json
+
 import numpy as np
 import pytest
 from flax import linen as nn
 
-from coda_jax import CoDANet, HybridNet, InputError
+from coda_jax import HybridNet, InputError
 from coda_jax.contributions import contribution_map, layer_contributions
-from coda_jax.models import L_CODA, M_CODA, S_CODA, XS_CODA
 from coda_jax.report import report
 from tests.report.example import MODEL, dataset, make_run, maps_of, page_data, predict
 
@@ -13,20 +14,6 @@ from tests.report.example import MODEL, dataset, make_run, maps_of, page_data, p
 def run(tmp_path_factory):
     """A finished run: its directory, the network, the data."""
     return make_run(tmp_path_factory.mktemp("run"))
-
-
-@pytest.mark.parametrize(
-    ("model", "name"),
-    [
-        (CoDANet(**XS_CODA, temperature=1000.0), "5L-XS-CoDA-SQ-1000"),
-        (CoDANet(**S_CODA, temperature=64.0, norm="l2"), "9L-S-CoDA-L2-64"),
-        (CoDANet(**M_CODA, temperature=1000.0), "9L-M-CoDA-SQ-1000"),
-        (CoDANet(**L_CODA, temperature=1e5), "9L-L-CoDA-SQ-100000"),
-        (CoDANet(**{**XS_CODA, "ranks": (8, 8, 8, 8, 8)}, temperature=2.5), "5L-CoDA-SQ-2.5"),
-    ],
-)
-def test_networks_have_the_names_of_their_configurations(model, name):
-    assert report.network_name(model) == name
 
 
 def test_chosen_images_by_hand():
@@ -147,10 +134,19 @@ def test_figures_are_embedded_unless_they_are_large(run, tmp_path):
     assert figure["source"] == "data:image/svg+xml;base64,PHN2Zy8+"
 
 
+def record(path, results, **label):
+    """Write what was measured of a method."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({**label, "produced_by": {}, "results": results}))
+
+
 def test_table_by_hand(tmp_path):
-    assert report._table(tmp_path / "table.md") == []
-    (tmp_path / "table.md").write_text("| method | mean |\n| --- | --- |\n| Grad-CAM | 0.4 |\n")
-    assert report._table(tmp_path / "table.md") == [["method", "mean"], ["Grad-CAM", "0.4"]]
+    assert report._table(tmp_path / "nothing") == []
+    record(tmp_path / "localisation_3x3-500" / "gradcam.json", {"mean": 0.4, "median": 0.25}, label="Grad-CAM")
+    assert report._table(tmp_path) == [
+        ["method", "localisation 3×3, mean", "median"],
+        ["Grad-CAM", "0.4", "0.25"],
+    ]
 
 
 @pytest.mark.parametrize(
