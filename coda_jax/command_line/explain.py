@@ -109,7 +109,7 @@ class _Explainer:
             raise InputError(f"{path}: the video has no frame that can be read")
         done = prepare(next(video.frames()), self._info.preprocessing)[1]
         logits = np.concatenate([self._logits(images) for images in sample])
-        targets = np.array(self._targets or [np.argmax(np.mean(logits, axis=0))])
+        targets = np.array(self._targets or [int(np.argmax(np.mean(logits, axis=0)))])
         scale = contribution_scale(np.concatenate([self._maps(images, targets) for images in sample]))
         names = [one_line(self._info.class_names[target]) for target in targets]
         written = self._new_file(path, ".mp4" if path.suffix.lower() in VIDEO_SUFFIXES else ".gif")

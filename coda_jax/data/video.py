@@ -70,7 +70,7 @@ def write_video(path: str | os.PathLike, frames: Iterable[np.ndarray], rate: flo
         Image.fromarray(first).save(path, save_all=True, append_images=rest, duration=1000 / rate, loop=0)
         return
     height, width, _ = first.shape
-    writer = cv2.VideoWriter(os.fspath(path), cv2.VideoWriter_fourcc(*"mp4v"), rate, (width, height))
+    writer = cv2.VideoWriter(os.fspath(path), cv2.VideoWriter.fourcc(*"mp4v"), rate, (width, height))
     if not writer.isOpened():
         raise InputError(f"cannot write {os.fspath(path)}: OpenCV has no encoder for it, or the directory is missing")
     writer.write(cv2.cvtColor(first, cv2.COLOR_RGB2BGR))
