@@ -4,17 +4,21 @@ INSTALLED = $(VENV)/installed
 # Compiling takes most of the tests' time, and XLA's optimisations most of that; `make test` runs all tests with them too.
 COMPILE_FAST = JAX_DISABLE_MOST_OPTIMIZATIONS=1
 
-.PHONY: demo docs test quick-test
+.PHONY: demo docs test quick-test types
 
 # Train, evaluate and explain a small network on handwritten digits.
 demo: $(INSTALLED)
 	$(VENV)/bin/python -m experiments.digits --workdir=runs/digits
 
-test: $(INSTALLED)
+test: $(INSTALLED) types
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(COMPILE_FAST) XLA_FLAGS=--xla_force_host_platform_device_count=8 $(VENV)/bin/python -m pytest tests/training
 	$(VENV)/bin/python -m pytest
+
+# The library's type hints.
+types: $(INSTALLED)
+	$(VENV)/bin/mypy
 
 # The library's tests on one device, without those that take longest.
 quick-test: $(INSTALLED)

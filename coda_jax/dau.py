@@ -280,7 +280,7 @@ def dynamic_alignment(
     kernel_size, patch_values, (features, rank) = B.shape[0], b[..., 0].size, A.shape[3:]
     if form is None:
         form = cheapest_form(patch_values, rank)
-    matrices = _as_matrices(A, b)
+    matrices: tuple[jax.Array | Gram, ...] = _as_matrices(A, b)
     if form == "factored":
         alignment_and_norm, values = factored_alignment, features * rank
         matrices += (gram(A, b) if products is None else products,)

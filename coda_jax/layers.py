@@ -69,7 +69,7 @@ class DAUConv(nn.Module):
 def _check_channels(layer: nn.Module, inputs: jax.Array) -> None:
     """Raise InputError unless the inputs have as many channels as the parameters were made for."""
     if layer.has_variable("params", "B"):
-        expected = layer.get_variable("params", "B").shape[2]
+        expected: int = layer.get_variable("params", "B").shape[2]
         if expected != inputs.shape[-1]:
             raise InputError(
                 f"{layer.name} takes {expected} channels, but its input has {inputs.shape[-1]}"

@@ -28,7 +28,7 @@ def binary_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
         raise InputError(f"logits must be floating-point [N, K], not {logits.dtype} {list(logits.shape)}")
     if labels.ndim != 1:
         raise InputError(f"labels must have shape [{logits.shape[0]}], not {list(labels.shape)}")
-    labels = check_targets(labels, *logits.shape, name="labels")[:, 0]
+    labels = check_targets(labels, logits.shape[0], logits.shape[1], name="labels")[:, 0]
     one_hot = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
     return jnp.mean(optax.sigmoid_binary_cross_entropy(logits, one_hot), axis=-1)
 

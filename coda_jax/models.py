@@ -20,7 +20,7 @@ DTYPES = ("float32", "bfloat16", "float64")
 LOGIT_BIAS = math.log(0.1 / 0.9)
 """b₀ of the paper's networks: an untrained network's probabilities are about 0.1."""
 
-XS_CODA = {
+XS_CODA: dict[str, tuple[int, ...]] = {
     "channels": (16, 16, 32, 32, 10),
     "ranks": (16, 16, 16, 16, 32),
     "kernel_sizes": (3, 3, 3, 3, 1),
@@ -29,7 +29,7 @@ XS_CODA = {
 }
 """Ours, for CIFAR-10 on a CPU: 310,528 parameters."""
 
-S_CODA = {
+S_CODA: dict[str, tuple[int, ...]] = {
     "channels": (16, 16, 32, 32, 32, 64, 64, 64, 10),
     "ranks": (32, 32, 64, 64, 64, 64, 64, 64, 64),
     "kernel_sizes": (3, 3, 3, 3, 3, 3, 3, 3, 1),
@@ -38,7 +38,7 @@ S_CODA = {
 }
 """The paper's network for CIFAR-10: 7,782,816 parameters."""
 
-M_CODA = {
+M_CODA: dict[str, tuple[int, ...]] = {
     "channels": (16, 32, 32, 64, 64, 64, 64, 64, 200),
     "ranks": (32, 32, 32, 64, 64, 64, 128, 128, 128),
     "kernel_sizes": (5, 3, 3, 3, 3, 3, 3, 3, 1),
@@ -48,7 +48,7 @@ M_CODA = {
 """Ours between the two, for Tiny-ImageNet: as L-CoDA with half of its ranks and S-CoDA's last layer, so that images of
 64 pixels end at 8×8 positions. 17,954,336 parameters for 200 classes, 16,468,256 for 20."""
 
-L_CODA = {
+L_CODA: dict[str, tuple[int, ...]] = {
     "channels": (16, 32, 32, 64, 64, 64, 64, 64, 100),
     "ranks": (64, 64, 64, 128, 128, 128, 256, 256, 256),
     "kernel_sizes": (7, 3, 3, 3, 3, 3, 3, 3, 3),
@@ -143,7 +143,7 @@ class CoDANet(nn.Module):
     def setup(self) -> None:
         """Make the layers and the head."""
         sizes = zip(self.channels, self.ranks, self.kernel_sizes, self.strides, self.paddings, strict=True)
-        self.layers = [DAUConv(*layer, self.norm, self.dtype, self.param_dtype) for layer in sizes]
+        self.layers = [DAUConv(*layer, self.norm, self.dtype, self.param_dtype) for layer in sizes]  # type: ignore[misc]
         self.head = Head(self.temperature, self.logit_bias)
 
     def with_gram(self, variables: Mapping[str, Any]) -> dict[str, Any]:

@@ -148,7 +148,7 @@ def from_pretrained(directory: str | os.PathLike) -> Pretrained:
     dtypes = {jnp.dtype(model.dtype), jnp.dtype(model.param_dtype), *(array.dtype for array in arrays.values())}
     if np.dtype(np.float64) in dtypes and not jax.config.jax_enable_x64:
         raise InputError(f"{directory} is a network in float64, which JAX has only where JAX_ENABLE_X64=1 is set")
-    params = {}
+    params: dict[str, dict[str, jax.Array]] = {}
     for name, array in arrays.items():
         layer, parameter = name.split(".")
         params.setdefault(layer, {})[parameter] = jnp.array(array)

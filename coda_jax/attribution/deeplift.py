@@ -138,10 +138,10 @@ def _is_linear(operation: JaxprEqn, active: Sequence[bool]) -> bool:
 
 def _is_elementwise(operation: JaxprEqn, active: Sequence[bool]) -> bool:
     """Whether an operation computes one number from each number of the only active operand."""
-    shape = operation.invars[active.index(True)].aval.shape
+    shape = operation.invars[active.index(True)].aval.shape  # type: ignore[attr-defined]
     return (
         sum(active) == 1
-        and [result.aval.shape for result in operation.outvars] == [shape]
+        and [result.aval.shape for result in operation.outvars] == [shape]  # type: ignore[attr-defined]
         and _has_floating_results(operation)
         and _has_elementwise_parts(operation, active)
     )
@@ -164,7 +164,7 @@ def _has_elementwise_parts(operation: JaxprEqn, active: Sequence[bool]) -> bool:
 
 
 def _has_floating_results(operation: JaxprEqn) -> bool:
-    return all(jnp.issubdtype(result.aval.dtype, jnp.floating) for result in operation.outvars)
+    return all(jnp.issubdtype(result.aval.dtype, jnp.floating) for result in operation.outvars)  # type: ignore[attr-defined]
 
 
 def _secant(function: Callable[[jax.Array], jax.Array], x: jax.Array, x0: jax.Array) -> _Activation:

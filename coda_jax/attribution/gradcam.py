@@ -66,7 +66,7 @@ def _rule(logits_fn: LogitsFn, inputs: jax.Array, targets: jax.Array, *, layer: 
 
 def _find_output(logits_fn: LogitsFn, inputs: jax.Array, layer: str) -> jax.ShapeDtypeStruct:
     """The shape and dtype of a layer's output, or an InputError that says why it is of no use."""
-    outputs = {}
+    outputs: dict[str, Any] = {}
 
     def record(path: str, output: jax.Array) -> jax.Array:
         outputs.setdefault(path, []).append(jax.ShapeDtypeStruct(jnp.shape(output), jnp.result_type(output)))
@@ -94,7 +94,7 @@ def _call(logits_fn: LogitsFn, inputs: jax.Array, replace: Callable[[str, jax.Ar
         arrays, structure = jax.tree.flatten(outputs)
         if context.method_name != "__call__" or not arrays:
             return outputs
-        return structure.unflatten([replace("/".join(context.module.path), arrays[0]), *arrays[1:]])
+        return jax.tree.unflatten(structure, [replace("/".join(context.module.path), arrays[0]), *arrays[1:]])
 
     with nn.intercept_methods(intercept):
         return logits_fn(inputs)

@@ -92,4 +92,4 @@ def _is_maximum_with_0(operation: JaxprEqn) -> bool:
     if operation.primitive.name != "max":
         return False
     second = operation.invars[1]
-    return isinstance(second, Literal) and second.val == 0 and jnp.issubdtype(second.aval.dtype, jnp.floating)
+    return isinstance(second, Literal) and second.val == 0 and jnp.issubdtype(second.aval.dtype, jnp.floating)  # type: ignore[attr-defined]

@@ -116,7 +116,7 @@ def _read_archive(archive: Path) -> dict[str, np.ndarray]:
 
 
 # TFDS has a data set of this name already, and refuses to register a second.
-class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """CIFAR-10 from the records in `batches`, which is to be set before preparing."""
 
     name = "cifar10"

@@ -84,6 +84,7 @@ def load(name: str, data_dir: str | None = None, image_size: int | None = None) 
     module, preprocessing, options = DATASETS[name]
     if preprocessing is None:
         check_whole("image_size", image_size)
+        assert image_size is not None  # As it is a whole number.
         if image_size > _LARGEST_IMAGE_SIZE:
             raise InputError(f"image_size must be at most {_LARGEST_IMAGE_SIZE}, not {image_size}")
         preprocessing = Preprocessing(size=image_size, shorter_side=image_size)

@@ -201,7 +201,7 @@ def _find(folder: str, above: tuple[str, ...]) -> tuple[list[str], list[str]]:
 def _entries(folder: str | os.PathLike) -> list[os.DirEntry]:
     """What is in a folder, sorted by name, but for what is hidden."""
     try:
-        with os.scandir(folder) as entries:
+        with os.scandir(os.fspath(folder)) as entries:
             return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
     except OSError as error:
         raise InputError(f"cannot read the folder {_shown(folder)}: {error.strerror}") from error

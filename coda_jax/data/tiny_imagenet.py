@@ -158,7 +158,7 @@ class _Archive:
         return InputError(f"{self._path} {reason}: {_REMEDY}")
 
 
-class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """Tiny-ImageNet from an archive."""
 
     name = "tiny_imagenet"

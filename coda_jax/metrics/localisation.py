@@ -136,7 +136,7 @@ def draw_grids(
     available = np.array([len(of_class) for of_class in images])
     used = np.zeros(classes, int)
     rng = np.random.default_rng(seed)
-    grids = []
+    grids: list[np.ndarray] = []
     while len(grids) < (PAPER_GRIDS if count is None else count):
         left = np.flatnonzero(used < available)
         if len(left) < cells:

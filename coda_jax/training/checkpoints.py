@@ -141,7 +141,7 @@ class Checkpoints:
         arguments = ocp.args.PyTreeRestore(abstract, restore_args=placements, partial_restore=True)
         restored = self._manager.restore(step, args=arguments)
         # Checkpoints of earlier versions have none.
-        saved = (self._manager.metadata(step).custom_metadata or {}).get("crc32")
+        saved = (self._manager.metadata(step).custom_metadata or {}).get("crc32") or {}
         for name, checksum in _checksums(restored).items() if saved else ():
             if saved[name] != checksum:
                 raise RuntimeError(f"the checksum of {name} is wrong")

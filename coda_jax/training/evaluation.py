@@ -37,8 +37,8 @@ def evaluate(
         sums.append(eval_step(variables, split_over_devices(batch)))
         jax.block_until_ready(sums[-2:-1])
         check()
-    sums = total(sums)
-    return {f"test_{key}": sums[key] / sums["weight"] for key in ("loss", "accuracy")}
+    totals = total(sums)
+    return {f"test_{key}": totals[key] / totals["weight"] for key in ("loss", "accuracy")}
 
 
 def classify(

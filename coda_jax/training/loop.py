@@ -135,7 +135,8 @@ def train(
         kept = list(read_test())
     eval_step = mapped_eval_step(model)
 
-    step, recorded, recent = start, start, []
+    step, recorded = start, start
+    recent: list[tuple[Metrics, int]] = []
 
     def test_after(step: int) -> int:
         return min(_end_of_epoch(step, batch_size, len(dataset.train)), num_steps)

@@ -144,7 +144,7 @@ def load_run(workdir: str | os.PathLike) -> tuple[nn.Module, dict[str, Any]]:
 
 
 def _flat(tree: Config, prefix: str = "") -> Config:
-    flat = {}
+    flat: Config = {}
     for key, value in tree.items():
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return flat
