@@ -33,6 +33,7 @@ from coda_jax.training.run_directory import (
     save_config,
     save_dataset_info,
 )
+from coda_jax.training.run_lock import locked
 from coda_jax.training.step import check_batch_size
 from experiments import command_line, processes
 from experiments.configs import digits
@@ -76,7 +77,8 @@ def main(config: ConfigDict) -> None:
             raise InputError(f"cannot write to {workdir / name}: it is a directory")
     if MODE.value == "train":
         processes.connect()
-        model, variables, dataset = _train(config, workdir)
+        with locked(workdir):
+            model, variables, dataset = _train(config, workdir)
         if jax.process_index() != 0:
             return
     else:

@@ -4,7 +4,6 @@ import math
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
 from optax import contrib
 
@@ -34,7 +33,8 @@ def learning_rate_schedule(
             20, with a warm-up of 15). "cosine": falls to 0 at the end as half a period of a cosine does, from the end
             of the warm-up on (Loshchilov and Hutter, arXiv 1608.03983).
         decay: the divisor.
-        decay_epochs: epochs between divisions, counted from the start.
+        decay_epochs: epochs between divisions, counted from the start. Optax counts in float32: where their batches are
+            no whole number, a division may be one step early or late.
         warmup_epochs: in which the rate grows linearly; 0 for none.
         warmup_from: the rate of the first step of a warm-up.
         num_epochs: of the whole training.
@@ -52,17 +52,19 @@ def learning_rate_schedule(
     check_whole("warmup_epochs", warmup_epochs, 0)
     check_whole("num_epochs", num_epochs)
     warmup_steps, steps = (math.ceil(epochs * num_examples / batch_size) for epochs in (warmup_epochs, num_epochs))
+    if schedule == "cosine":
+        after_warmup = optax.cosine_decay_schedule(learning_rate, max(1, steps - warmup_steps))
+    else:
+        interval = decay_epochs * num_examples / batch_size
+        stairs = optax.exponential_decay(learning_rate, interval, 1 / decay, staircase=True)
 
-    def after_warmup(step: jax.Array) -> jax.Array:
-        if schedule == "cosine":
-            return optax.cosine_decay_schedule(learning_rate, max(1, steps - warmup_steps))(step - warmup_steps)
-        return learning_rate / decay ** (step * batch_size // num_examples // decay_epochs)
+        def after_warmup(step: jax.Array) -> jax.Array:
+            return stairs(step + warmup_steps)  # Counted from the start.
 
-    def rate(step: jax.Array) -> jax.Array:
-        growing = warmup_from + (learning_rate - warmup_from) * step / max(1, warmup_steps)
-        return jnp.where(step < warmup_steps, growing, after_warmup(step))
-
-    return rate
+    if not warmup_steps:
+        return after_warmup
+    warmup = optax.linear_schedule(warmup_from, learning_rate, warmup_steps)
+    return optax.join_schedules([warmup, after_warmup], [warmup_steps])
 
 
 def make_optimizer(name: str, schedule: optax.Schedule, weight_decay: float) -> optax.GradientTransformation:

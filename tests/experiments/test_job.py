@@ -54,6 +54,10 @@ def test_killed_run_goes_on_and_ends_with_the_same_bits(finished, tmp_path):
     process = start(f"--workdir={tmp_path}", *SHORT)
     for line in process.stderr:
         if line.startswith("step 30/60"):  # In the middle of the first epoch, 10 steps after a checkpoint.
+            process.send_signal(signal.SIGSTOP)  # It still holds the directory, where no second run can begin.
+            status, out, err = run(f"--workdir={tmp_path}", *SHORT)
+            assert (status, out, err.count("\n")) == (1, "", 1)
+            assert f"{tmp_path} is in use by process {process.pid} on " in err
             process.send_signal(signal.SIGKILL)
             break
     process.communicate()
