@@ -13,6 +13,7 @@ from coda_jax.attribution.gradient import target_gradients
 from coda_jax.attribution.jaxpr_rules import apply, called_function, evaluate
 from coda_jax.attribution.protocol import LogitsFn, attribute, check_baseline
 from coda_jax.errors import InputError
+from coda_jax.targets import Targets
 
 # Linear in all operands together but for indices and conditions, which are not floating-point and so no activations.
 _LINEAR = set(
@@ -41,10 +42,10 @@ _REFUSED = {
 def deeplift(
     logits_fn: LogitsFn,
     inputs: jax.Array,
-    targets: jax.Array | np.ndarray,
+    targets: Targets = None,
     *,
     baseline: jax.Array | float = 0.0,
-    chunk_size: int = 64,
+    chunk_size: int | None = 64,
 ) -> jax.Array:
     """Every input value's difference from a baseline, times a gradient with the slopes between the two.
 
@@ -59,20 +60,20 @@ def deeplift(
 
     Args:
         logits_fn: see `coda_jax.attribution.protocol`.
-        inputs: likewise, [N, H, W, C].
-        targets: likewise.
+        inputs: [N, H, W, C], floating-point.
+        targets: see `coda_jax.attribution.protocol`.
         baseline: a number or an array that broadcasts to [H, W, C].
         chunk_size: see `coda_jax.attribution.protocol`.
 
     Returns:
-        The attributions, likewise.
+        The attributions [N, T, H, W, C], see `coda_jax.attribution.protocol`.
 
     Raises:
-        InputError: likewise; a baseline of another shape; or a network of other operations, such as a CoDA-Net, which
-            multiplies activations with one another, or a loop (`jax.lax.scan`).
+        InputError: what `coda_jax.attribution.protocol` refuses; a baseline of another shape; or a network of other
+            operations, such as a CoDA-Net, which multiplies activations with one another, or a loop (`jax.lax.scan`).
     """
     baseline = check_baseline(baseline, inputs)
-    return attribute(_rule, logits_fn, inputs, targets, baseline, examples_at_once=chunk_size)
+    return attribute(_rule, logits_fn, inputs, targets, baseline, chunk_size=chunk_size)
 
 
 class _Activation(NamedTuple):

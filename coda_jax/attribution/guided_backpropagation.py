@@ -4,17 +4,17 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxprs_in_params
 
 from coda_jax.attribution.gradient import target_gradients
 from coda_jax.attribution.jaxpr_rules import apply, called_function, evaluate
 from coda_jax.attribution.protocol import LogitsFn, attribute
 from coda_jax.errors import InputError
+from coda_jax.targets import Targets
 
 
 def guided_backpropagation(
-    logits_fn: LogitsFn, inputs: jax.Array, targets: jax.Array | np.ndarray, *, chunk_size: int = 64
+    logits_fn: LogitsFn, inputs: jax.Array, targets: Targets = None, *, chunk_size: int | None = 64
 ) -> jax.Array:
     """The gradient in which every ReLU passes back only what is positive, and only where its input is.
 
@@ -23,18 +23,18 @@ def guided_backpropagation(
 
     Args:
         logits_fn: see `coda_jax.attribution.protocol`.
-        inputs: likewise, [N, H, W, C].
-        targets: likewise.
-        chunk_size: likewise.
+        inputs: [N, H, W, C], floating-point.
+        targets: see `coda_jax.attribution.protocol`.
+        chunk_size: see `coda_jax.attribution.protocol`.
 
     Returns:
-        The attributions, likewise.
+        The attributions [N, T, H, W, C], see `coda_jax.attribution.protocol`.
 
     Raises:
-        InputError: likewise; a network without ReLUs, such as a CoDA-Net, or with ReLUs inside of a loop or a branch
-            (`jax.lax.scan`, `while_loop`, `cond`).
+        InputError: what `coda_jax.attribution.protocol` refuses; a network without ReLUs, such as a CoDA-Net, or
+            with ReLUs inside of a loop or a branch (`jax.lax.scan`, `while_loop`, `cond`).
     """
-    return attribute(_rule, logits_fn, inputs, targets, examples_at_once=chunk_size)
+    return attribute(_rule, logits_fn, inputs, targets, chunk_size=chunk_size)
 
 
 def _rule(logits_fn: LogitsFn, inputs: jax.Array, targets: jax.Array) -> jax.Array:

@@ -222,7 +222,7 @@ def test_max_pooling_is_captums():
         return nn.max_pool(inputs, (2, 2), (2, 2)).mean((1, 2)) @ weights.T
 
     with jax.enable_x64(True):
-        assert_close(deeplift(logits_fn, inputs, [1, 1], baseline=baseline), expected, CAPTUM_TOLERANCE)
+        assert_close(deeplift(logits_fn, inputs, [1, 1], baseline=baseline)[:, 0], expected, CAPTUM_TOLERANCE)
 
 
 def test_targets_and_chunks_change_nothing():
@@ -230,7 +230,7 @@ def test_targets_and_chunks_change_nothing():
     maps = deeplift(logits_fn, inputs, TARGETS)
     close = {"rtol": 1e-4, "atol": 1e-6}  # Rounding of float32 sums, and of differences of them.
     for column, targets in enumerate(TARGETS.T):
-        np.testing.assert_allclose(deeplift(logits_fn, inputs, targets), maps[:, column], **close)
+        np.testing.assert_allclose(deeplift(logits_fn, inputs, targets), maps[:, column, None], **close)
     for chunk_size in (1, 2, 5):
         np.testing.assert_allclose(deeplift(logits_fn, inputs, TARGETS, chunk_size=chunk_size), maps, **close)
 

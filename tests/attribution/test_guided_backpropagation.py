@@ -118,7 +118,7 @@ def test_targets_and_chunks_change_nothing():
     maps = guided_backpropagation(logits_fn, inputs, TARGETS)
     close = {"rtol": 1e-5, "atol": 1e-6}  # Rounding of float32 sums of some hundred products.
     for column, targets in enumerate(TARGETS.T):
-        np.testing.assert_allclose(guided_backpropagation(logits_fn, inputs, targets), maps[:, column], **close)
+        np.testing.assert_allclose(guided_backpropagation(logits_fn, inputs, targets), maps[:, column, None], **close)
     chunked = guided_backpropagation(logits_fn, inputs, TARGETS, chunk_size=2)
     np.testing.assert_allclose(chunked, maps, **close)
 
