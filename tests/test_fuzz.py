@@ -92,10 +92,19 @@ LOGITS_FN = Partial(MODEL.apply, VARIABLES)
 LINEAR_FN = Partial(
     lambda weights, inputs: jax.nn.relu(inputs.reshape(len(inputs), -1) @ weights), np.ones((96, 3), "f4")
 )
+
+
+def make_linear_fn(activation, max_pool=None):
+    return Partial(
+        lambda weights, inputs: activation(inputs.reshape(len(inputs), -1) @ weights), np.ones((96, 3), "f4")
+    )
+
+
 NETWORK = {"model": MODEL, "variables": VARIABLES, "inputs": INPUTS}
 TARGETS = np.array([0, 2])
 EXPLAINED = {"logits_fn": LINEAR_FN, "inputs": INPUTS, "targets": TARGETS}
 CHUNKED = EXPLAINED | {"chunk_size": 2}
+REPLACEABLE = {"make_logits_fn": make_linear_fn} | {k: v for k, v in CHUNKED.items() if k != "logits_fn"}
 PERTURBED = EXPLAINED | {"copies_at_once": 2}
 KEY = {"key": jax.random.key(0)}
 MAPS = np.random.default_rng(1).random((2, 4, 4))
@@ -161,8 +170,8 @@ FUNCTIONS = [
     (map_similarity, {"maps": MAPS, "others": MAPS}),
     (gradient, CHUNKED),
     (input_x_gradient, CHUNKED),
-    (deeplift, CHUNKED | {"baseline": 0.0}),
-    (guided_backpropagation, CHUNKED),
+    (deeplift, REPLACEABLE | {"baseline": 0.0}),
+    (guided_backpropagation, REPLACEABLE),
     (integrated_gradients, CHUNKED | {"steps": 2, "baseline": 0.0}),
     (smoothgrad, CHUNKED | KEY | {"samples": 2, "noise": 0.1}),
     (gradcam, CHUNKED | {"logits_fn": LOGITS_FN, "layer": "layers_0"}),

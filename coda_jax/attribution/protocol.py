@@ -76,8 +76,7 @@ def check_arguments(
     Raises:
         InputError: see the module; or logits that are not [N, K].
     """
-    if not callable(logits_fn):
-        raise InputError(f"logits_fn must be a function from inputs to logits, not {logits_fn!r}")
+    check_callable("logits_fn", logits_fn)
     if not isinstance(logits_fn, Partial):
         logits_fn = Partial(logits_fn)
     inputs = jnp.asarray(check_images("inputs", inputs))
@@ -89,6 +88,12 @@ def check_arguments(
         raise InputError(f"logits_fn must return logits of shape [{inputs.shape[0]}, K], not {list(logits.shape)}")
     pairs = resolve_targets(targets, *logits.shape, lambda: compute_logits(logits_fn, inputs, chunk_size))
     return logits_fn, inputs, pairs
+
+
+def check_callable(name: str, value: Any) -> None:
+    """Raise InputError unless a value is a function."""
+    if not callable(value):
+        raise InputError(f"{name} must be a function, not {value!r}")
 
 
 def check_baseline(baseline: jax.Array | np.ndarray | float, inputs: jax.Array) -> jax.Array:
