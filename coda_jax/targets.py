@@ -1,11 +1,44 @@
 """The classes whose logits are explained."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from coda_jax.checks import as_array
 from coda_jax.errors import InputError
+
+Targets = jax.Array | np.ndarray | str | None
+
+
+def resolve_targets(
+    targets: Targets, examples: int, classes: int, compute_logits: Callable[[], jax.Array]
+) -> jax.Array:
+    """Targets in any of their forms as whole numbers [N, T].
+
+    Args:
+        targets: None for the predicted class (T = 1), "all" for every class (T = K), whole numbers [N] (T = 1) or
+            [N, T].
+        examples: N.
+        classes: K.
+        compute_logits: gives the logits [N, K]; called only where targets are None.
+
+    Raises:
+        InputError: another string; or what `check_targets` refuses.
+
+    Examples:
+        >>> print(resolve_targets(None, 2, 3, lambda: jnp.array([[0.0, 2.0, 1.0], [5.0, 4.0, 3.0]])))
+        [[1]
+         [0]]
+    """
+    if targets is None:
+        return jnp.argmax(compute_logits(), axis=-1)[:, None]
+    if isinstance(targets, str):
+        if targets != "all":
+            raise InputError(f'targets must be None, "all", or class numbers, not "{targets}"')
+        return jnp.broadcast_to(jnp.arange(classes), (examples, classes))
+    return check_targets(targets, examples, classes)
 
 
 def check_targets(targets: jax.Array | np.ndarray, examples: int, classes: int, name: str = "targets") -> jax.Array:

@@ -1,7 +1,7 @@
 """The attribution methods that networks are compared by, and with which settings."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -84,6 +84,30 @@ def _gradcam_at_last_layer(model: nn.Module, variables: Variables, inputs: jax.A
     return gradcam(Partial(model.apply, variables), inputs, targets, layer=model.gradcam_layer)
 
 
+def _deeplift(model: nn.Module, variables: Variables, inputs: jax.Array, targets: np.ndarray) -> jax.Array:
+    def make_logits_fn(activation: Callable, max_pool: Callable) -> LogitsFn:
+        pooling = {"max_pool": max_pool} if hasattr(model, "max_pool") else {}
+        return Partial(_replaced(model, activation=activation, **pooling).apply, variables)
+
+    return deeplift(make_logits_fn, inputs, targets)
+
+
+def _guided_backpropagation(
+    model: nn.Module, variables: Variables, inputs: jax.Array, targets: np.ndarray
+) -> jax.Array:
+    return guided_backpropagation(
+        lambda activation: Partial(_replaced(model, activation=activation).apply, variables), inputs, targets
+    )
+
+
+@cache  # JAX compiles anew for every new copy, as it compares bound methods by the identity of their objects.
+def _replaced(model: nn.Module, **functions: Callable) -> nn.Module:
+    """A copy of the network with other functions; raises InputError if it has no activations to replace."""
+    if not hasattr(model, "activation"):
+        raise InputError(f"{type(model).__name__} has no activation to replace, as this method does")
+    return model.clone(**functions)
+
+
 METHODS = {
     "contributions": Method("contributions", _contributions, {}, own=True),
     "contributions_9": Method("contributions 9×9", partial(_averaged_contributions, window=9), {"window": 9}, own=True),
@@ -96,8 +120,8 @@ METHODS = {
     "smoothgrad": _post_hoc("SmoothGrad", smoothgrad, seed=0, samples=25, noise=0.15),
     "input_x_gradient": _post_hoc("input×gradient", input_x_gradient),
     "gradient": _post_hoc("gradient", gradient),
-    "deeplift": _post_hoc("DeepLIFT", deeplift),
-    "guided_backpropagation": _post_hoc("guided backpropagation", guided_backpropagation),
+    "deeplift": Method("DeepLIFT", _deeplift, {}),
+    "guided_backpropagation": Method("guided backpropagation", _guided_backpropagation, {}),
 }
 """All methods by the name that asks for them, the network's own contributions first; some networks refuse some."""
 

@@ -92,9 +92,20 @@ LOGITS_FN = Partial(MODEL.apply, VARIABLES)
 LINEAR_FN = Partial(
     lambda weights, inputs: jax.nn.relu(inputs.reshape(len(inputs), -1) @ weights), np.ones((96, 3), "f4")
 )
+
+
+def make_linear_fn(activation, max_pool=None):
+    return Partial(
+        lambda weights, inputs: activation(inputs.reshape(len(inputs), -1) @ weights), np.ones((96, 3), "f4")
+    )
+
+
 NETWORK = {"model": MODEL, "variables": VARIABLES, "inputs": INPUTS}
 TARGETS = np.array([0, 2])
-EXPLAINED = {"logits_fn": LINEAR_FN, "inputs": INPUTS, "targets": TARGETS, "chunk_size": 2}
+EXPLAINED = {"logits_fn": LINEAR_FN, "inputs": INPUTS, "targets": TARGETS}
+CHUNKED = EXPLAINED | {"chunk_size": 2}
+REPLACEABLE = {"make_logits_fn": make_linear_fn} | {k: v for k, v in CHUNKED.items() if k != "logits_fn"}
+PERTURBED = EXPLAINED | {"copies_at_once": 2}
 KEY = {"key": jax.random.key(0)}
 MAPS = np.random.default_rng(1).random((2, 4, 4))
 NAMES = ("0.weight_mod.weighting_f.0.weight", "0.weight_mod.weighting_f.1.weight", "0.weight_mod.weighting_f.1.bias")
@@ -157,18 +168,18 @@ FUNCTIONS = [
     ),
     (randomise_layers, NETWORK | KEY | {"layers": ["layers_1"]}),
     (map_similarity, {"maps": MAPS, "others": MAPS}),
-    (gradient, EXPLAINED),
-    (input_x_gradient, EXPLAINED),
-    (deeplift, EXPLAINED | {"baseline": 0.0}),
-    (guided_backpropagation, EXPLAINED),
-    (integrated_gradients, EXPLAINED | {"steps": 2, "baseline": 0.0}),
-    (smoothgrad, EXPLAINED | KEY | {"samples": 2, "noise": 0.1}),
-    (gradcam, EXPLAINED | {"logits_fn": LOGITS_FN, "layer": "layers_0"}),
-    (occlusion, EXPLAINED | {"window": 3, "stride": 2, "fill": 0.0}),
-    (rise, EXPLAINED | KEY | {"masks": 3, "cells": 2, "probability": 0.5}),
+    (gradient, CHUNKED),
+    (input_x_gradient, CHUNKED),
+    (deeplift, REPLACEABLE | {"baseline": 0.0}),
+    (guided_backpropagation, REPLACEABLE),
+    (integrated_gradients, CHUNKED | {"steps": 2, "baseline": 0.0}),
+    (smoothgrad, CHUNKED | KEY | {"samples": 2, "noise": 0.1}),
+    (gradcam, CHUNKED | {"logits_fn": LOGITS_FN, "layer": "layers_0"}),
+    (occlusion, PERTURBED | {"window": 3, "stride": 2, "fill": 0.0}),
+    (rise, PERTURBED | KEY | {"masks": 3, "cells": 2, "probability": 0.5}),
     (
         lime,
-        EXPLAINED
+        PERTURBED
         | KEY
         | {"segments": 4, "compactness": 1.0, "samples": 4, "ridge": 1.0, "kernel_width": 0.25, "fill": 0.0},
     ),
@@ -192,7 +203,19 @@ FUNCTIONS = [
 # What messages call an argument.
 SYNONYMS = {"there is no data set": "name", "index": "indices", "checkpoint": "path_or_mapping"}
 # Numbers that ask for more than a test should do.
-COSTLY = {"points", "masks", "samples", "segments", "steps", "cells", "window", "chunk_size", "count", "image_size"}
+COSTLY = {
+    "points",
+    "masks",
+    "samples",
+    "segments",
+    "steps",
+    "cells",
+    "window",
+    "chunk_size",
+    "copies_at_once",
+    "count",
+    "image_size",
+}
 
 
 every_function = pytest.mark.parametrize("index", range(len(FUNCTIONS)), ids=[call.__name__ for call, _ in FUNCTIONS])

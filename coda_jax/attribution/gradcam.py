@@ -6,16 +6,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 
 from coda_jax.attribution.gradient import target_gradients
 from coda_jax.attribution.protocol import LogitsFn, attribute
 from coda_jax.errors import InputError
+from coda_jax.targets import Targets
 
 
 def gradcam(
-    logits_fn: LogitsFn, inputs: jax.Array, targets: jax.Array | np.ndarray, *, layer: str, chunk_size: int = 64
+    logits_fn: LogitsFn, inputs: jax.Array, targets: Targets = None, *, layer: str, chunk_size: int | None = 64
 ) -> jax.Array:
     """The positive part of the sum of a layer's channels, each times its mean gradient.
 
@@ -24,21 +24,22 @@ def gradcam(
 
     Args:
         logits_fn: see `coda_jax.attribution.protocol`; it must call Flax linen modules, outside of `jax.jit`.
-        inputs: likewise, [N, H, W, C].
-        targets: likewise.
+        inputs: [N, H, W, C], floating-point.
+        targets: see `coda_jax.attribution.protocol`.
         layer: the path of a module that `logits_fn` calls once, such as "layers_3" or "Block_2/Conv_1". It returns
             [N, h, w, K], or a tuple of which that is the first array.
         chunk_size: see `coda_jax.attribution.protocol`.
 
     Returns:
-        The attributions, likewise; none is negative.
+        The attributions [N, T, H, W, C], see `coda_jax.attribution.protocol`; none is negative.
 
     Raises:
-        InputError: likewise; a layer that does not exist, is called more than once, or returns something else.
+        InputError: what `coda_jax.attribution.protocol` refuses; a layer that does not exist, is called more than
+            once, or returns something else.
     """
     if not isinstance(layer, str):
         raise InputError(f"layer must be the path of a module, not {layer!r}")
-    return attribute(_rule, logits_fn, inputs, targets, examples_at_once=chunk_size, layer=layer)
+    return attribute(_rule, logits_fn, inputs, targets, chunk_size=chunk_size, layer=layer)
 
 
 def _rule(logits_fn: LogitsFn, inputs: jax.Array, targets: jax.Array, *, layer: str) -> jax.Array:

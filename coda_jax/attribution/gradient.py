@@ -1,16 +1,16 @@
 """The gradient of a logit (Simonyan, Vedaldi, Zisserman, 2013, arXiv 1312.6034)."""
 
 import jax
-import numpy as np
 
 from coda_jax.attribution.protocol import LogitsFn, attribute
+from coda_jax.targets import Targets
 
 
 def gradient(
-    logits_fn: LogitsFn, inputs: jax.Array, targets: jax.Array | np.ndarray, *, chunk_size: int = 64
+    logits_fn: LogitsFn, inputs: jax.Array, targets: Targets = None, *, chunk_size: int | None = 64
 ) -> jax.Array:
     """The derivative of the targets' logits by every input value; see `coda_jax.attribution.protocol`."""
-    return attribute(target_gradients, logits_fn, inputs, targets, examples_at_once=chunk_size)
+    return attribute(target_gradients, logits_fn, inputs, targets, chunk_size=chunk_size)
 
 
 def target_gradients(logits_fn: LogitsFn, inputs: jax.Array, targets: jax.Array) -> jax.Array:

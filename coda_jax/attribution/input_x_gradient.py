@@ -1,14 +1,14 @@
 """Input times gradient (Shrikumar, Greenside, Shcherbina, Kundaje, 2016, arXiv 1605.01713)."""
 
 import jax
-import numpy as np
 
 from coda_jax.attribution.gradient import target_gradients
 from coda_jax.attribution.protocol import LogitsFn, attribute
+from coda_jax.targets import Targets
 
 
 def input_x_gradient(
-    logits_fn: LogitsFn, inputs: jax.Array, targets: jax.Array | np.ndarray, *, chunk_size: int = 64
+    logits_fn: LogitsFn, inputs: jax.Array, targets: Targets = None, *, chunk_size: int | None = 64
 ) -> jax.Array:
     """Every input value times the derivative of the targets' logits by it; see `coda_jax.attribution.protocol`.
 
@@ -16,14 +16,14 @@ def input_x_gradient(
     it differs from the contributions, as the gradient differentiates the dynamic weights as well.
 
     Examples:
-        >>> inputs = np.array([1.0, 2.0, 3.0, 4.0], np.float32).reshape(1, 2, 2, 1)
+        >>> inputs = jax.numpy.array([1.0, 2.0, 3.0, 4.0]).reshape(1, 2, 2, 1)
         >>> def energy(inputs):
         ...     return (inputs**2).sum((1, 2))  # [N, 1], 30 for these inputs.
-        >>> print(input_x_gradient(energy, inputs, targets=[0])[0, :, :, 0])  # Sums to 60: not to the logit.
+        >>> print(input_x_gradient(energy, inputs, targets=[0])[0, 0, :, :, 0])  # Sums to 60: not to the logit.
         [[ 2.  8.]
          [18. 32.]]
     """
-    return attribute(_rule, logits_fn, inputs, targets, examples_at_once=chunk_size)
+    return attribute(_rule, logits_fn, inputs, targets, chunk_size=chunk_size)
 
 
 def _rule(logits_fn: LogitsFn, inputs: jax.Array, targets: jax.Array) -> jax.Array:

@@ -2,22 +2,22 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from coda_jax.attribution.gradient import target_gradients
 from coda_jax.attribution.protocol import LogitsFn, attribute, check_baseline
 from coda_jax.checks import check_whole
+from coda_jax.targets import Targets
 
 
 def integrated_gradients(
     logits_fn: LogitsFn,
     inputs: jax.Array,
-    targets: jax.Array | np.ndarray,
+    targets: Targets = None,
     *,
     steps: int = 20,
     baseline: jax.Array | float = 0.0,
-    chunk_size: int = 64,
+    chunk_size: int | None = 64,
 ) -> jax.Array:
     """The mean gradient on the straight line from a baseline to the input, times their difference.
 
@@ -26,21 +26,21 @@ def integrated_gradients(
 
     Args:
         logits_fn: see `coda_jax.attribution.protocol`.
-        inputs: likewise, [N, H, W, C].
-        targets: likewise.
+        inputs: [N, H, W, C], floating-point.
+        targets: see `coda_jax.attribution.protocol`.
         steps: the number of points on the line.
         baseline: where the line begins, a number or an array that broadcasts to [H, W, C].
         chunk_size: see `coda_jax.attribution.protocol`.
 
     Returns:
-        The attributions, likewise.
+        The attributions [N, T, H, W, C], see `coda_jax.attribution.protocol`.
 
     Raises:
-        InputError: likewise; fewer than one step, or a baseline of another shape.
+        InputError: what `coda_jax.attribution.protocol` refuses; fewer than one step, or a baseline of another shape.
     """
     check_whole("steps", steps)
     baseline = check_baseline(baseline, inputs)
-    return attribute(_rule, logits_fn, inputs, targets, baseline, examples_at_once=chunk_size, steps=steps)
+    return attribute(_rule, logits_fn, inputs, targets, baseline, chunk_size=chunk_size, steps=steps)
 
 
 def _rule(logits_fn: LogitsFn, inputs: jax.Array, targets: jax.Array, baseline: jax.Array, *, steps: int) -> jax.Array:

@@ -8,12 +8,13 @@ from coda_jax.attribution.protocol import LogitsFn, check_arguments, check_fill,
 from coda_jax.checks import check_key, check_number, check_whole
 from coda_jax.errors import InputError
 from coda_jax.extras import need
+from coda_jax.targets import Targets
 
 
 def lime(
     logits_fn: LogitsFn,
     inputs: jax.Array,
-    targets: jax.Array | np.ndarray,
+    targets: Targets = None,
     *,
     key: jax.Array,
     segments: int = 50,
@@ -22,7 +23,7 @@ def lime(
     ridge: float = 1.0,
     kernel_width: float = 0.25,
     fill: float = 0.0,
-    chunk_size: int = 64,
+    copies_at_once: int = 64,
 ) -> jax.Array:
     """The coefficients of a linear model that predicts a logit from which superpixels are shown.
 
@@ -38,9 +39,9 @@ def lime(
 
     Args:
         logits_fn: see `coda_jax.attribution.protocol`.
-        inputs: likewise, [N, H, W, C]. The superpixels are those of the first three channels as red, green and blue;
-            with fewer than three, of the first as grey.
-        targets: likewise.
+        inputs: [N, H, W, C], floating-point. The superpixels are those of the first three channels as red, green
+            and blue; with fewer than three, of the first as grey.
+        targets: see `coda_jax.attribution.protocol`.
         key: of the on/off vectors, which are the same for all examples with as many superpixels.
         segments: the number of superpixels, about; there are fewer where an input has much detail.
         compactness: of the superpixels; the larger, the more they are squares (see `skimage.segmentation.slic`).
@@ -48,25 +49,26 @@ def lime(
         ridge: the factor of the squared norm of the coefficients in what the regression minimises.
         kernel_width: see above.
         fill: the value that all channels of a hidden superpixel have.
-        chunk_size: so many perturbed copies of an input are given to `logits_fn` at a time.
+        copies_at_once: so many perturbed copies of an input are given to `logits_fn` at a time, which bounds the
+            memory; inputs are explained one by one.
 
     Returns:
-        The attributions, see `coda_jax.attribution.protocol`; all channels of a pixel have the same.
+        The attributions [N, T, H, W, C], see `coda_jax.attribution.protocol`; all channels of a pixel have the same.
 
     Raises:
-        InputError: likewise; traced arguments, or settings that are not positive.
+        InputError: what `coda_jax.attribution.protocol` refuses; traced arguments, or settings that are not positive.
     """
     need("pictures", "skimage", "sklearn")
     from sklearn.linear_model import Ridge  # Slow to import.
 
-    for name, value in (("segments", segments), ("samples", samples), ("chunk_size", chunk_size)):
+    for name, value in (("segments", segments), ("samples", samples), ("copies_at_once", copies_at_once)):
         check_whole(name, value)
     for name, value in (("compactness", compactness), ("ridge", ridge), ("kernel_width", kernel_width)):
         check_number(name, value, above=0)
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((logits_fn, inputs, targets, key))):
         raise InputError("lime computes on the host, so call it outside of jax.jit, jax.vmap and the like")
     check_key("key", key)
-    logits_fn, inputs, pairs = check_arguments(logits_fn, inputs, targets)
+    logits_fn, inputs, pairs = check_arguments(logits_fn, inputs, targets, copies_at_once)
     fill = check_fill(fill, inputs)
 
     attributions = np.empty((*pairs.shape, *inputs.shape[1:]), inputs.dtype)
@@ -74,14 +76,13 @@ def lime(
         superpixels = find_superpixels(np.asarray(image), segments, compactness)
         pixels = np.bincount(superpixels.ravel())
         on = draw_on(key, samples, len(pixels))
-        logits = _perturbed_logits(logits_fn, image, superpixels, on, fill, chunk_size)[:, classes]
+        logits = _perturbed_logits(logits_fn, image, superpixels, on, fill, copies_at_once)[:, classes]
         distances = 1 - np.sqrt(on.mean(1))
         weights = np.exp(-((distances / kernel_width) ** 2))
         model = Ridge(alpha=ridge).fit(on.astype(float), logits.astype(float), weights)
         coefficients = np.atleast_2d(model.coef_)  # scikit-learn drops the first axis of [1, superpixels].
         attributions[example] = (coefficients / pixels / image.shape[-1])[:, superpixels, None]
-    attributions = jnp.asarray(attributions)
-    return attributions if np.ndim(targets) == 2 else attributions[:, 0]
+    return jnp.asarray(attributions)
 
 
 def find_superpixels(image: np.ndarray, segments: int, compactness: float) -> np.ndarray:
@@ -102,14 +103,14 @@ def draw_on(key: jax.Array, samples: int, superpixels: int) -> np.ndarray:
 
 
 def _perturbed_logits(
-    logits_fn: LogitsFn, image: jax.Array, superpixels: np.ndarray, on: np.ndarray, fill: jax.Array, chunk_size: int
+    logits_fn: LogitsFn, image: jax.Array, superpixels: np.ndarray, on: np.ndarray, fill: jax.Array, copies_at_once: int
 ) -> np.ndarray:
     """The logits [samples, K] of an image [H, W, C] with the superpixels shown that are on [samples, superpixels]."""
     samples = len(on)
     logits = []
-    for first in range(0, samples, chunk_size):
-        # The last chunk is filled up with repetitions, so that one program computes all.
-        indices = np.minimum(np.arange(first, first + min(chunk_size, samples)), samples - 1)
+    for first in range(0, samples, copies_at_once):
+        # The last part is filled up with repetitions, so that one program computes all.
+        indices = np.minimum(np.arange(first, first + min(copies_at_once, samples)), samples - 1)
         shown = on[indices][:, superpixels, None]
         logits.append(np.asarray(compute_logits(logits_fn, jnp.where(shown, image, fill))))
     return np.concatenate(logits)[:samples]

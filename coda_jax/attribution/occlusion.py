@@ -8,17 +8,18 @@ from coda_jax.attribution.protocol import LogitsFn, attribute, check_fill
 from coda_jax.checks import check_whole
 from coda_jax.chunks import map_batches
 from coda_jax.errors import InputError
+from coda_jax.targets import Targets
 
 
 def occlusion(
     logits_fn: LogitsFn,
     inputs: jax.Array,
-    targets: jax.Array | np.ndarray,
+    targets: Targets = None,
     *,
     window: int = 9,
     stride: int = 3,
     fill: float = 0.0,
-    chunk_size: int = 64,
+    copies_at_once: int = 64,
 ) -> jax.Array:
     """By how much a logit drops when a square window is laid over the input, the mean over the windows on a pixel.
 
@@ -27,35 +28,36 @@ def occlusion(
 
     Args:
         logits_fn: see `coda_jax.attribution.protocol`.
-        inputs: likewise, [N, H, W, C].
-        targets: likewise.
+        inputs: [N, H, W, C], floating-point.
+        targets: see `coda_jax.attribution.protocol`.
         window: the side of the window, in pixels.
         stride: from one window to the next, in pixels.
         fill: the value that all channels have under the window.
-        chunk_size: so many occluded copies of an input are given to `logits_fn` at a time.
+        copies_at_once: so many occluded copies of an input are given to `logits_fn` at a time, which bounds the memory;
+            inputs are explained one by one.
 
     Returns:
-        The attributions, see `coda_jax.attribution.protocol`; all channels of a pixel have the same.
+        The attributions [N, T, H, W, C], see `coda_jax.attribution.protocol`; all channels of a pixel have the same.
 
     Raises:
-        InputError: likewise; a window below 1 or larger than the input, or a stride below 1 or larger than the window,
-            which would leave pixels uncovered.
+        InputError: what `coda_jax.attribution.protocol` refuses; a window below 1 or larger than the input, or a
+            stride below 1 or larger than the window, which would leave pixels uncovered.
 
     Examples:
         >>> inputs = jnp.array([1.0, 2.0, 3.0, 4.0]).reshape(1, 2, 2, 1)
         >>> def brightness(inputs):
         ...     return inputs.sum((1, 2))  # [N, 1], the logit of a single class.
-        >>> print(occlusion(brightness, inputs, targets=[0], window=1, stride=1)[0, :, :, 0])
+        >>> print(occlusion(brightness, inputs, targets=[0], window=1, stride=1)[0, 0, :, :, 0])
         [[1. 2.]
          [3. 4.]]
     """
-    for name, value in (("window", window), ("stride", stride), ("chunk_size", chunk_size)):
+    for name, value in (("window", window), ("stride", stride), ("copies_at_once", copies_at_once)):
         check_whole(name, value)
     if stride > window:
         raise InputError(f"stride must be at most the window's {window}, not {stride}")
-    settings = {"window": window, "stride": stride, "chunk_size": chunk_size}
+    settings = {"window": window, "stride": stride, "copies_at_once": copies_at_once}
     fill = check_fill(fill, inputs)
-    return attribute(_rule, logits_fn, inputs, targets, fill, examples_at_once=1, **settings)
+    return attribute(_rule, logits_fn, inputs, targets, fill, chunk_size=1, **settings)
 
 
 def _rule(
@@ -66,7 +68,7 @@ def _rule(
     *,
     window: int,
     stride: int,
-    chunk_size: int,
+    copies_at_once: int,
 ) -> jax.Array:
     _, height, width, channels = inputs.shape
     if window > min(height, width):
@@ -80,7 +82,7 @@ def _rule(
         return intact - logits_fn(jnp.where(covered[..., None], fill, inputs))[:, targets[0]]
 
     positions = jnp.indices((len(rows), len(columns))).reshape(2, -1)
-    drops = map_batches(compute_drops, tuple(positions), chunk_size).reshape(len(rows), len(columns), -1)
+    drops = map_batches(compute_drops, tuple(positions), copies_at_once).reshape(len(rows), len(columns), -1)
     total = jnp.einsum("rct,rh,cw->thw", drops, rows.astype(drops.dtype), columns.astype(drops.dtype))
     mean = total / (rows.sum(0)[:, None] * columns.sum(0))
     pixels = (mean / channels).astype(inputs.dtype)

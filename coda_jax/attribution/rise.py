@@ -8,18 +8,19 @@ from jax import lax
 from coda_jax.attribution.protocol import LogitsFn, attribute
 from coda_jax.checks import check_key, check_number, check_whole
 from coda_jax.errors import InputError
+from coda_jax.targets import Targets
 
 
 def rise(
     logits_fn: LogitsFn,
     inputs: jax.Array,
-    targets: jax.Array | np.ndarray,
+    targets: Targets = None,
     *,
     key: jax.Array,
     masks: int = 2000,
     cells: int = 6,
     probability: float = 0.5,
-    chunk_size: int = 64,
+    copies_at_once: int = 64,
 ) -> jax.Array:
     """The mean of random smooth masks, each weighed by the target's score for the input times the mask.
 
@@ -29,30 +30,31 @@ def rise(
 
     Args:
         logits_fn: see `coda_jax.attribution.protocol`.
-        inputs: likewise, [N, H, W, C].
-        targets: likewise.
+        inputs: [N, H, W, C], floating-point.
+        targets: see `coda_jax.attribution.protocol`.
         key: of the masks, which are the same for all examples.
         masks: their number.
         cells: a mask is made of so many cells in height and in width.
         probability: that a cell is kept.
-        chunk_size: so many masked copies of an input are given to `logits_fn` at a time.
+        copies_at_once: so many masked copies of an input are given to `logits_fn` at a time, which bounds the memory;
+            inputs are explained one by one.
 
     Returns:
-        The attributions, see `coda_jax.attribution.protocol`; all channels of a pixel have the same.
+        The attributions [N, T, H, W, C], see `coda_jax.attribution.protocol`; all channels of a pixel have the same.
 
     Raises:
-        InputError: likewise; fewer than one mask, fewer than one cell or more than pixels, or a probability not between
-            0 and 1.
+        InputError: what `coda_jax.attribution.protocol` refuses; fewer than one mask, fewer than one cell or more
+            than pixels, or a probability not between 0 and 1.
     """
     check_key("key", key)
-    for name, value in (("masks", masks), ("cells", cells), ("chunk_size", chunk_size)):
+    for name, value in (("masks", masks), ("cells", cells), ("copies_at_once", copies_at_once)):
         check_whole(name, value)
     check_number("probability", probability)
     if not 0 < probability < 1:
         raise InputError(f"probability must be between 0 and 1, not {probability}")
     arrays = key, jnp.asarray(probability, float)
-    settings = {"masks": masks, "cells": cells, "chunk_size": min(chunk_size, masks)}
-    return attribute(_rule, logits_fn, inputs, targets, *arrays, examples_at_once=1, **settings)
+    settings = {"masks": masks, "cells": cells, "copies_at_once": min(copies_at_once, masks)}
+    return attribute(_rule, logits_fn, inputs, targets, *arrays, chunk_size=1, **settings)
 
 
 def random_mask(key: jax.Array, height: int, width: int, cells: int, probability: jax.Array | float) -> jax.Array:
@@ -88,7 +90,7 @@ def _rule(
     *,
     masks: int,
     cells: int,
-    chunk_size: int,
+    copies_at_once: int,
 ) -> jax.Array:
     _, height, width, channels = inputs.shape
     if cells > min(height, width):
@@ -98,13 +100,13 @@ def _rule(
         return random_mask(jax.random.fold_in(key, index), height, width, cells, probability)
 
     def add(total: jax.Array, first: jax.Array) -> tuple[jax.Array, None]:
-        indices = first + jnp.arange(chunk_size)
+        indices = first + jnp.arange(copies_at_once)
         drawn = jax.vmap(draw)(indices)
         scores = logits_fn((drawn[..., None] * inputs).astype(inputs.dtype))[:, targets[0]]
-        scores = jnp.where(indices[:, None] < masks, scores, 0)  # The last chunk may go beyond the number of masks.
+        scores = jnp.where(indices[:, None] < masks, scores, 0)  # The last part may go beyond the number of masks.
         return total + jnp.einsum("nt,nhw->thw", scores, drawn), None
 
     total = jnp.zeros((targets.shape[1], height, width))
-    total, _ = lax.scan(add, total, jnp.arange(0, masks, chunk_size))
+    total, _ = lax.scan(add, total, jnp.arange(0, masks, copies_at_once))
     pixels = (total / (masks * probability * channels)).astype(inputs.dtype)
     return jnp.broadcast_to(pixels[None, ..., None], (*targets.shape, height, width, channels))

@@ -2,46 +2,46 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from coda_jax.attribution.gradient import target_gradients
 from coda_jax.attribution.protocol import LogitsFn, attribute
 from coda_jax.checks import check_images, check_key, check_number, check_whole
+from coda_jax.targets import Targets
 
 
 def smoothgrad(
     logits_fn: LogitsFn,
     inputs: jax.Array,
-    targets: jax.Array | np.ndarray,
+    targets: Targets = None,
     *,
     key: jax.Array,
     samples: int = 25,
     noise: float = 0.15,
-    chunk_size: int = 64,
+    chunk_size: int | None = 64,
 ) -> jax.Array:
     """The mean gradient of the targets' logits at inputs with Gaussian noise.
 
     Args:
         logits_fn: see `coda_jax.attribution.protocol`.
-        inputs: likewise, [N, H, W, C].
-        targets: likewise.
+        inputs: [N, H, W, C], floating-point.
+        targets: see `coda_jax.attribution.protocol`.
         key: of the noise, which is the same for all examples.
         samples: the number of noisy copies.
         noise: the standard deviation, in the inputs' units.
         chunk_size: see `coda_jax.attribution.protocol`.
 
     Returns:
-        The attributions, likewise.
+        The attributions [N, T, H, W, C], see `coda_jax.attribution.protocol`.
 
     Raises:
-        InputError: likewise; fewer than one sample, or negative noise.
+        InputError: what `coda_jax.attribution.protocol` refuses; fewer than one sample, or negative noise.
     """
     check_key("key", key)
     check_whole("samples", samples)
     check_number("noise", noise, least=0)
     arrays = key, jnp.asarray(noise, jnp.result_type(check_images("inputs", inputs)))
-    return attribute(_rule, logits_fn, inputs, targets, *arrays, examples_at_once=chunk_size, samples=samples)
+    return attribute(_rule, logits_fn, inputs, targets, *arrays, chunk_size=chunk_size, samples=samples)
 
 
 def _rule(

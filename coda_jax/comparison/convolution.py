@@ -1,23 +1,26 @@
 """The layer that conventional networks are made of."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 
 class NormalisedConvolution(nn.Module):
-    """A 3×3 convolution without bias, batch normalisation (Ioffe, Szegedy, 2015, arXiv 1502.03167), and a ReLU.
+    """A 3×3 convolution without bias, batch normalisation (Ioffe, Szegedy, 2015, arXiv 1502.03167), and a ReLU
+    or another activation.
 
     Attributes:
         channels: K, of the output.
         stride: in pixels.
-        relu: whether there is a ReLU at the end.
+        activation: the function at the end; None for none.
         dtype: of the computation; the parameters are float32.
     """
 
     channels: int
     stride: int = 1
-    relu: bool = True
+    activation: Callable[[jax.Array], jax.Array] | None = nn.relu
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -33,4 +36,4 @@ class NormalisedConvolution(nn.Module):
         )
         norm = nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=dtype)
         x = norm(convolution(x))
-        return nn.relu(x) if self.relu else x
+        return x if self.activation is None else self.activation(x)

@@ -1,5 +1,7 @@
 """Residual networks for small images (He, Zhang, Ren, Sun, 2015, arXiv 1512.03385, section 4.2)."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -22,6 +24,8 @@ class ResNet(nn.Module):
         num_classes: K.
         dtype: of the computation, or its name, one of `coda_jax.models.DTYPES`; the last mean and linear layer are
             computed in float32 at least, and the parameters are float32.
+        activation: the element-wise function after normalisation, in the place of which some attribution methods put
+            their own.
 
     Raises:
         InputError: another depth, fewer than one class, or another dtype.
@@ -38,6 +42,7 @@ class ResNet(nn.Module):
     depth: int
     num_classes: int
     dtype: jnp.dtype = jnp.float32
+    activation: Callable[[jax.Array], jax.Array] = nn.relu
 
     def __post_init__(self) -> None:
         """Check the attributes."""
@@ -70,7 +75,8 @@ class ResNet(nn.Module):
         Raises:
             InputError: inputs that are not floating-point [N, H, W, 6].
         """
-        x = _features(check_encoded("inputs", inputs), train, self.depth, _number_of_blocks(self.depth), self.dtype)
+        blocks = _number_of_blocks(self.depth)
+        x = _features(check_encoded("inputs", inputs), train, self.depth, blocks, self.dtype, self.activation)
         features = jnp.mean(x, axis=(1, 2), dtype=jnp.promote_types(x.dtype, jnp.float32))
         return nn.Dense(self.num_classes, name="head")(features)
 
@@ -82,6 +88,7 @@ class ResNetTrunk(nn.Module):
         depth: of the ResNet.
         blocks: how many of its blocks there are after the first convolution, from 0 to all (depth - 2) / 2.
         dtype: of the computation, as of the ResNet.
+        activation: as of the ResNet.
 
     Raises:
         InputError: another depth, more blocks than the ResNet has, or another dtype.
@@ -97,6 +104,7 @@ class ResNetTrunk(nn.Module):
     depth: int
     blocks: int
     dtype: jnp.dtype = jnp.float32
+    activation: Callable[[jax.Array], jax.Array] = nn.relu
 
     def __post_init__(self) -> None:
         """Check the attributes."""
@@ -115,7 +123,7 @@ class ResNetTrunk(nn.Module):
     @nn.compact
     def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
         """Inputs [N, H, W, 6] -> features [N, Hf, Wf, Cf]; `train` and errors as of the ResNet."""
-        return _features(check_encoded("inputs", inputs), train, self.depth, self.blocks, self.dtype)
+        return _features(check_encoded("inputs", inputs), train, self.depth, self.blocks, self.dtype, self.activation)
 
 
 def _number_of_blocks(depth: int) -> int:
@@ -126,13 +134,15 @@ def _number_of_blocks(depth: int) -> int:
     return (depth - 2) // 2
 
 
-def _features(x: jax.Array, train: bool, depth: int, blocks: int, dtype: jnp.dtype) -> jax.Array:
+def _features(
+    x: jax.Array, train: bool, depth: int, blocks: int, dtype: jnp.dtype, activation: Callable[[jax.Array], jax.Array]
+) -> jax.Array:
     """The first convolution and so many blocks of a ResNet, as layers of the module that calls this."""
-    x = NormalisedConvolution(16, dtype=dtype, name="stem")(x, train)
+    x = NormalisedConvolution(16, dtype=dtype, activation=activation, name="stem")(x, train)
     for index in range(blocks):
         stage, place = divmod(index, _number_of_blocks(depth) // 3)
         stride = 2 if stage and not place else 1
-        x = Block(16 * 2**stage, stride, dtype, name=f"blocks_{index}")(x, train)
+        x = Block(16 * 2**stage, stride, dtype, activation, name=f"blocks_{index}")(x, train)
     return x
 
 
@@ -143,17 +153,19 @@ class Block(nn.Module):
         channels: of the output, as many as the input has or more; zeros are added for what the input has fewer.
         stride: of the first convolution; of the input every so-manieth pixel is added.
         dtype: of the computation.
+        activation: of the network.
     """
 
     channels: int
     stride: int
     dtype: jnp.dtype
+    activation: Callable[[jax.Array], jax.Array] = nn.relu
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """[N, H, W, C] -> [N, ⌈H / stride⌉, ⌈W / stride⌉, channels]."""
-        residual = NormalisedConvolution(self.channels, self.stride, dtype=self.dtype)(x, train)
-        residual = NormalisedConvolution(self.channels, relu=False, dtype=self.dtype)(residual, train)
+        residual = NormalisedConvolution(self.channels, self.stride, self.activation, self.dtype)(x, train)
+        residual = NormalisedConvolution(self.channels, activation=None, dtype=self.dtype)(residual, train)
         more = self.channels - x.shape[-1]
         shortcut = jnp.pad(x[:, :: self.stride, :: self.stride], ((0, 0), (0, 0), (0, 0), (0, more)))
-        return nn.relu(residual + shortcut)
+        return self.activation(residual + shortcut)

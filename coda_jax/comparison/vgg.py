@@ -1,6 +1,6 @@
 """VGG networks for small images (Simonyan, Zisserman, 2014, arXiv 1409.1556)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +28,9 @@ class VGG(nn.Module):
         num_classes: K.
         dtype: of the computation, or its name, one of `coda_jax.models.DTYPES`; the last mean and linear layer are
             computed in float32 at least, and the parameters are float32.
+        activation: the element-wise function after normalisation, in the place of which some attribution methods put
+            their own.
+        max_pool: as `nn.max_pool`, in the place of which DeepLIFT puts its own.
 
     Raises:
         InputError: stages that are no lists of whole numbers, fewer than one class, or another dtype.
@@ -36,6 +39,8 @@ class VGG(nn.Module):
     stages: Sequence[Sequence[int]]
     num_classes: int
     dtype: jnp.dtype = jnp.float32
+    activation: Callable[[jax.Array], jax.Array] = nn.relu
+    max_pool: Callable[..., jax.Array] = nn.max_pool
 
     def __post_init__(self) -> None:
         """Check the attributes, and make lists into tuples so that the module can be hashed."""
@@ -82,7 +87,9 @@ class VGG(nn.Module):
         names = iter(layers)
         for stage in self.stages:
             for channels in stage:
-                x = NormalisedConvolution(channels, dtype=self.dtype, name=next(names))(x, train)
-            x = nn.max_pool(x, (2, 2), (2, 2))
+                x = NormalisedConvolution(channels, dtype=self.dtype, activation=self.activation, name=next(names))(
+                    x, train
+                )
+            x = self.max_pool(x, (2, 2), (2, 2))
         features = jnp.mean(x, axis=(1, 2), dtype=jnp.promote_types(x.dtype, jnp.float32))
         return nn.Dense(self.num_classes, name=head)(features)

@@ -1,5 +1,7 @@
 """A small network of ReLUs in Flax, and the same in PyTorch, for which captum has other people's implementations."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,10 +14,12 @@ CAPTUM_TOLERANCE = 1e-10
 
 
 class SmallCNN(nn.Module):
+    activation: Callable = nn.relu
+
     @nn.compact
     def __call__(self, inputs):
-        x = nn.relu(nn.Conv(5, (3, 3), padding=1)(inputs))
-        x = nn.relu(nn.Conv(4, (3, 3), strides=2, padding=1)(x))
+        x = self.activation(nn.Conv(5, (3, 3), padding=1)(inputs))
+        x = self.activation(nn.Conv(4, (3, 3), strides=2, padding=1)(x))
         return nn.Dense(3)(x.mean((1, 2)))
 
 
@@ -39,6 +43,12 @@ def small_cnn(dtype=jnp.float32):
     """(logits_fn, inputs [5, 8, 6, 2]) of `dtype`."""
     variables = jax.tree.map(lambda array: jnp.asarray(array, dtype), VARIABLES)
     return Partial(SmallCNN().apply, variables), jnp.asarray(INPUTS, dtype)
+
+
+def replaceable_cnn(dtype=jnp.float32):
+    """(make_logits_fn, inputs [5, 8, 6, 2]) of `dtype`, for methods that replace the activation."""
+    logits_fn, inputs = small_cnn(dtype)
+    return lambda activation, *_: Partial(SmallCNN(activation).apply, *logits_fn.args), inputs
 
 
 def random_variables(model, inputs):

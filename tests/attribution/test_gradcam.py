@@ -66,7 +66,7 @@ def test_interpolation_by_hand():
     inputs[:, :, 2:, 0] = 4
     maps = gradcam(Partial(Weighted(Pool(2)).apply, {}), inputs, np.array([0]), layer="pool")
     # Two pixels, 0 and 4, with their centres at 0.5 and 2.5 among the columns.
-    np.testing.assert_allclose(maps[0].sum(-1), [[0, 1, 3, 4]] * 2, rtol=1e-6)  # Rounding.
+    np.testing.assert_allclose(maps[0, 0].sum(-1), [[0, 1, 3, 4]] * 2, rtol=1e-6)  # Rounding.
 
 
 @pytest.mark.parametrize(("layer", "number"), [("Conv_0", 0), ("Conv_1", 2)])
@@ -139,7 +139,7 @@ def test_targets_and_chunks_change_nothing():
     logits_fn, inputs = small_cnn()
     maps = gradcam(logits_fn, inputs, TARGETS, layer="Conv_1")
     for column, targets in enumerate(TARGETS.T):
-        np.testing.assert_allclose(gradcam(logits_fn, inputs, targets, layer="Conv_1"), maps[:, column], **CLOSE)
+        np.testing.assert_allclose(gradcam(logits_fn, inputs, targets, layer="Conv_1"), maps[:, column, None], **CLOSE)
     chunked = gradcam(logits_fn, inputs, TARGETS, layer="Conv_1", chunk_size=2)
     np.testing.assert_allclose(chunked, maps, **CLOSE)
 
@@ -154,7 +154,7 @@ def test_logits_that_do_not_depend_on_the_layer():
     inputs = np.ones((1, 4, 4, 2), np.float32)
     variables = random_variables(Aside(), inputs)
     maps = gradcam(Partial(Aside().apply, variables), inputs, np.array([0]), layer="Conv_0")
-    np.testing.assert_array_equal(maps, np.zeros((1, 4, 4, 2)))
+    np.testing.assert_array_equal(maps, np.zeros((1, 1, 4, 4, 2)))
 
 
 class Repeated(nn.Module):

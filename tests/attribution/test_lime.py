@@ -122,7 +122,7 @@ def test_is_captums():
     expected = peer.attribute(torch.tensor(INPUTS[2:]), target=1, n_samples=50)[0].numpy()
     maps = lime(DENSE, INPUTS[2:], np.array([1]), key=KEY, segments=9, samples=50, fill=0.5)
     shared = (expected / np.bincount(superpixels.ravel()))[superpixels]
-    np.testing.assert_allclose(maps[0].sum(-1), shared, **ROUNDING)
+    np.testing.assert_allclose(maps[0, 0].sum(-1), shared, **ROUNDING)
 
 
 def test_shapes_and_channels():
@@ -131,7 +131,7 @@ def test_shapes_and_channels():
     assert several.dtype == jnp.float32
     np.testing.assert_array_equal(several, np.broadcast_to(several[..., :1], several.shape))
     single = lime(DENSE, INPUTS, TARGETS[:, 1], key=KEY, segments=9, samples=20)
-    np.testing.assert_allclose(single, several[:, 1], **ROUNDING)
+    np.testing.assert_allclose(single, several[:, 1:], **ROUNDING)
 
 
 def test_an_example_alone_gets_the_same():
@@ -140,10 +140,10 @@ def test_an_example_alone_gets_the_same():
     np.testing.assert_allclose(alone[0], together[2], **ROUNDING)
 
 
-@pytest.mark.parametrize("chunk_size", [1, 7, 100])
-def test_chunks_change_nothing(chunk_size):
-    whole = lime(DENSE, INPUTS, TARGETS, key=KEY, segments=9, samples=20, chunk_size=20)
-    chunked = lime(DENSE, INPUTS, TARGETS, key=KEY, segments=9, samples=20, chunk_size=chunk_size)
+@pytest.mark.parametrize("copies_at_once", [1, 7, 100])
+def test_chunks_change_nothing(copies_at_once):
+    whole = lime(DENSE, INPUTS, TARGETS, key=KEY, segments=9, samples=20, copies_at_once=20)
+    chunked = lime(DENSE, INPUTS, TARGETS, key=KEY, segments=9, samples=20, copies_at_once=copies_at_once)
     np.testing.assert_allclose(chunked, whole, **ROUNDING)
 
 
@@ -154,7 +154,7 @@ def test_all_chunks_of_all_examples_are_one_program():
         shapes.append(inputs.shape)
         return dense(WEIGHTS, inputs)
 
-    lime(logits_fn, INPUTS, TARGETS, key=KEY, segments=9, samples=20, chunk_size=8)
+    lime(logits_fn, INPUTS, TARGETS, key=KEY, segments=9, samples=20, copies_at_once=8)
     assert shapes == [(3, 12, 12, 3), (8, 12, 12, 3)]  # The first only to learn the number of classes.
 
 
@@ -181,7 +181,7 @@ def test_traced_arguments(explain):
     [
         ({"segments": 0}, "segments must be at least 1, not 0"),
         ({"samples": 0}, "samples must be at least 1, not 0"),
-        ({"chunk_size": 0}, "chunk_size must be at least 1, not 0"),
+        ({"copies_at_once": 0}, "copies_at_once must be at least 1, not 0"),
         ({"compactness": 0.0}, "compactness must be above 0, not 0"),
         ({"ridge": -1.0}, "ridge must be above 0, not -1"),
         ({"kernel_width": float("nan")}, "kernel_width must be finite, not nan"),

@@ -24,8 +24,8 @@ def linear(weights, inputs):
 WEIGHTS = np.random.default_rng(0).normal(size=(INPUTS[0].size, 3)).astype(np.float32)
 
 
-@pytest.mark.parametrize("examples_at_once", [1, 2, 5, 64])
-def test_a_rule_gets_examples_targets_arrays_and_settings(examples_at_once):
+@pytest.mark.parametrize("chunk_size", [1, 2, 5, 64, None])
+def test_a_rule_gets_examples_targets_arrays_and_settings(chunk_size):
     inputs = np.arange(1, 6, dtype=np.float32).reshape(5, 1, 1, 1)
     targets = np.array([[0, 2], [1, 1], [2, 0], [0, 1], [2, 1]])
     scale = jnp.array(10.0)
@@ -35,7 +35,7 @@ def test_a_rule_gets_examples_targets_arrays_and_settings(examples_at_once):
         inputs,
         targets,
         scale,
-        examples_at_once=examples_at_once,
+        chunk_size=chunk_size,
         power=2,
     )
     expected = [[10, 90], [80, 80], [270, 30], [40, 160], [450, 200]]
@@ -48,12 +48,23 @@ def test_shapes_follow_the_targets():
     assert pairs.shape == (5, 2, 8, 6, 2)
     for column, targets in enumerate(TARGETS.T):
         maps = gradient(logits_fn, inputs, targets)
-        assert maps.shape == (5, 8, 6, 2)
-        np.testing.assert_allclose(maps, pairs[:, column], **CLOSE)
+        assert maps.shape == (5, 1, 8, 6, 2)
+        np.testing.assert_allclose(maps, pairs[:, [column]], **CLOSE)
     assert gradient(logits_fn, inputs, TARGETS[:, :1]).shape == (5, 1, 8, 6, 2)
 
 
-@pytest.mark.parametrize("chunk_size", [1, 2, 3, 5, 100])
+@pytest.mark.parametrize("chunk_size", [2, None])
+def test_predicted_and_all_classes(chunk_size):
+    logits_fn, inputs = Partial(linear, WEIGHTS), INPUTS.astype(np.float32)
+    of_all = np.asarray(gradient(logits_fn, inputs, "all", chunk_size=chunk_size))
+    np.testing.assert_allclose(of_all, gradient(logits_fn, inputs, np.tile(np.arange(3), (5, 1))), **CLOSE)
+    predicted = np.asarray(logits_fn(inputs)).argmax(1)
+    assert len(set(predicted)) > 1
+    expected = of_all[np.arange(5), predicted][:, None]
+    np.testing.assert_allclose(gradient(logits_fn, inputs, chunk_size=chunk_size), expected, **CLOSE)
+
+
+@pytest.mark.parametrize("chunk_size", [1, 2, 3, 5, 100, None])
 def test_chunks_change_nothing(chunk_size):
     logits_fn, inputs = small_cnn()
     whole = gradient(logits_fn, inputs, TARGETS)
@@ -92,7 +103,7 @@ def test_every_other_function_is_compiled_with_what_it_closes_over():
     inputs = INPUTS.astype(np.float32)
     for weights in (WEIGHTS, 3 * WEIGHTS):
         maps = gradient(lambda inputs, weights=weights: linear(weights, inputs), inputs, TARGETS[:, 0])
-        np.testing.assert_allclose(maps, weights.T[TARGETS[:, 0]].reshape(INPUTS.shape), rtol=1e-6)
+        np.testing.assert_allclose(maps, weights.T[TARGETS[:, 0]].reshape(5, 1, 8, 6, 2), rtol=1e-6)
 
 
 def test_under_jit():
@@ -125,6 +136,7 @@ def test_products_are_computed_in_full_precision():
         ({"targets": TARGETS[:4]}, r"whole numbers of shape \[5\] or \[5, T\], not int64 \[4, 2\]"),
         ({"targets": TARGETS[..., None]}, r"not int64 \[5, 2, 1\]"),
         ({"targets": TARGETS / 2}, r"not float64 \[5, 2\]"),
+        ({"targets": "every"}, 'targets must be None, "all", or class numbers, not "every"'),
         ({"targets": TARGETS + 1}, "target 3 is not a class: classes go from 0 to 2"),
         ({"targets": jnp.full(5, -1)}, "target -1 is not a class"),
         ({"chunk_size": 0}, "chunk_size must be at least 1, not 0"),

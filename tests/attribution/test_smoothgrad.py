@@ -28,7 +28,7 @@ def test_is_the_expectation_for_cubes(noise):
     )
     # E[3 (x + e)²] = 3 x² + 3 s². The variance of (x + e)² is 4 x² s² + 2 s⁴.
     standard_error = 3 * np.sqrt((4 * values**2 * noise**2 + 2 * noise**4) / samples)
-    difference = np.asarray(maps[0, ..., 0]) - 3 * (values**2 + noise**2)
+    difference = np.asarray(maps[0, 0, ..., 0]) - 3 * (values**2 + noise**2)
     assert np.all(np.abs(difference) < 4 * standard_error)  # Four are exceeded once in 16,000 draws.
     assert np.all(np.abs(difference) > 0)
 
@@ -37,7 +37,7 @@ def test_noise_is_the_same_for_all_examples_and_not_for_all_values():
     inputs = np.tile(np.random.default_rng(0).random((1, 3, 3, 2), np.float32), (2, 1, 1, 1))
     maps = smoothgrad(products, inputs, np.zeros(2, int), key=jax.random.key(0), samples=1)
     np.testing.assert_allclose(maps[0], maps[1], rtol=1e-6)  # Rounding.
-    noise = np.asarray(maps[0, :, 0] - inputs[0, :, 1])  # In the first column the gradient is the second's value.
+    noise = np.asarray(maps[0, 0, :, 0] - inputs[0, :, 1])  # In the first column the gradient is the second's value.
     assert len(np.unique(noise.round(4))) == noise.size
 
 

@@ -20,14 +20,14 @@ def test_running_averages_and_relu():
     apply = NormalisedConvolution(1).apply
     # (x - 3) / 2 · 2 + 0.5 = x - 2.5; the 1e-5 that is added to the variance changes it by about 1e-6.
     np.testing.assert_allclose(apply(variables, x, False).ravel(), [0, 0.5, 2.5, 4.5], atol=1e-5)
-    linear = NormalisedConvolution(1, relu=False).apply(variables, x, False)
+    linear = NormalisedConvolution(1, activation=None).apply(variables, x, False)
     np.testing.assert_allclose(linear.ravel(), [-1.5, 0.5, 2.5, 4.5], atol=1e-5)
 
 
 def test_statistics_of_the_batch():
     x = jnp.array([1.0, 3.0, 5.0, 7.0]).reshape(2, 1, 2, 1)  # Mean 4, variance 5.
     variables = _variables(mean=0.0, var=1.0, scale=1.0, bias=0.0)
-    y, changed = NormalisedConvolution(1, relu=False).apply(variables, x, True, mutable=["batch_stats"])
+    y, changed = NormalisedConvolution(1, activation=None).apply(variables, x, True, mutable=["batch_stats"])
     np.testing.assert_allclose(y.ravel(), np.array([-3, -1, 1, 3]) / np.sqrt(5), rtol=1e-5)  # As above.
     statistics = changed["batch_stats"]["BatchNorm_0"]
     np.testing.assert_allclose(statistics["mean"], [0.4], rtol=1e-6)
@@ -35,7 +35,7 @@ def test_statistics_of_the_batch():
 
 
 def test_stride():
-    model = NormalisedConvolution(1, stride=2, relu=False)
+    model = NormalisedConvolution(1, stride=2, activation=None)
     x = jnp.arange(15.0).reshape(1, 3, 5, 1)
     y = model.apply(_variables(mean=0.0, var=1.0, scale=1.0, bias=0.0), x, False)
     np.testing.assert_allclose(y[0, :, :, 0], [[0, 2, 4], [10, 12, 14]], rtol=1e-5)  # As above.

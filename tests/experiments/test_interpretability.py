@@ -186,7 +186,7 @@ def test_a_residual_network_is_compared_with_the_contributions_of_a_coda_net(mea
     status, printed, err = run(runs, *arguments, f"--out={out}", experiment="interpretability")
     assert status == 0, err
     assert "of ResNet-8: contributions: model must be a CoDANet, not ResNet" in printed
-    assert "of 3L-CoDA-SQ-10: deeplift: DeepLIFT is not defined for this network" in printed
+    assert "of 3L-CoDA-SQ-10: deeplift: CoDANet has no activation to replace" in printed
     figures = ("localisation_3x3", "pixel_removal", "methods")
     expected = {f"{name}.{suffix}" for name in figures for suffix in ("png", "svg")} | {"table.md"}
     assert {path.name for path in out.iterdir()} == expected
