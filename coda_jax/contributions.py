@@ -31,9 +31,7 @@ from coda_jax.errors import InputError
 from coda_jax.hybrid import HybridNet
 from coda_jax.linear_map import LinearMap
 from coda_jax.models import CoDANet, check_variables
-from coda_jax.targets import check_targets
-
-Targets = jax.Array | np.ndarray | str | None
+from coda_jax.targets import Targets, check_targets
 
 
 class Explanation(NamedTuple):
@@ -241,11 +239,7 @@ def _explain(
     check_whole("top", top)
     if top > classes:
         raise InputError(f"top must be at most the number of classes, {classes}, not {top}")
-    if isinstance(targets, str):
-        if targets != "all":
-            raise InputError(f'targets must be None, "all", or class numbers, not "{targets}"')
-        targets = jnp.broadcast_to(jnp.arange(classes), (inputs.shape[0], classes))
-    elif targets is not None:
+    if targets is not None:
         targets = check_targets(targets, inputs.shape[0], classes)
     with naming("model cannot be applied to these variables and inputs"):
         return _explained(quantity, model, top, layer, chunk_size, variables, inputs, targets)

@@ -1,7 +1,5 @@
 """The classes whose logits are explained."""
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,42 +8,16 @@ from coda_jax.checks import as_array
 from coda_jax.errors import InputError
 
 Targets = jax.Array | np.ndarray | str | None
+"""The classes that are explained: None for the predicted one, "all", or class numbers [N] or [N, T]."""
 
 
-def resolve_targets(
-    targets: Targets, examples: int, classes: int, compute_logits: Callable[[], jax.Array]
+def check_targets(
+    targets: jax.Array | np.ndarray | str, examples: int, classes: int, name: str = "targets"
 ) -> jax.Array:
-    """Targets in any of their forms as whole numbers [N, T].
+    """Targets as whole numbers [N, T].
 
     Args:
-        targets: None for the predicted class (T = 1), "all" for every class (T = K), whole numbers [N] (T = 1) or
-            [N, T].
-        examples: N.
-        classes: K.
-        compute_logits: gives the logits [N, K]; called only where targets are None.
-
-    Raises:
-        InputError: another string; or what `check_targets` refuses.
-
-    Examples:
-        >>> print(resolve_targets(None, 2, 3, lambda: jnp.array([[0.0, 2.0, 1.0], [5.0, 4.0, 3.0]])))
-        [[1]
-         [0]]
-    """
-    if targets is None:
-        return jnp.argmax(compute_logits(), axis=-1)[:, None]
-    if isinstance(targets, str):
-        if targets != "all":
-            raise InputError(f'targets must be None, "all", or class numbers, not "{targets}"')
-        return jnp.broadcast_to(jnp.arange(classes), (examples, classes))
-    return check_targets(targets, examples, classes)
-
-
-def check_targets(targets: jax.Array | np.ndarray, examples: int, classes: int, name: str = "targets") -> jax.Array:
-    """Targets [N] or [N, T] as whole numbers [N, T].
-
-    Args:
-        targets: class numbers, whole.
+        targets: "all" for every class (T = K), or class numbers, whole, [N] (T = 1) or [N, T].
         examples: N.
         classes: their number.
         name: of the argument, for messages.
@@ -53,6 +25,10 @@ def check_targets(targets: jax.Array | np.ndarray, examples: int, classes: int, 
     Raises:
         InputError: another dtype or shape, or (unless traced) a class that does not exist.
     """
+    if isinstance(targets, str):
+        if targets != "all":
+            raise InputError(f'{name} must be None, "all", or class numbers, not "{targets}"')
+        return jnp.broadcast_to(jnp.arange(classes), (examples, classes))
     targets = as_array(name, targets)
     fits = targets.ndim in (1, 2) and targets.shape[0] == examples and 0 not in targets.shape[1:]
     if not fits or not jnp.issubdtype(targets.dtype, jnp.integer):

@@ -31,7 +31,7 @@ from jax.tree_util import Partial
 from coda_jax.checks import as_array, check_images, check_whole, naming
 from coda_jax.chunks import map_batches
 from coda_jax.errors import InputError
-from coda_jax.targets import Targets, resolve_targets
+from coda_jax.targets import Targets, check_targets
 
 LogitsFn = Callable[[jax.Array], jax.Array]
 
@@ -86,8 +86,9 @@ def check_arguments(
         raise InputError(f"logits_fn must return floating-point logits, not {logits}")
     if len(logits.shape) != 2 or logits.shape[0] != inputs.shape[0]:
         raise InputError(f"logits_fn must return logits of shape [{inputs.shape[0]}, K], not {list(logits.shape)}")
-    pairs = resolve_targets(targets, *logits.shape, lambda: compute_logits(logits_fn, inputs, chunk_size))
-    return logits_fn, inputs, pairs
+    if targets is None:
+        targets = jnp.argmax(compute_logits(logits_fn, inputs, chunk_size), axis=-1)
+    return logits_fn, inputs, check_targets(targets, *logits.shape)
 
 
 def check_callable(name: str, value: Any) -> None:
