@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from coda_jax import CoDANet
-from coda_jax.dau import cheapest_form
-from coda_jax.patches import output_size
+from coda_jax.alignment.dau import cheapest_form
+from coda_jax.alignment.patches import output_size
 
 
 def forward_flops(model: CoDANet, image_size: int, batch_size: int) -> int:
@@ -18,7 +18,7 @@ def forward_flops(model: CoDANet, image_size: int, batch_size: int) -> int:
         hᵀG_jh, 2 (A_jᵀb_j)ᵀh      2 r² K + 2 r K, and 2 r K
 
     and once a batch G_j = A_jᵀA_j, A_jᵀb_j and ‖b_j‖², 2 d K (r² + r + 1). The dense form, in layers that choose it
-    (`coda_jax.dau.cheapest_form`), makes h, v_j = A_j h + b_j, ‖v_j‖² and v_jᵀp, 2 d r + 2 d r K + 5 d K a position.
+    (`dau.cheapest_form`), makes h, v_j = A_j h + b_j, ‖v_j‖² and v_jᵀp, 2 d r + 2 d r K + 5 d K a position.
     The head and the few operations that are made once a unit are left out.
 
     Args:

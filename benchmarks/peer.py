@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from benchmarks.ours import initial
 from coda_jax import CoDANet
-from coda_jax.models import LOGIT_BIAS
+from coda_jax.networks.coda_net import LOGIT_BIAS
 
 
 class PlainDAUConv(nn.Module):

@@ -29,8 +29,9 @@ import numpy as np
 
 from benchmarks import ours
 from benchmarks.timing import TaskError, medians
-from coda_jax import CoDANet, dau
-from coda_jax.models import LOGIT_BIAS, S_CODA
+from coda_jax import CoDANet
+from coda_jax.alignment import dau
+from coda_jax.networks.coda_net import LOGIT_BIAS, S_CODA
 
 PROGRAMS = ("ours", "ours-fused", "peer", "peer-compiled")
 """coda_jax, with the forms that it chooses and with the fused kernel; PyTorch, eager and under `torch.compile`."""

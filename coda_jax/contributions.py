@@ -22,16 +22,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from coda_jax.checks import as_array, check_whole, naming
+from coda_jax.alignment.linear_map import LinearMap
+from coda_jax.checks import Targets, as_array, check_pixels, check_targets, check_whole, naming
 from coda_jax.chunks import map_batches
-from coda_jax.encoding import check_pixels
 from coda_jax.errors import InputError
-from coda_jax.hybrid import HybridNet
-from coda_jax.linear_map import LinearMap
-from coda_jax.models import CoDANet, check_variables
-from coda_jax.targets import Targets, check_targets
+from coda_jax.networks.coda_net import CoDANet, check_variables
+from coda_jax.networks.hybrid import HybridNet
 
 
 class Explanation(NamedTuple):
@@ -169,6 +166,7 @@ def contribution_map(contributions: jax.Array) -> jax.Array:
     """Contribution of every pixel, the sum over its channels: [N, T, H, W, C] -> [N, T, H, W].
 
     Examples:
+        >>> import numpy as np
         >>> print(contribution_map(np.array([[[[[0.5, -0.25, 1.0]]]]])))
         [[[[1.25]]]]
     """
@@ -197,6 +195,7 @@ def upsampled_map(maps: jax.Array, size: tuple[int, int]) -> jax.Array:
         InputError: maps of another shape, or a size that is not two whole numbers of at least 1.
 
     Examples:
+        >>> import numpy as np
         >>> print(upsampled_map(np.array([[[[8.0, 0.0]]]]), size=(1, 4)))
         [[[[4. 3. 1. 0.]]]]
     """

@@ -2,10 +2,8 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from coda_jax.checks import as_array, check_images
-from coda_jax.errors import InputError
+from coda_jax.checks import check_pixels
 
 
 def add_inverse(images: jax.Array) -> jax.Array:
@@ -23,35 +21,9 @@ def add_inverse(images: jax.Array) -> jax.Array:
         InputError: another shape, dtype or (unless traced) range.
 
     Examples:
+        >>> import numpy as np
         >>> print(add_inverse(np.array([[[[1.0, 0.25, 0.0]]]])))
         [[[[1.   0.25 0.   0.   0.75 1.  ]]]]
     """
     images = check_pixels("images", images, channels=3)
     return jnp.concatenate([images, 1 - images], axis=-1)
-
-
-def check_pixels(name: str, pixels: jax.Array | np.ndarray, channels: int) -> jax.Array | np.ndarray:
-    """`pixels` as an array, or InputError unless it is [N, H, W, channels], floating and, if not traced, in [0, 1]."""
-    pixels = as_array(name, pixels)
-    shape = pixels.shape
-    if len(shape) != 4 or shape[-1] != channels:
-        hint = "encode images with coda_jax.add_inverse" if channels == 6 else "stack RGB images, channels last"
-        raise InputError(f"{name} must have shape [N, H, W, {channels}], not {list(shape)}: {hint}")
-    if not jnp.issubdtype(pixels.dtype, jnp.floating):
-        raise InputError(f"{name} must be floating-point in [0, 1], not {pixels.dtype}: divide 8-bit pixels by 255")
-    if not isinstance(pixels, jax.core.Tracer):
-        values = np.asarray(pixels)  # Operations on JAX's own arrays would be traced where others are.
-        low, high = np.min(values, initial=0.0), np.max(values, initial=0.0)
-        if not (low >= 0 and high <= 1):
-            raise InputError(f"{name} must lie in [0, 1], but range from {low:g} to {high:g}")
-    return pixels
-
-
-def check_encoded(name: str, inputs: jax.Array | np.ndarray) -> jax.Array | np.ndarray:
-    """`inputs` as an array, or InputError unless it is [N, H, W, 6], floating and not empty; values may be any."""
-    inputs = check_images(name, inputs)
-    if inputs.shape[-1] != 6:
-        raise InputError(
-            f"{name} must have 6 channels, not {inputs.shape[-1]}: encode images with coda_jax.add_inverse"
-        )
-    return inputs

@@ -11,9 +11,9 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from coda_jax.compiled_programs import keep_compiled_programs
+from coda_jax.command_line.compiled_programs import keep_compiled_programs
+from coda_jax.command_line.refusals import answer_mistakes, refuse
 from coda_jax.errors import InputError
-from coda_jax.mistakes import answer_mistakes, refuse
 
 
 def run(main: Callable[[ConfigDict], None], default_config: str | None = None) -> None:

@@ -12,12 +12,12 @@ from jax.tree_util import Partial
 from ml_collections import ConfigDict
 
 from coda_jax import CoDANet, HybridNet, InputError, add_inverse, data
-from coda_jax.architectures import make_model
 from coda_jax.attribution.gradcam import gradcam
 from coda_jax.checks import check_number, check_whole
 from coda_jax.contributions import contribution_map, contributions, upsampled_map
 from coda_jax.data import image_folder, on_device
 from coda_jax.data.randaugment import LARGEST_MAGNITUDE
+from coda_jax.networks.architectures import make_model
 from coda_jax.plotting.curves import learning_curves
 from coda_jax.plotting.maps import OF_FEATURES, contribution_sheet
 from coda_jax.report import write_report

@@ -66,7 +66,7 @@ from pathlib import Path
 
 import optax
 
-from coda_jax.models import XS_CODA
+from coda_jax.networks.coda_net import XS_CODA
 from coda_jax.training import loop
 from coda_jax.training.run_directory import check_same_run, load_run, save_config, save_dataset_info
 

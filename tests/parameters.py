@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from coda_jax.models import parameter_shapes
+from coda_jax.networks.coda_net import parameter_shapes
 
 
 def random_variables(model, dtype=np.float32, seed=0):

@@ -27,11 +27,11 @@ from coda_jax.contributions import contribution_map, contributions, layer_contri
 from coda_jax.data import DatasetInfo, Preprocessing, load
 from coda_jax.interop.export import export
 from coda_jax.interop.torch import load_checkpoint, to_state_dict
-from coda_jax.losses import binary_cross_entropy
 from coda_jax.metrics.completeness import completeness_residual
 from coda_jax.metrics.localisation import compose_grids, draw_grids, localisation_score
 from coda_jax.metrics.pixel_removal import removal_curve
 from coda_jax.metrics.randomisation import map_similarity, randomise_layers
+from coda_jax.training.losses import binary_cross_entropy
 
 # Few shapes, as every one is compiled; "O" and "U" hold no numbers, "?" holds truths.
 SHAPES = [

@@ -23,5 +23,5 @@ def test_import_loads_nothing_heavy():
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1]
     )
     loaded = set(done.stdout.split())
-    assert "coda_jax.models" in loaded
+    assert "coda_jax.networks.coda_net" in loaded
     assert loaded & HEAVY == set()

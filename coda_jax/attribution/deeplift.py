@@ -11,7 +11,7 @@ from jax.tree_util import Partial
 
 from coda_jax.attribution.gradient import target_gradients
 from coda_jax.attribution.protocol import LogitsFn, attribute, check_baseline, check_callable
-from coda_jax.targets import Targets
+from coda_jax.checks import Targets
 
 
 def deeplift(

@@ -10,8 +10,8 @@ from flax import linen as nn
 
 from coda_jax.attribution.gradient import target_gradients
 from coda_jax.attribution.protocol import LogitsFn, attribute
+from coda_jax.checks import Targets
 from coda_jax.errors import InputError
-from coda_jax.targets import Targets
 
 
 def gradcam(

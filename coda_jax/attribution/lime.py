@@ -5,10 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from coda_jax.attribution.protocol import LogitsFn, check_arguments, check_fill, compute_logits
-from coda_jax.checks import check_key, check_number, check_whole
+from coda_jax.checks import Targets, check_key, check_number, check_whole
 from coda_jax.errors import InputError
 from coda_jax.extras import need
-from coda_jax.targets import Targets
 
 
 def lime(

@@ -5,10 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from coda_jax.attribution.protocol import LogitsFn, attribute, check_fill
-from coda_jax.checks import check_whole
+from coda_jax.checks import Targets, check_whole
 from coda_jax.chunks import map_batches
 from coda_jax.errors import InputError
-from coda_jax.targets import Targets
 
 
 def occlusion(

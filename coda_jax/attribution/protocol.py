@@ -28,10 +28,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from coda_jax.checks import as_array, check_images, check_whole, naming
+from coda_jax.checks import Targets, as_array, check_images, check_targets, check_whole, naming
 from coda_jax.chunks import map_batches
 from coda_jax.errors import InputError
-from coda_jax.targets import Targets, check_targets
 
 LogitsFn = Callable[[jax.Array], jax.Array]
 

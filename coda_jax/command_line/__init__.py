@@ -7,9 +7,9 @@ from typing import NoReturn
 import jax
 
 from coda_jax import __version__
-from coda_jax.compiled_programs import keep_compiled_programs
+from coda_jax.command_line.compiled_programs import keep_compiled_programs
+from coda_jax.command_line.refusals import answer_mistakes, refuse
 from coda_jax.extras import need
-from coda_jax.mistakes import answer_mistakes, refuse
 
 _DESCRIPTION = """\
 Explain, evaluate, show and convert trained CoDA-Nets.

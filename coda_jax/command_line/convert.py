@@ -11,7 +11,7 @@ from coda_jax.data.description import DatasetInfo
 from coda_jax.data.preprocessing import Preprocessing
 from coda_jax.errors import InputError
 from coda_jax.interop.torch import load_checkpoint
-from coda_jax.models import L_CODA, S_CODA
+from coda_jax.networks.coda_net import L_CODA, S_CODA
 from coda_jax.training.checkpoints import Checkpoints
 from coda_jax.training.run_directory import check_writable, save_config, save_dataset_info
 from coda_jax.training.state import TrainState

@@ -9,9 +9,9 @@ import numpy as np
 from coda_jax.command_line.trained import load_explainable
 from coda_jax.data.image_folder import labelled_images
 from coda_jax.errors import InputError, one_line
-from coda_jax.losses import binary_cross_entropy
-from coda_jax.pretrained import trained_directory
+from coda_jax.interop.pretrained import trained_directory
 from coda_jax.training.evaluation import classify
+from coda_jax.training.losses import binary_cross_entropy
 from coda_jax.training.progress import Progress
 from coda_jax.training.run_directory import load_dataset
 

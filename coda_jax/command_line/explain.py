@@ -18,10 +18,10 @@ from coda_jax.data.preprocessing import prepare, read_image
 from coda_jax.data.video import VIDEO_SUFFIXES, Video, open_video, write_video
 from coda_jax.encoding import add_inverse
 from coda_jax.errors import InputError, one_line
-from coda_jax.hybrid import HybridNet
+from coda_jax.interop.pretrained import Pretrained
+from coda_jax.networks.hybrid import HybridNet
 from coda_jax.plotting.animation import explained_frame
 from coda_jax.plotting.maps import OF_FEATURES, contribution_scale, explanation, terms
-from coda_jax.pretrained import Pretrained
 from coda_jax.training.progress import Progress
 
 HELP = """\

@@ -6,8 +6,8 @@ from pathlib import Path
 from coda_jax.command_line.trained import load_explainable
 from coda_jax.errors import InputError
 from coda_jax.interop.export import export
+from coda_jax.interop.pretrained import save_pretrained, trained_directory
 from coda_jax.interop.torch import save_checkpoint
-from coda_jax.pretrained import save_pretrained, trained_directory
 
 HELP = """\
 write a trained network for other programs

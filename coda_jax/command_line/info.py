@@ -7,8 +7,8 @@ import jax
 
 from coda_jax.command_line.trained import load_explainable
 from coda_jax.errors import one_line
-from coda_jax.hybrid import HybridNet
-from coda_jax.pretrained import trained_directory
+from coda_jax.interop.pretrained import trained_directory
+from coda_jax.networks.hybrid import HybridNet
 from coda_jax.training.metrics_log import read_metrics
 
 HELP = """\

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from coda_jax.errors import InputError
-from coda_jax.hybrid import HybridNet
-from coda_jax.models import CoDANet
-from coda_jax.pretrained import Pretrained, load
+from coda_jax.interop.pretrained import Pretrained, load
+from coda_jax.networks.coda_net import CoDANet
+from coda_jax.networks.hybrid import HybridNet
 
 
 def load_explainable(trained: Path) -> Pretrained:

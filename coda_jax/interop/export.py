@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from coda_jax.alignment.patches import output_size
 from coda_jax.checks import check_whole
 from coda_jax.data.description import DatasetInfo, check_info, info_entries
 from coda_jax.encoding import add_inverse
 from coda_jax.errors import InputError
 from coda_jax.files import as_json, replace_files
-from coda_jax.models import CoDANet, check_variables
-from coda_jax.patches import output_size
+from coda_jax.networks.coda_net import CoDANet, check_variables
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 

@@ -14,7 +14,7 @@ import numpy as np
 from coda_jax.checks import as_array
 from coda_jax.errors import InputError, one_line
 from coda_jax.files import replace_files
-from coda_jax.models import LOGIT_BIAS, CoDANet, check_variables
+from coda_jax.networks.coda_net import LOGIT_BIAS, CoDANet, check_variables
 
 _NAME = re.compile(r"(?:module\.)?(\d+)\.weight_mod\.weighting_f\.(0\.weight|1\.weight|1\.bias)")
 

@@ -22,7 +22,7 @@ from coda_jax.data import Dataset
 from coda_jax.encoding import add_inverse
 from coda_jax.errors import InputError
 from coda_jax.files import replace_files
-from coda_jax.models import CoDANet
+from coda_jax.networks.coda_net import CoDANet
 from coda_jax.plotting.maps import colour_table, contribution_scale, shortened
 from coda_jax.report.measured import read_results, table
 from coda_jax.training.evaluation import classify

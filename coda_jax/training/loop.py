@@ -14,7 +14,7 @@ from flax import linen as nn
 
 from coda_jax.data import Dataset, on_device, test_batches, train_batches
 from coda_jax.errors import InputError, RunError
-from coda_jax.models import CoDANet
+from coda_jax.networks.coda_net import CoDANet
 from coda_jax.training import state as training_state
 from coda_jax.training.checkpoints import Checkpoints
 from coda_jax.training.evaluation import evaluate

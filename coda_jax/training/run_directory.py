@@ -9,11 +9,11 @@ from typing import Any
 
 from flax import linen as nn
 
-from coda_jax.architectures import make_model
 from coda_jax.data.datasets import Dataset, load
 from coda_jax.data.description import DatasetInfo, info_entries, make_info
 from coda_jax.errors import InputError, one_line
 from coda_jax.files import as_json, replace_files
+from coda_jax.networks.architectures import make_model
 from coda_jax.training.checkpoints import Checkpoints
 
 Config = dict[str, Any]

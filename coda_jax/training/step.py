@@ -16,7 +16,7 @@ from jax import lax
 from coda_jax.data import on_device
 from coda_jax.encoding import add_inverse
 from coda_jax.errors import InputError
-from coda_jax.losses import binary_cross_entropy, draw_penalised_classes, weight_penalty
+from coda_jax.training.losses import binary_cross_entropy, draw_penalised_classes, weight_penalty
 from coda_jax.training.state import AXIS, TrainState, as_variables
 
 Batch = dict[str, jax.Array]

@@ -32,8 +32,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from coda_jax.comparison.vgg import VGG_11
-from coda_jax.models import LOGIT_BIAS, S_CODA, XS_CODA
+from coda_jax.networks.coda_net import LOGIT_BIAS, S_CODA, XS_CODA
+from coda_jax.networks.vgg import VGG_11
 from experiments.configs.configuration import configuration, named
 
 AS_IN_THE_PAPER = {"batch_size": 16, "num_epochs": 200, "learning_rate": 2.5e-4, "crop_padding": 4}

@@ -14,7 +14,7 @@ def configuration(dataset: str, model: Mapping[str, Any], **values: Any) -> Conf
 
     Args:
         dataset: as `coda_jax.data.load` has it.
-        model: as `coda_jax.architectures.make_model` takes it.
+        model: as `coda_jax.networks.architectures.make_model` takes it.
         values: of other keys, where they are not those below.
     """
     config = ConfigDict(

@@ -8,7 +8,7 @@ With `--config.on_device=True` the training images live on the devices, where th
 
 from ml_collections import ConfigDict
 
-from coda_jax.models import LOGIT_BIAS
+from coda_jax.networks.coda_net import LOGIT_BIAS
 from experiments.configs.configuration import configuration
 
 

@@ -14,7 +14,7 @@ Expected result: the tutorial's four classes, 96% test accuracy; it says in what
 
 from ml_collections import ConfigDict
 
-from coda_jax.models import LOGIT_BIAS
+from coda_jax.networks.coda_net import LOGIT_BIAS
 from experiments.configs.configuration import configuration
 
 # Also for Tiny-ImageNet.

@@ -19,7 +19,7 @@ Expected result: docs/results.md says what has been run, and what it reached.
 
 from ml_collections import ConfigDict
 
-from coda_jax.models import L_CODA, LOGIT_BIAS, S_CODA
+from coda_jax.networks.coda_net import L_CODA, LOGIT_BIAS, S_CODA
 from experiments.configs.configuration import configuration, named
 
 # Of the authors' L-CoDA.

@@ -17,7 +17,7 @@ Expected result: docs/results.md says what has been run, and what it reached.
 
 from ml_collections import ConfigDict
 
-from coda_jax.models import LOGIT_BIAS, M_CODA
+from coda_jax.networks.coda_net import LOGIT_BIAS, M_CODA
 from experiments.configs import image_folder, imagenet
 from experiments.configs.configuration import configuration, named
 

@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks import cost
 from coda_jax import CoDANet
-from coda_jax.models import S_CODA
+from coda_jax.networks.coda_net import S_CODA
 
 
 def one_layer(rank):

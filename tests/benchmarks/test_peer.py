@@ -4,7 +4,7 @@ import pytest
 
 from coda_jax import CoDANet, add_inverse
 from coda_jax.contributions import contributions
-from coda_jax.losses import binary_cross_entropy
+from coda_jax.training.losses import binary_cross_entropy
 
 torch = pytest.importorskip("torch", reason="the peer needs PyTorch")
 

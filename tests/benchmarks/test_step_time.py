@@ -6,7 +6,7 @@ import pytest
 from benchmarks import step_time
 from benchmarks.step_time import Chip, Network, Step
 from coda_jax import CoDANet
-from coda_jax.models import L_CODA, S_CODA
+from coda_jax.networks.coda_net import L_CODA, S_CODA
 
 CHIP = Chip(flops=200, memory=20, group=4, inside=100, outside=10, cores=None)  # Of which half is reached.
 STEP = Step(flops=(1000, 100), bytes=(30, 20), gradient_bytes=400, temporary_bytes=0)

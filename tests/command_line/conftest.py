@@ -6,9 +6,9 @@ import optax
 import pytest
 
 from coda_jax import CoDANet
-from coda_jax.architectures import make_model
 from coda_jax.command_line import main
 from coda_jax.data import DatasetInfo, Preprocessing
+from coda_jax.networks.architectures import make_model
 from coda_jax.training.checkpoints import Checkpoints
 from coda_jax.training.run_directory import save_config, save_dataset_info
 from coda_jax.training.state import TrainState, create

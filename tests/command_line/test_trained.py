@@ -3,7 +3,7 @@ import shutil
 import numpy as np
 from PIL import Image
 
-from coda_jax.pretrained import pretrained_directory
+from coda_jax.interop.pretrained import pretrained_directory
 
 
 def test_networks_that_come_with_the_library(command, tmp_path, monkeypatch):

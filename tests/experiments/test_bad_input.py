@@ -9,8 +9,8 @@ import sys
 import pytest
 from PIL import Image
 
-from coda_jax.architectures import make_model
 from coda_jax.data import DatasetInfo, Preprocessing, load
+from coda_jax.networks.architectures import make_model
 from coda_jax.training import state
 from coda_jax.training.checkpoints import Checkpoints
 from coda_jax.training.optimizer import make_optimizer

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import pytest
 
 from coda_jax import CoDANet, InputError
-from coda_jax.architectures import make_model
-from coda_jax.models import L_CODA, S_CODA, XS_CODA, parameter_shapes
+from coda_jax.networks.architectures import make_model
+from coda_jax.networks.coda_net import L_CODA, S_CODA, XS_CODA, parameter_shapes
 from experiments.configs import cifar10, digits, image_folder, imagenet, tiny_imagenet
 
 

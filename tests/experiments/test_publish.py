@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from coda_jax import data, from_pretrained
-from coda_jax.architectures import make_model
+from coda_jax.networks.architectures import make_model
 from coda_jax.training.checkpoints import Checkpoints
 from coda_jax.training.run_directory import load_run, save_config, save_dataset_info
 from coda_jax.training.state import TrainState

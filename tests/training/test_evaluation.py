@@ -4,9 +4,9 @@ import pytest
 from flax import linen as nn
 
 from coda_jax import add_inverse, data
-from coda_jax.losses import binary_cross_entropy
 from coda_jax.training import state
 from coda_jax.training.evaluation import classify, evaluate
+from coda_jax.training.losses import binary_cross_entropy
 from coda_jax.training.step import mapped_eval_step
 from tests.training.problem import DATASET, MODEL, OPTIMIZER
 

@@ -9,9 +9,9 @@ from flax import linen as nn
 
 from coda_jax import InputError, add_inverse
 from coda_jax.data import on_device
-from coda_jax.losses import binary_cross_entropy, draw_penalised_classes, weight_penalty
 from coda_jax.training import state as training_state
 from coda_jax.training import step as training_step
+from coda_jax.training.losses import binary_cross_entropy, draw_penalised_classes, weight_penalty
 from coda_jax.training.step import (
     check_batch_size,
     mapped_eval_step,

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coda_jax import InputError
-from coda_jax.dau import DynamicLinear, cheapest_form, dynamic_alignment, gram, rescaling
+from coda_jax.alignment.dau import DynamicLinear, cheapest_form, dynamic_alignment, gram, rescaling
 
 # Compiled as a whole, which is faster than operation by operation.
 layer_and_map = jax.jit(dynamic_alignment, static_argnames=("norm", "stride", "padding", "form"))

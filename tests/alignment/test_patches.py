@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coda_jax import InputError
-from coda_jax.patches import extract_patches, fold_patches, output_size, reached_pixels
+from coda_jax.alignment.patches import extract_patches, fold_patches, output_size, reached_pixels
 
 extract = jax.jit(extract_patches, static_argnums=(1, 2, 3))
 fold = jax.jit(fold_patches, static_argnums=(1, 2, 3))

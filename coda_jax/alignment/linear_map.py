@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from coda_jax.dau import DynamicLinear, accumulation_dtype
+from coda_jax.alignment.dau import DynamicLinear, accumulation_dtype
 
 
 @struct.dataclass

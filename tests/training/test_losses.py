@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from coda_jax import CoDANet, InputError
-from coda_jax.losses import binary_cross_entropy, draw_penalised_classes, weight_penalty
+from coda_jax.training.losses import binary_cross_entropy, draw_penalised_classes, weight_penalty
 
 MODEL = CoDANet(channels=(5, 3), ranks=(2, 2), kernel_sizes=(3, 1), strides=(2, 1), paddings=(1, 0), temperature=2.0)
 INPUTS = jax.random.uniform(jax.random.key(1), (4, 5, 5, 6))

@@ -6,8 +6,8 @@ import pytest
 
 from coda_jax import InputError, data, save_pretrained
 from coda_jax.command_line.trained import load_explainable
-from coda_jax.comparison.resnet import ResNet
 from coda_jax.contributions import contributions
+from coda_jax.networks.resnet import ResNet
 from coda_jax.report import write_report
 from coda_jax.training import state
 from coda_jax.training.checkpoints import Checkpoints

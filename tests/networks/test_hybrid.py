@@ -14,9 +14,9 @@ from coda_jax.contributions import (
     linear_weights,
     upsampled_map,
 )
-from coda_jax.losses import binary_cross_entropy
 from coda_jax.metrics.localisation import compose_grids, localisation_score
 from coda_jax.metrics.pixel_removal import removal_curve
+from coda_jax.training.losses import binary_cross_entropy
 
 
 class Trunk(nn.Module):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from coda_jax import CoDANet
-from coda_jax.linear_map import SumPool
+from coda_jax.alignment.linear_map import SumPool
 
 MODEL = CoDANet(
     channels=(4, 3),

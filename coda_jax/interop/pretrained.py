@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 
 from coda_jax.errors import InputError, one_line
 from coda_jax.files import as_json, replace_files
-from coda_jax.models import DTYPES, CoDANet, check_variables, parameter_shapes, without_former_attributes
+from coda_jax.networks.coda_net import DTYPES, CoDANet, check_variables, parameter_shapes, without_former_attributes
 
 if TYPE_CHECKING:
     from coda_jax.data import DatasetInfo
@@ -174,7 +174,7 @@ def load_pretrained(name: str) -> Pretrained:
 
 def pretrained_directory(name: str) -> Path:
     """Where the files of a network are that comes with coda_jax; raises InputError where none has that name."""
-    networks = Path(__file__).parent / "pretrained_networks"
+    networks = Path(__file__).parents[1] / "pretrained_networks"
     names = sorted(path.parent.name for path in networks.glob("*/config.json"))
     if name not in names:
         raise InputError(f"no network {name!r} comes with coda_jax: there are {', '.join(names)}")

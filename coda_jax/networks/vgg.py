@@ -6,11 +6,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from coda_jax.checks import check_whole
-from coda_jax.comparison.convolution import NormalisedConvolution
-from coda_jax.encoding import check_encoded
+from coda_jax.checks import check_encoded, check_whole
 from coda_jax.errors import InputError
-from coda_jax.models import check_dtype
+from coda_jax.networks.coda_net import check_dtype
+from coda_jax.networks.convolution import NormalisedConvolution
 
 VGG_11 = ((64,), (128,), (256, 256), (512, 512), (512, 512))
 """The paper's configuration A, without its two hidden fully connected layers: 9,230,090 parameters for ten classes."""
@@ -26,8 +25,8 @@ class VGG(nn.Module):
     Attributes:
         stages: for each stage the channels of its convolutions, such as `VGG_11`.
         num_classes: K.
-        dtype: of the computation, or its name, one of `coda_jax.models.DTYPES`; the last mean and linear layer are
-            computed in float32 at least, and the parameters are float32.
+        dtype: of the computation, or its name, one of `coda_net.DTYPES`; the last mean and linear layer are computed in
+            float32 at least, and the parameters are float32.
         activation: the element-wise function after normalisation, in the place of which some attribution methods put
             their own.
         max_pool: as `nn.max_pool`, in the place of which DeepLIFT puts its own.

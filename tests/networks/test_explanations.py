@@ -8,9 +8,9 @@ from jax.tree_util import Partial
 
 from coda_jax.attribution.deeplift import deeplift
 from coda_jax.attribution.gradcam import gradcam
-from coda_jax.comparison.resnet import ResNet
-from coda_jax.comparison.vgg import VGG
-from tests.comparison.networks import random_variables
+from coda_jax.networks.resnet import ResNet
+from coda_jax.networks.vgg import VGG
+from tests.networks.networks import random_variables
 
 MODELS = [ResNet(depth=8, num_classes=3, dtype="float64"), VGG(((4, 5), (6,)), num_classes=3, dtype="float64")]
 INPUTS, BASELINE, TARGETS = np.split(np.random.default_rng(0).random((3, 8, 8, 6)), [2]) + [np.array([[0, 1], [2, 0]])]

@@ -6,10 +6,11 @@ import numpy as np
 import optax
 import pytest
 
-from coda_jax import CoDANet, InputError, dau
+from coda_jax import CoDANet, InputError
+from coda_jax.alignment import dau
 from coda_jax.contributions import contributions
-from coda_jax.losses import binary_cross_entropy
-from coda_jax.models import L_CODA, M_CODA, S_CODA, XS_CODA, parameter_shapes
+from coda_jax.networks.coda_net import L_CODA, M_CODA, S_CODA, XS_CODA, parameter_shapes
+from coda_jax.training.losses import binary_cross_entropy
 from tests.golden import GOLDEN, TOLERANCE, TRAINED, assert_close, golden_inputs, golden_network
 
 

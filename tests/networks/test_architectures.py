@@ -1,9 +1,9 @@
 import pytest
 
 from coda_jax import CoDANet, HybridNet, InputError
-from coda_jax.architectures import make_model
-from coda_jax.comparison.resnet import ResNet, ResNetTrunk
-from coda_jax.comparison.vgg import VGG
+from coda_jax.networks.architectures import make_model
+from coda_jax.networks.resnet import ResNet, ResNetTrunk
+from coda_jax.networks.vgg import VGG
 
 SIZES = {"channels": [6, 2], "ranks": [4, 4], "kernel_sizes": [3, 1], "strides": [1, 1], "paddings": [1, 0]}
 

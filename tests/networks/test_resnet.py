@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from coda_jax import InputError
-from coda_jax.comparison.resnet import Block, ResNet, ResNetTrunk
-from tests.comparison.networks import TORCH_TOLERANCE, random_variables, shapes_of, torch_layer, torch_linear
+from coda_jax.networks.resnet import Block, ResNet, ResNetTrunk
+from tests.networks.networks import TORCH_TOLERANCE, random_variables, shapes_of, torch_layer, torch_linear
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ For one position with the zero-padded patch `p` (`d = k·k·C` values) a layer o
     y_j = w_jᵀ p
 
 `dense_alignment` computes `v_jᵀp` and `‖v_j‖²` just so. `factored_alignment` never builds `v`:
-`v_jᵀp = hᵀ(A_jᵀp) + b_jᵀp`, and `‖v_j‖² = hᵀG_jh + 2(A_jᵀb_j)ᵀh + ‖b_j‖²` with `G_j = A_jᵀA_j`; a kernel in
-`coda_jax.kernels` does the same. In all of them `(h, s)` together with the parameters are the input-dependent weights
-in factored form: `DynamicLinear` holds them and applies them in either direction.
+`v_jᵀp = hᵀ(A_jᵀp) + b_jᵀp`, and `‖v_j‖² = hᵀG_jh + 2(A_jᵀb_j)ᵀh + ‖b_j‖²` with `G_j = A_jᵀA_j`; the kernel in
+`coda_jax.alignment.fused` does the same. In all of them `(h, s)` together with the parameters are the input-dependent
+weights in factored form: `DynamicLinear` holds them and applies them in either direction.
 
 Layers work on a few examples at a time (`coda_jax.chunks`) and compute their maps of `r·K` values a position again in
 the backward pass. docs/performance.md says what that brings.
@@ -26,9 +26,9 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
+from coda_jax.alignment.patches import extract_patches, fold_patches, output_size, reached_pixels
 from coda_jax.chunks import map_in_chunks
 from coda_jax.errors import InputError
-from coda_jax.patches import extract_patches, fold_patches, output_size, reached_pixels
 
 NORMS = ("sq", "l2")
 FORMS = ("factored", "dense", "fused")
@@ -288,7 +288,7 @@ def dynamic_alignment(
         alignment_and_norm, values = dense_alignment, features * patch_values
     elif form == "fused":
         # Pallas takes longer to import than the rest of the package, and few need it.
-        from coda_jax.kernels.fused_alignment import fused_alignment_and_norm as alignment_and_norm
+        from coda_jax.alignment.fused import fused_alignment_and_norm as alignment_and_norm
 
         values = patch_values
     else:

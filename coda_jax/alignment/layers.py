@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from coda_jax.dau import DynamicLinear, Gram, accumulation_dtype, dynamic_alignment
+from coda_jax.alignment.dau import DynamicLinear, Gram, accumulation_dtype, dynamic_alignment
+from coda_jax.alignment.linear_map import SumPool
 from coda_jax.errors import InputError
-from coda_jax.linear_map import SumPool
 
 
 def _uniform(fan_in: int) -> nn.initializers.Initializer:

@@ -6,11 +6,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from coda_jax.checks import check_whole
-from coda_jax.comparison.convolution import NormalisedConvolution
-from coda_jax.encoding import check_encoded
+from coda_jax.checks import check_encoded, check_whole
 from coda_jax.errors import InputError
-from coda_jax.models import check_dtype
+from coda_jax.networks.coda_net import check_dtype
+from coda_jax.networks.convolution import NormalisedConvolution
 
 
 class ResNet(nn.Module):
@@ -22,8 +21,8 @@ class ResNet(nn.Module):
     Attributes:
         depth: layers with parameters, 6n + 2: 20, 32, 44, 56 or 110 in the paper.
         num_classes: K.
-        dtype: of the computation, or its name, one of `coda_jax.models.DTYPES`; the last mean and linear layer are
-            computed in float32 at least, and the parameters are float32.
+        dtype: of the computation, or its name, one of `coda_net.DTYPES`; the last mean and linear layer are computed in
+            float32 at least, and the parameters are float32.
         activation: the element-wise function after normalisation, in the place of which some attribution methods put
             their own.
 

@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from coda_jax.alignment.dau import NORMS, gram
+from coda_jax.alignment.layers import DAUConv, Head
+from coda_jax.alignment.linear_map import LinearMap
 from coda_jax.checks import check_choice, check_images, check_number
-from coda_jax.dau import NORMS, gram
 from coda_jax.errors import InputError
-from coda_jax.layers import DAUConv, Head
-from coda_jax.linear_map import LinearMap
 
 DTYPES = ("float32", "bfloat16", "float64")
 
@@ -156,7 +156,7 @@ class CoDANet(nn.Module):
             variables: with the collection "params", as from `init`.
 
         Returns:
-            The same with the collection "gram" besides: for every layer the fields of `coda_jax.dau.Gram`.
+            The same with the collection "gram" besides: for every layer the fields of `coda_jax.alignment.dau.Gram`.
         """
 
         def of_layer(layer: Mapping[str, jax.Array]) -> dict[str, jax.Array]:

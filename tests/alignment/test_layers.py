@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from coda_jax import InputError
-from coda_jax.layers import DAUConv, Head
+from coda_jax.alignment.layers import DAUConv, Head
 
 INPUTS = jax.random.uniform(jax.random.key(1), (2, 8, 7, 6))
 

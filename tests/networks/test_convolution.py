@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from coda_jax.comparison.convolution import NormalisedConvolution
+from coda_jax.networks.convolution import NormalisedConvolution
 
 # One channel in and out; the kernel passes on the pixel itself, so that all that is left is the normalisation.
 KERNEL = jnp.zeros((3, 3, 1, 1)).at[1, 1].set(1.0)

@@ -11,10 +11,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from coda_jax.alignment.linear_map import LinearMap
 from coda_jax.checks import check_images
 from coda_jax.errors import InputError
-from coda_jax.linear_map import LinearMap
-from coda_jax.models import CoDANet
+from coda_jax.networks.coda_net import CoDANet
 
 
 class HybridNet(nn.Module):

@@ -6,10 +6,10 @@ from jax.tree_util import Partial
 
 from coda_jax import InputError
 from coda_jax.attribution.guided_backpropagation import guided_backpropagation
-from coda_jax.comparison.vgg import VGG, VGG_11
+from coda_jax.networks.vgg import VGG, VGG_11
 from tests.attribution.networks import CAPTUM_TOLERANCE, import_captum
-from tests.comparison.networks import TORCH_TOLERANCE, random_variables, shapes_of, torch_layer, torch_linear
 from tests.golden import assert_close
+from tests.networks.networks import TORCH_TOLERANCE, random_variables, shapes_of, torch_layer, torch_linear
 
 SMALL = {"stages": ((4, 5), (6,)), "num_classes": 3}
 

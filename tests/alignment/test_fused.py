@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 
-from coda_jax.kernels.fused_alignment import fused_alignment_and_norm, plain_alignment_and_norm
+from coda_jax.alignment.fused import fused_alignment_and_norm, plain_alignment_and_norm
 
 # P, d, K, r: alone, odd and small, S-CoDA's first layer with ten units, and with several tiles on every axis.
 SHAPES = [(1, 1, 1, 1), (5, 7, 3, 2), (33, 54, 10, 32), (300, 70, 20, 70), (600, 20, 16, 17)]

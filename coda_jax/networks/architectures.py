@@ -8,11 +8,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from coda_jax.checks import check_choice
-from coda_jax.comparison.resnet import ResNet, ResNetTrunk
-from coda_jax.comparison.vgg import VGG
 from coda_jax.errors import InputError
-from coda_jax.hybrid import HybridNet
-from coda_jax.models import CoDANet, without_former_attributes
+from coda_jax.networks.coda_net import CoDANet, without_former_attributes
+from coda_jax.networks.hybrid import HybridNet
+from coda_jax.networks.resnet import ResNet, ResNetTrunk
+from coda_jax.networks.vgg import VGG
 
 TRUNKS: dict[str, Callable[..., nn.Module]] = {"resnet": ResNetTrunk}
 

@@ -1,0 +1,1 @@
+"""Dynamic alignment: units, their layers, and the linear maps that they apply."""

@@ -1,1 +1,0 @@
-"""Conventional networks, trained and explained as CoDA-Nets are, to compare these with."""

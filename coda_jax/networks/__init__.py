@@ -1,0 +1,1 @@
+"""Networks: CoDA-Nets, hybrids, and conventional networks to compare them with."""
