@@ -1,11 +1,9 @@
 """The main job: train a network, evaluate it, and draw its contribution maps, or those of Grad-CAM."""
 
-import math
 from pathlib import Path
 
 import jax
 import numpy as np
-import optax
 from absl import flags
 from flax import linen as nn
 from jax.tree_util import Partial
@@ -13,17 +11,16 @@ from ml_collections import ConfigDict
 
 from coda_jax import CoDANet, HybridNet, InputError, add_inverse, data
 from coda_jax.attribution.gradcam import gradcam
-from coda_jax.checks import check_number, check_whole
+from coda_jax.checks import check_whole
 from coda_jax.contributions import contribution_map, contributions, upsampled_map
-from coda_jax.data import image_folder, on_device
-from coda_jax.data.randaugment import LARGEST_MAGNITUDE
+from coda_jax.data import image_folder
 from coda_jax.networks.architectures import make_model
 from coda_jax.plotting.curves import learning_curves
 from coda_jax.plotting.maps import OF_FEATURES, contribution_sheet
 from coda_jax.report import write_report
 from coda_jax.training import loop
+from coda_jax.training.configuration import DEFAULTS, Training, check_type
 from coda_jax.training.metrics_log import read_metrics
-from coda_jax.training.optimizer import learning_rate_schedule, make_optimizer
 from coda_jax.training.run_directory import (
     check_same_classes,
     check_same_run,
@@ -36,7 +33,6 @@ from coda_jax.training.run_directory import (
 from coda_jax.training.run_lock import locked
 from coda_jax.training.step import check_batch_size
 from experiments import command_line, processes
-from experiments.configs import digits
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run; a run that is found there goes on.")
 MODE = flags.DEFINE_enum(
@@ -46,24 +42,8 @@ flags.mark_flag_as_required("workdir")
 
 # They say where and how long, not what: a run may go on with others.
 _FREE_KEYS = ("data_dir", "num_steps", "num_workers", "log_every", "checkpoint_every")
-# What runs that began before there were these keys did.
-_ADDED_KEYS = {
-    "accumulation": 1,
-    "penalty": 0.0,
-    "optimizer": "adam",
-    "weight_decay": 0.0,
-    "schedule": "step",
-    "warmup_epochs": 0,
-    "warmup_from": 0.0,
-    "randaugment": 0,
-}
-_LEAST = {
-    **dict.fromkeys(
-        ("image_size", "num_epochs", "num_steps", "decay_epochs", "log_every", "checkpoint_every", "accumulation"), 1
-    ),
-    **dict.fromkeys(("crop_padding", "randaugment", "num_workers", "seed", "warmup_epochs"), 0),
-}
-_SEEDS = 2**32
+# What a configuration says beside the training.
+_KEYS = {"dataset": str, "data_dir": str | None, "image_size": int | None, "model": ConfigDict}
 _EXPLAINED = 12
 
 
@@ -99,36 +79,18 @@ def main(config: ConfigDict) -> None:
 
 def _train(config: ConfigDict, workdir: Path) -> tuple[nn.Module, dict, data.Dataset]:
     """Train, or go on, until the end; the network, its variables and its data."""
-    _check(config)
+    training = _check(config)
     if config.dataset == "image_folder" or config.model.get("channels", ())[-1:] == (0,):
         _fill_in_classes(config, workdir)
-    check_same_run(workdir, config.to_dict(), _FREE_KEYS, _ADDED_KEYS)
+    check_same_run(workdir, config.to_dict(), _FREE_KEYS, DEFAULTS)
     model = make_model(config.model.to_dict())
     dataset = data.load(config.dataset, config.data_dir, config.image_size)
-    loop.check(model, dataset, config.batch_size, config.accumulation, config.penalty)
+    loop.check(model, dataset, training)
     _check_data(config, dataset)
-    resident = on_device.read(dataset.train) if config.on_device else None
     if jax.process_index() == 0:
         save_config(workdir, config.to_dict())
         save_dataset_info(workdir, dataset.info)
-    trained = loop.train(
-        model,
-        _optimizer(config, len(dataset.train)),
-        dataset,
-        workdir=workdir,
-        batch_size=config.batch_size,
-        num_steps=config.num_steps or math.ceil(config.num_epochs * len(dataset.train) / config.batch_size),
-        seed=config.seed,
-        flip=config.flip,
-        crop_padding=config.crop_padding,
-        num_workers=config.num_workers,
-        log_every=config.log_every,
-        checkpoint_every=config.checkpoint_every,
-        accumulation=config.accumulation,
-        penalty=config.penalty,
-        randaugment=config.randaugment,
-        resident=resident,
-    )
+    trained = loop.train(model, dataset, training, workdir)
     if jax.process_index() == 0:
         _report(workdir)
     return model, trained.variables, dataset
@@ -156,43 +118,20 @@ def _report(workdir: Path) -> None:
         print(f"test accuracy after step {tested[-1]['step']}: {tested[-1]['test_accuracy']:.2%}")
 
 
-def _check(config: ConfigDict) -> None:
-    """Raise InputError for a configuration of other keys or types than the experiments', or numbers out of range."""
-    example = digits.get_config()
-    if set(config) != set(example):
-        differing = ", ".join(sorted(set(config) ^ set(example)))
-        raise InputError(f"a configuration must have the keys {', '.join(example)}; too many or missing: {differing}")
-    for key, value in config.items():
-        kind = example.get_type(key)
-        fits = isinstance(value, (int, float) if kind is float else kind) and isinstance(value, bool) == (kind is bool)
-        if not fits and not (value is None and example[key] is None):
-            raise InputError(f"{key} is {value!r}, but must be of type {kind.__name__}")
-        if key in _LEAST and value is not None:
-            check_whole(key, value, _LEAST[key])
-    if config.seed >= _SEEDS:
-        raise InputError(f"seed must be below 2³², not {config.seed}")
-    check_number("penalty", config.penalty, least=0)
-    if config.randaugment > LARGEST_MAGNITUDE:
-        raise InputError(f"randaugment must be at most {LARGEST_MAGNITUDE}, not {config.randaugment}")
-    if config.randaugment and config.on_device:
-        raise InputError("with on_device images are mirrored and cropped only: use randaugment=0, or on_device=False")
-    check_batch_size(config.batch_size, config.accumulation)
-    _optimizer(config, num_examples=1)  # Refuses what it cannot use before data is downloaded.
-
-
-def _optimizer(config: ConfigDict, num_examples: int) -> optax.GradientTransformation:
-    schedule = learning_rate_schedule(
-        config.learning_rate,
-        config.schedule,
-        decay=config.decay,
-        decay_epochs=config.decay_epochs,
-        warmup_epochs=config.warmup_epochs,
-        warmup_from=config.warmup_from,
-        num_epochs=config.num_epochs,
-        batch_size=config.batch_size,
-        num_examples=num_examples,
-    )
-    return make_optimizer(config.optimizer, schedule, config.weight_decay)
+def _check(config: ConfigDict) -> Training:
+    """The training; raises InputError for other keys or types than a configuration's, or numbers out of range."""
+    keys = [*_KEYS, *DEFAULTS]
+    if set(config) != set(keys):
+        differing = ", ".join(sorted(set(config) ^ set(keys)))
+        raise InputError(f"a configuration must have the keys {', '.join(keys)}; too many or missing: {differing}")
+    for key, kind in _KEYS.items():
+        check_type(key, config[key], kind)
+    if config.image_size is not None:
+        check_whole("image_size", config.image_size)
+    training = Training(**{key: config[key] for key in DEFAULTS})
+    check_batch_size(training.batch_size, training.accumulation)
+    training.make_optimizer(num_examples=1)  # Refuses what it cannot use before data is downloaded.
+    return training
 
 
 def _check_data(config: ConfigDict, dataset: data.Dataset) -> None:

@@ -62,12 +62,12 @@ print("classes:", ", ".join(dataset.info.class_names))
 # each with its share of the batch. Interrupting the kernel saves the state first; run the cell again to go on.
 
 # %%
+import math
 from pathlib import Path
-
-import optax
 
 from coda_jax.networks.coda_net import XS_CODA
 from coda_jax.training import loop
+from coda_jax.training.configuration import Training
 from coda_jax.training.run_directory import check_same_run, load_run, save_config, save_dataset_info
 
 SMALL = {
@@ -85,20 +85,18 @@ workdir = Path(WORKDIR)
 check_same_run(workdir, config, free_keys=())
 save_config(workdir, config)
 save_dataset_info(workdir, dataset.info)
-trained = loop.train(
-    coda_jax.CoDANet(**network),
-    optax.adam(optax.cosine_decay_schedule(2.5e-3, STEPS)),
-    dataset,
-    workdir=workdir,
+training = Training(
     batch_size=batch_size,
+    num_epochs=math.ceil(STEPS * batch_size / len(dataset.train)),
     num_steps=STEPS,
-    seed=0,
+    learning_rate=2.5e-3,
+    schedule="cosine",
     flip=DATASET == "cifar10",
     crop_padding=1 if DATASET == "digits" else 4,
-    num_workers=0,
     log_every=50,
     checkpoint_every=500,
 )
+trained = loop.train(coda_jax.CoDANet(**network), dataset, training, workdir)
 
 # %%
 import matplotlib.pyplot as plt

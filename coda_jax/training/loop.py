@@ -9,7 +9,6 @@ from pathlib import Path
 
 import jax
 import numpy as np
-import optax
 from flax import linen as nn
 
 from coda_jax.data import Dataset, on_device, test_batches, train_batches
@@ -17,6 +16,7 @@ from coda_jax.errors import InputError, RunError
 from coda_jax.networks.coda_net import CoDANet
 from coda_jax.training import state as training_state
 from coda_jax.training.checkpoints import Checkpoints
+from coda_jax.training.configuration import Training
 from coda_jax.training.evaluation import evaluate
 from coda_jax.training.interruption import Interrupted, Interruption
 from coda_jax.training.metrics_log import MetricsLog, read_metrics
@@ -36,26 +36,8 @@ from coda_jax.training.step import (
 Advance = Callable[[training_state.TrainState, int], tuple[training_state.TrainState, Metrics, int]]
 
 
-def train(
-    model: nn.Module,
-    optimizer: optax.GradientTransformation,
-    dataset: Dataset,
-    *,
-    workdir: Path,
-    batch_size: int,
-    num_steps: int,
-    seed: int,
-    flip: bool,
-    crop_padding: int,
-    num_workers: int,
-    log_every: int,
-    checkpoint_every: int,
-    accumulation: int = 1,
-    penalty: float = 0.0,
-    randaugment: int = 0,
-    resident: on_device.Examples | None = None,
-) -> training_state.TrainState:
-    """Train on all devices until `num_steps` steps are done, from the newest checkpoint in `workdir` if there is one.
+def train(model: nn.Module, dataset: Dataset, training: Training, workdir: Path) -> training_state.TrainState:
+    """Train on all devices until all steps are done, from the newest checkpoint in `workdir` if there is one.
 
     Where there are several processes, all call it with the same arguments; each reads its share of every batch, and the
     first one writes and prints.
@@ -66,40 +48,26 @@ def train(
 
     Args:
         model: the network, with as many logits as there are classes, as `step.train_step` takes it.
-        optimizer: as from `optimizer.make_optimizer`.
         dataset: as from `coda_jax.data.load`.
+        training: all settings. With `on_device` the training examples are kept on the devices, and their order is
+            another than that of those which are read on the host.
         workdir: the directory of the run.
-        batch_size: examples a step, over all devices of all processes.
-        num_steps: steps in all, those of earlier runs included.
-        seed: of the parameters, the order of the examples, and the augmentation.
-        flip: whether to mirror half of the images.
-        crop_padding: pixels by which images are padded before they are cropped to the size of the test images.
-        num_workers: processes that prepare batches; 0 for threads of this one.
-        log_every: steps between two records.
-        checkpoint_every: steps between two checkpoints; one is also saved at the end.
-        accumulation: equal parts of every device's share of a batch that are computed one after the other, for batches
-            that do not fit in memory at once.
-        penalty: λ of the regularisation of `W(x)`, as in `step.train_step`; "penalty" is recorded then.
-        randaugment: the magnitude of RandAugment's two operations, from 1 to 10; 0 for none.
-        resident: the training examples as arrays, from `on_device.read(dataset.train)`: they are kept on the devices,
-            and shuffled, mirrored and cropped there, without RandAugment. None to read and augment them on the host, in
-            another order.
 
     Returns:
         The state after the last step.
 
     Raises:
-        InputError: a batch size that the devices cannot share, `randaugment` with `resident`, a model with another
-            number of classes than the data or larger kernels than its images, a penalty for another network than a
-            `CoDANet`, or a checkpoint of another architecture.
+        InputError: a batch size that the devices cannot share, a model with another number of classes than the data or
+            larger kernels than its images, a penalty for another network than a `CoDANet`, or a checkpoint of another
+            architecture.
         RunError: the run stops before its end: SIGTERM or SIGINT arrived, after which the state was saved; the loss or
             a gradient was not finite; or a checkpoint or record could not be written.
     """
-    check(model, dataset, batch_size, accumulation, penalty)
-    if resident is not None and randaugment:
-        raise InputError("randaugment is for images that are read on the host: use resident=None, or randaugment=0")
+    check(model, dataset, training)
+    batch_size, num_steps = training.batch_size, training.steps(len(dataset.train))
+    optimizer = training.make_optimizer(len(dataset.train))
     size = dataset.info.preprocessing.size
-    state = training_state.create(model, optimizer, (size, size), seed)
+    state = training_state.create(model, optimizer, (size, size), training.seed)
     checkpoints = Checkpoints(workdir / "checkpoints")
     if checkpoints.latest_step() is not None:
         state = checkpoints.restore(state)
@@ -110,27 +78,26 @@ def train(
 
     process = {"process": jax.process_index(), "processes": jax.process_count()}
     # Gradients need more memory than an evaluation does, so that one part fits.
-    read_test = partial(test_batches, dataset.test, batch_size=batch_size // accumulation, **process)
-    augmentation = {"flip": flip, "crop_padding": crop_padding}
-    if resident is None:
+    read_test = partial(test_batches, dataset.test, batch_size=batch_size // training.accumulation, **process)
+    augmentation = {"flip": training.flip, "crop_padding": training.crop_padding}
+    objective = {"accumulation": training.accumulation, "penalty": training.penalty}
+    if not training.on_device:
         batches = train_batches(
             dataset.train,
             batch_size=batch_size,
-            seed=seed,
+            seed=training.seed,
             start=start,
-            num_workers=num_workers,
+            num_workers=training.num_workers,
             size=size,
-            randaugment=randaugment,
+            randaugment=training.randaugment,
             **augmentation,
             **process,
         )
-        advance = _by_host_batches(mapped_train_step(model, optimizer, accumulation, penalty), batches)
+        advance = _by_host_batches(mapped_train_step(model, optimizer, **objective), batches)
         kept = None
     else:
-        train_steps = mapped_train_steps(
-            model, optimizer, batch_size=batch_size, accumulation=accumulation, penalty=penalty, **augmentation
-        )
-        advance = _by_resident_examples(train_steps, resident, seed)
+        train_steps = mapped_train_steps(model, optimizer, batch_size=batch_size, **objective, **augmentation)
+        advance = _by_resident_examples(train_steps, on_device.read(dataset.train), training.seed)
         # To read them for every evaluation would take longer than the epochs of a fast device.
         kept = list(read_test())
     eval_step = mapped_eval_step(model)
@@ -143,12 +110,14 @@ def train(
 
     def check_finite() -> None:
         if (bad := _first_not_finite(recent, recorded)) is not None:
+            drawn = "on the device" if training.on_device else "by the host"
             raise RunError(
                 f"the loss or a gradient of step {bad} is not finite: the last checkpoint, of step "
                 f"{checkpoints.latest_step() or 0}, is kept, from where the same command comes to it again; its batch "
-                f"is number {bad - 1} (from 0) of those drawn {'by the host' if resident is None else 'on the device'} "
-                f"with seed={seed}, batch_size={batch_size}, flip={flip}, crop_padding={crop_padding} and "
-                f"randaugment={randaugment}; unless something is wrong with it, begin anew with a lower learning rate"
+                f"is number {bad - 1} (from 0) of those drawn {drawn} with seed={training.seed}, "
+                f"batch_size={batch_size}, flip={training.flip}, "
+                f"crop_padding={training.crop_padding} and randaugment={training.randaugment}; "
+                "unless something is wrong with it, begin anew with a lower learning rate"
             )
 
     with (
@@ -173,7 +142,8 @@ def train(
                 test()
             while step < num_steps:
                 record_at, checkpoint_at = (
-                    min((step // every + 1) * every, num_steps) for every in (log_every, checkpoint_every)
+                    min((step // every + 1) * every, num_steps)
+                    for every in (training.log_every, training.checkpoint_every)
                 )
                 test_at = test_after(step)
                 called = time.monotonic()
@@ -189,7 +159,7 @@ def train(
                     check_finite()
                 if step == record_at:
                     sums = total([metrics for metrics, _ in recent])
-                    names = ("loss", "accuracy") + (("penalty",) if penalty else ())
+                    names = ("loss", "accuracy") + (("penalty",) if training.penalty else ())
                     write({name: sums[name] / (step - recorded) for name in names})
                     recorded, recent = step, []
                 if step == test_at:
@@ -217,10 +187,10 @@ def _first_not_finite(recent: list[tuple[Metrics, int]], done: int) -> int | Non
     return None
 
 
-def check(model: nn.Module, dataset: Dataset, batch_size: int, accumulation: int = 1, penalty: float = 0.0) -> None:
+def check(model: nn.Module, dataset: Dataset, training: Training) -> None:
     """Raise InputError unless the network fits the data and the penalty, and the batches the devices."""
-    check_batch_size(batch_size, accumulation)
-    if penalty and not isinstance(model, CoDANet):
+    check_batch_size(training.batch_size, training.accumulation)
+    if training.penalty and not isinstance(model, CoDANet):
         raise InputError(f"penalty must be 0 but for CoDA-Nets: {type(model).__name__} has no matrix W(x)")
     size = dataset.info.preprocessing.size
     inputs = jax.ShapeDtypeStruct((1, size, size, 6), np.float32)

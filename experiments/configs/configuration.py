@@ -7,6 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict, config_dict
 
 from coda_jax.errors import InputError
+from coda_jax.training.configuration import DEFAULTS
 
 
 def configuration(dataset: str, model: Mapping[str, Any], **values: Any) -> ConfigDict:
@@ -15,7 +16,7 @@ def configuration(dataset: str, model: Mapping[str, Any], **values: Any) -> Conf
     Args:
         dataset: as `coda_jax.data.load` has it.
         model: as `coda_jax.networks.architectures.make_model` takes it.
-        values: of other keys, where they are not those below.
+        values: of `coda_jax.training.configuration.Training`, where they are not its defaults; `image_size`.
     """
     config = ConfigDict(
         {
@@ -23,27 +24,8 @@ def configuration(dataset: str, model: Mapping[str, Any], **values: Any) -> Conf
             "data_dir": config_dict.placeholder(str),  # None: TFDS's default directory.
             "image_size": config_dict.placeholder(int),  # None: that of the data.
             "model": dict(model),
-            "seed": 0,
-            "batch_size": 64,
-            "num_epochs": 60,
+            **DEFAULTS,
             "num_steps": config_dict.placeholder(int),  # None: all epochs.
-            "optimizer": "adam",
-            "weight_decay": 0.0,
-            "learning_rate": 1e-3,  # The highest.
-            "warmup_epochs": 0,  # In which it grows from warmup_from.
-            "warmup_from": 0.0,
-            "schedule": "step",  # Or "cosine", without the next two.
-            "decay": 1.5,  # The learning rate is divided by it every decay_epochs.
-            "decay_epochs": 30,
-            "flip": True,
-            "crop_padding": 0,  # In pixels.
-            "randaugment": 0,  # The magnitude, from 1 to 10; 0: none.
-            "num_workers": 0,
-            "on_device": False,
-            "accumulation": 1,
-            "penalty": 0.0,  # λ of the regularisation of W(x).
-            "log_every": 100,
-            "checkpoint_every": 1000,
         }
     )
     config.update(values)

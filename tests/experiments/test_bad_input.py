@@ -305,7 +305,7 @@ RUNS = [
     (edit(model=MODEL | {"width": 3}), (EXPLAIN, MEASURE), "unexpected keyword argument 'width'"),
     (edit(model=MODEL | {"temperature": "hot"}), (EXPLAIN, MEASURE), "temperature must be a number, not 'hot'"),
     (edit(model=MODEL | {"temperature": 5.0}), (TRAIN,), "model.temperature is 10.0 (there 5.0); use the same values"),
-    (edit(on_device=None), (TRAIN,), "another configuration: on_device is False (there None)"),  # An older version's.
+    (edit(decay_epochs=None), (TRAIN,), "another configuration: decay_epochs is 5 (there 30)"),  # The default.
     (edit(dataset=None), (EXPLAIN, MEASURE), "name must be that of a data set, not None"),
     (edit(dataset="mnist"), (EXPLAIN, MEASURE), "there is no data set 'mnist'"),
     (

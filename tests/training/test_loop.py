@@ -8,11 +8,11 @@ import numpy as np
 import optax
 import pytest
 
-from coda_jax.data import on_device
 from coda_jax.errors import InputError, RunError
+from coda_jax.training.configuration import Training
 from coda_jax.training.loop import train
 from coda_jax.training.metrics_log import MetricsLog, read_metrics
-from tests.training.problem import DATASET, HYBRID, MODEL, OPTIMIZER
+from tests.training.problem import DATASET, HYBRID, MODEL
 
 # What Orbax began when it failed, it leaves to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -23,19 +23,19 @@ SETTINGS = {
     "seed": 0,
     "flip": True,
     "crop_padding": 1,
-    "num_workers": 0,
+    "learning_rate": 1e-2,
     "log_every": 10,
     "checkpoint_every": 12,
 }
 
 
 # What the loop takes its batches from: the host, or the examples on the devices.
-PIPELINES = {"host": None, "on_device": on_device.read(DATASET.train)}
-both = pytest.mark.parametrize("resident", PIPELINES.values(), ids=PIPELINES.keys())
+PIPELINES = {"host": False, "on_device": True}
+both = pytest.mark.parametrize("on_device", PIPELINES.values(), ids=PIPELINES.keys())
 
 
-def run(workdir, model=MODEL, optimizer=OPTIMIZER, dataset=DATASET, **changes):
-    return train(model, optimizer, dataset, workdir=workdir, **(SETTINGS | changes))
+def run(workdir, model=MODEL, dataset=DATASET, **changes):
+    return train(model, dataset, Training(**SETTINGS | changes), workdir)
 
 
 class Signalling(list):
@@ -53,8 +53,8 @@ class Signalling(list):
 
 
 @both
-def test_learns_and_records(tmp_path, capsys, resident):
-    state = run(tmp_path, num_steps=60, resident=resident)
+def test_learns_and_records(tmp_path, capsys, on_device):
+    state = run(tmp_path, num_steps=60, on_device=on_device)
     assert int(state.step) == 60
     records = read_metrics(tmp_path / "metrics.jsonl")
     assert [record["step"] for record in records if "loss" in record] == [10, 20, 30, 40, 50, 60]
@@ -69,8 +69,8 @@ def test_learns_and_records(tmp_path, capsys, resident):
 
 
 @both
-def test_records_are_means_since_the_last_one(tmp_path, resident):
-    settings = {"num_steps": 12, "checkpoint_every": 5, "resident": resident}
+def test_records_are_means_since_the_last_one(tmp_path, on_device):
+    settings = {"num_steps": 12, "checkpoint_every": 5, "on_device": on_device}
     run(tmp_path / "every", log_every=1, **settings)
     run(tmp_path / "some", log_every=4, **settings)
     every, some = (
@@ -90,7 +90,7 @@ def test_nothing_is_compiled_twice(tmp_path, caplog, monkeypatch, pipeline, log_
 
     monkeypatch.setattr(MetricsLog, "write", write)
     with jax.log_compiles():
-        run(tmp_path, resident=PIPELINES[pipeline], log_every=log_every, checkpoint_every=5)
+        run(tmp_path, on_device=PIPELINES[pipeline], log_every=log_every, checkpoint_every=5)
     # 50 and 21 examples in batches of 8: no epoch and no evaluation ends with a whole batch. The first evaluation is
     # that after step 7.
     training, later = compiled[: 7 // log_every], compiled[7 // log_every :]
@@ -99,11 +99,11 @@ def test_nothing_is_compiled_twice(tmp_path, caplog, monkeypatch, pipeline, log_
 
 
 @both
-def test_interrupted_and_resumed_run_ends_with_the_same_bits(tmp_path, resident):
-    whole = run(tmp_path / "whole", resident=resident)
+def test_interrupted_and_resumed_run_ends_with_the_same_bits(tmp_path, on_device):
+    whole = run(tmp_path / "whole", on_device=on_device)
     # In the middle of an epoch, and not where a checkpoint is due.
-    run(tmp_path / "parts", num_steps=17, resident=resident)
-    resumed = run(tmp_path / "parts", resident=resident)
+    run(tmp_path / "parts", num_steps=17, on_device=on_device)
+    resumed = run(tmp_path / "parts", on_device=on_device)
     jax.tree.map(np.testing.assert_array_equal, whole, resumed)
     last = [read_metrics(tmp_path / name / "metrics.jsonl")[-1] for name in ("whole", "parts")]
     assert last[0] == last[1]
@@ -148,18 +148,18 @@ def test_a_run_that_is_stopped_while_it_is_tested_is_tested_when_it_goes_on(tmp_
 
 
 @both
-def test_a_loss_that_is_not_finite_is_named_and_never_saved(tmp_path, resident):
+def test_a_loss_that_is_not_finite_is_named_and_never_saved(tmp_path, monkeypatch, on_device):
     # Its first step after the fifth makes parameters of which the loss is not finite.
     schedule = optax.piecewise_constant_schedule(1e-2, {5: 1e38})
-    optimizer = optax.sgd(schedule)
-    drawn = "by the host" if resident is None else "on the device"
+    monkeypatch.setattr(Training, "make_optimizer", lambda training, num_examples: optax.sgd(schedule))
+    drawn = "on the device" if on_device else "by the host"
     message = (
         "the loss or a gradient of step 7 is not finite: the last checkpoint, of step 4, is kept, .* its batch is "
         rf"number 6 \(from 0\) of those drawn {drawn} with seed=0, batch_size=8, flip=True, crop_padding=1 and "
         "randaugment=0"
     )
     with pytest.raises(RunError, match=message):
-        run(tmp_path, optimizer=optimizer, checkpoint_every=4, resident=resident)
+        run(tmp_path, checkpoint_every=4, on_device=on_device)
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["4"]
     assert "NaN" not in (tmp_path / "metrics.jsonl").read_text()
 
@@ -209,6 +209,6 @@ def test_batch_size_that_the_devices_cannot_share(tmp_path):
 
 
 def test_resident_images_have_no_randaugment(tmp_path):
-    with pytest.raises(InputError, match="use resident=None, or randaugment=0"):
-        run(tmp_path, resident=PIPELINES["on_device"], randaugment=5)
+    with pytest.raises(InputError, match="use randaugment=0, or on_device=False"):
+        run(tmp_path, on_device=PIPELINES["on_device"], randaugment=5)
     assert not list(tmp_path.iterdir())
