@@ -2,13 +2,14 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
 
 import jax
 import numpy as np
+import optax
 from flax import linen as nn
 
 from coda_jax.data import Dataset, on_device, test_batches, train_batches
@@ -46,6 +47,19 @@ def train(model: nn.Module, dataset: Dataset, training: Training, workdir: Path)
     "loss" and "accuracy" of the steps since the last record and, after every epoch and at the end, "test_loss" and
     "test_accuracy". An interrupted and resumed run ends with the same parameters, to the bit, as an uninterrupted one.
 
+    These lines train a network:
+
+        from pathlib import Path
+
+        from coda_jax import CoDANet, data
+        from coda_jax.training.configuration import Training
+        from coda_jax.training.loop import train
+
+        layers = {"ranks": (8, 8), "kernel_sizes": (3, 1), "strides": (2, 1), "paddings": (1, 0)}
+        model = CoDANet(channels=(16, 10), temperature=10.0, **layers)
+        training = Training(batch_size=32, num_epochs=1, learning_rate=2e-3, flip=False)
+        state = train(model, data.load("digits"), training, Path("run"))
+
     Args:
         model: the network, with as many logits as there are classes, as `step.train_step` takes it.
         dataset: as from `coda_jax.data.load`.
@@ -64,118 +78,120 @@ def train(model: nn.Module, dataset: Dataset, training: Training, workdir: Path)
             a gradient was not finite; or a checkpoint or record could not be written.
     """
     check(model, dataset, training)
-    batch_size, num_steps = training.batch_size, training.steps(len(dataset.train))
-    optimizer = training.make_optimizer(len(dataset.train))
-    size = dataset.info.preprocessing.size
+    num_examples, size = len(dataset.train), dataset.info.preprocessing.size
+    optimizer = training.make_optimizer(num_examples)
     state = training_state.create(model, optimizer, (size, size), training.seed)
     checkpoints = Checkpoints(workdir / "checkpoints")
     if checkpoints.latest_step() is not None:
         state = checkpoints.restore(state)
-    start = int(state.step)
-    tested = any(
-        record["step"] == start and "test_loss" in record for record in read_metrics(workdir / "metrics.jsonl")
-    )
-
-    process = {"process": jax.process_index(), "processes": jax.process_count()}
-    # Gradients need more memory than an evaluation does, so that one part fits.
-    read_test = partial(test_batches, dataset.test, batch_size=batch_size // training.accumulation, **process)
-    augmentation = {"flip": training.flip, "crop_padding": training.crop_padding}
-    objective = {"accumulation": training.accumulation, "penalty": training.penalty}
-    if not training.on_device:
-        batches = train_batches(
-            dataset.train,
-            batch_size=batch_size,
-            seed=training.seed,
-            start=start,
-            num_workers=training.num_workers,
-            size=size,
-            randaugment=training.randaugment,
-            **augmentation,
-            **process,
-        )
-        advance = _by_host_batches(mapped_train_step(model, optimizer, **objective), batches)
-        kept = None
-    else:
-        train_steps = mapped_train_steps(model, optimizer, batch_size=batch_size, **objective, **augmentation)
-        advance = _by_resident_examples(train_steps, on_device.read(dataset.train), training.seed)
-        # To read them for every evaluation would take longer than the epochs of a fast device.
-        kept = list(read_test())
+    start, num_steps = int(state.step), training.steps(num_examples)
+    test_after = partial(_end_of_epoch, batch_size=training.batch_size, num_examples=num_examples)
+    advance = _advance(model, optimizer, dataset, training, start)
+    read_test = _read_test(dataset, training)
     eval_step = mapped_eval_step(model)
 
-    step, recorded = start, start
-    recent: list[tuple[Metrics, int]] = []
-
-    def test_after(step: int) -> int:
-        return min(_end_of_epoch(step, batch_size, len(dataset.train)), num_steps)
-
-    def check_finite() -> None:
-        if (bad := _first_not_finite(recent, recorded)) is not None:
-            drawn = "on the device" if training.on_device else "by the host"
-            raise RunError(
-                f"the loss or a gradient of step {bad} is not finite: the last checkpoint, of step "
-                f"{checkpoints.latest_step() or 0}, is kept, from where the same command comes to it again; its batch "
-                f"is number {bad - 1} (from 0) of those drawn {drawn} with seed={training.seed}, "
-                f"batch_size={batch_size}, flip={training.flip}, "
-                f"crop_padding={training.crop_padding} and randaugment={training.randaugment}; "
-                "unless something is wrong with it, begin anew with a lower learning rate"
-            )
-
-    with (
-        Interruption() as interruption,
-        closing(MetricsLog(workdir, start)) as log,
-        closing(Progress(num_steps * batch_size, start * batch_size)) as progress,
-    ):
-
-        def write(metrics: dict[str, float]) -> None:
-            epoch = step * batch_size / len(dataset.train)
-            log.write(step, {"epoch": epoch, **metrics})
-            values = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
-            progress.tell(f"step {step}/{num_steps}  epoch {epoch:.2f}  {values}")
+    with Interruption() as interruption, closing(_Recorder(workdir, training, num_examples, start)) as recorder:
 
         def test() -> None:
-            write(evaluate(eval_step, state.variables, kept or read_test(), interruption.check))
+            recorder.write(evaluate(eval_step, state.variables, read_test(), interruption.check))
 
-        if start:
-            progress.tell(f"resumed after step {start}")
         try:
-            if start and start == test_after(start - 1) and not tested:  # It was stopped while it was tested.
+            # It was stopped while it was tested.
+            if start and start == min(test_after(start - 1), num_steps) and not recorder.tested:
                 test()
-            while step < num_steps:
+            while recorder.step < num_steps:
                 record_at, checkpoint_at = (
-                    min((step // every + 1) * every, num_steps)
-                    for every in (training.log_every, training.checkpoint_every)
+                    (recorder.step // every + 1) * every for every in (training.log_every, training.checkpoint_every)
                 )
-                test_at = test_after(step)
+                due = [min(step, num_steps) for step in (record_at, test_after(recorder.step), checkpoint_at)]
                 called = time.monotonic()
-                state, metrics, count = advance(state, min(record_at, test_at, checkpoint_at) - step)
-                if step == start:  # Only the first call waits, for the compiler.
-                    progress.tell(f"compiled the training step and began in {time.monotonic() - called:.1f} s")
-                step += count
-                recent.append((metrics, count))
-                progress.advance(count * batch_size)
-                # One step ahead of the devices is enough, and leaves little to wait for when a signal comes.
-                jax.block_until_ready(recent[-2:-1])
-                if step in (record_at, test_at, checkpoint_at):
-                    check_finite()
-                if step == record_at:
-                    sums = total([metrics for metrics, _ in recent])
-                    names = ("loss", "accuracy") + (("penalty",) if training.penalty else ())
-                    write({name: sums[name] / (step - recorded) for name in names})
-                    recorded, recent = step, []
-                if step == test_at:
+                state, metrics, count = advance(state, min(due) - recorder.step)
+                recorder.count(metrics, count, time.monotonic() - called)
+                to_record, to_test, to_save = (step == recorder.step for step in due)
+                if to_record or to_test or to_save:
+                    recorder.check_finite(checkpoints)
+                if to_record:
+                    recorder.write_means()
+                if to_test:
                     test()
-                if step == checkpoint_at:
+                if to_save:
                     checkpoints.save(state)
                 interruption.check()
         except Interrupted as interrupted:
-            check_finite()
+            recorder.check_finite(checkpoints)
             checkpoints.save(state)
             raise RunError(
-                f"stopped by {interrupted.signal.name} after step {step} of {num_steps}, which is saved: the same "
-                "command goes on from there",
+                f"stopped by {interrupted.signal.name} after step {recorder.step} of {num_steps}, which is saved: the "
+                "same command goes on from there",
                 status=128 + interrupted.signal,
             ) from None
     return state
+
+
+class _Recorder:
+    """Counts the steps, and writes and tells their metrics.
+
+    Attributes:
+        step: steps done.
+        tested: whether the record holds an evaluation after the first of them, those of earlier runs.
+    """
+
+    def __init__(self, workdir: Path, training: Training, num_examples: int, start: int):
+        """Open the record as it was after `start` steps."""
+        records = read_metrics(workdir / "metrics.jsonl")
+        self.tested = any(record["step"] == start and "test_loss" in record for record in records)
+        self.step = self._start = self._recorded = start
+        self._recent: list[tuple[Metrics, int]] = []  # Since the step that was recorded last.
+        self._training, self._num_examples = training, num_examples
+        self._num_steps = training.steps(num_examples)
+        self._log = MetricsLog(workdir, start)
+        self._progress = Progress(self._num_steps * training.batch_size, start * training.batch_size)
+        if start:
+            self._progress.tell(f"resumed after step {start}")
+
+    def count(self, metrics: Metrics, count: int, seconds: float) -> None:
+        """Take in the sums of the metrics of so many further steps, whose call took so long."""
+        if self.step == self._start:  # Only the first call waits, for the compiler.
+            self._progress.tell(f"compiled the training step and began in {seconds:.1f} s")
+        self.step += count
+        self._recent.append((metrics, count))
+        self._progress.advance(count * self._training.batch_size)
+        # One step ahead of the devices is enough, and leaves little to wait for when a signal comes.
+        jax.block_until_ready(self._recent[-2:-1])
+
+    def write(self, metrics: dict[str, float]) -> None:
+        """Write the metrics' values after the step, and tell them."""
+        epoch = self.step * self._training.batch_size / self._num_examples
+        self._log.write(self.step, {"epoch": epoch, **metrics})
+        values = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+        self._progress.tell(f"step {self.step}/{self._num_steps}  epoch {epoch:.2f}  {values}")
+
+    def write_means(self) -> None:
+        """Write the means of the metrics since the last time."""
+        sums = total([metrics for metrics, _ in self._recent])
+        names = ("loss", "accuracy") + (("penalty",) if self._training.penalty else ())
+        self.write({name: sums[name] / (self.step - self._recorded) for name in names})
+        self._recorded, self._recent = self.step, []
+
+    def check_finite(self, checkpoints: Checkpoints) -> None:
+        """Raise RunError, which names the first such step, where a loss or gradient was not finite."""
+        bad = _first_not_finite(self._recent, self._recorded)
+        if bad is None:
+            return
+        training, drawn = self._training, "on the device" if self._training.on_device else "by the host"
+        raise RunError(
+            f"the loss or a gradient of step {bad} is not finite: the last checkpoint, of step "
+            f"{checkpoints.latest_step() or 0}, is kept, from where the same command comes to it again; its batch is "
+            f"number {bad - 1} (from 0) of those drawn {drawn} with seed={training.seed}, "
+            f"batch_size={training.batch_size}, flip={training.flip}, crop_padding={training.crop_padding} and "
+            f"randaugment={training.randaugment}; unless something is wrong with it, begin anew with a lower learning "
+            "rate"
+        )
+
+    def close(self) -> None:
+        """Close the record."""
+        self._progress.close()
+        self._log.close()
 
 
 def _first_not_finite(recent: list[tuple[Metrics, int]], done: int) -> int | None:
@@ -199,6 +215,45 @@ def check(model: nn.Module, dataset: Dataset, training: Training) -> None:
     if logits.shape[-1] != classes:
         attribute = "the last of channels" if isinstance(model, CoDANet) else "the network's number of classes"
         raise InputError(f"{attribute} is {logits.shape[-1]}, but the data has {classes} classes")
+
+
+def _processes() -> dict[str, int]:
+    return {"process": jax.process_index(), "processes": jax.process_count()}
+
+
+def _read_test(dataset: Dataset, training: Training) -> Callable[[], Iterable[Batch]]:
+    """A function that gives this process's batches of the test set."""
+    # Gradients need more memory than an evaluation does, so that one part fits.
+    batch_size = training.batch_size // training.accumulation
+    read = partial(test_batches, dataset.test, batch_size=batch_size, **_processes())
+    if not training.on_device:
+        return read
+    # To read them for every evaluation would take longer than the epochs of a fast device.
+    kept = list(read())
+    return lambda: kept
+
+
+def _advance(
+    model: nn.Module, optimizer: optax.GradientTransformation, dataset: Dataset, training: Training, start: int
+) -> Advance:
+    """What does the steps that follow the first `start` of them."""
+    augmentation = {"flip": training.flip, "crop_padding": training.crop_padding}
+    objective = {"accumulation": training.accumulation, "penalty": training.penalty}
+    if training.on_device:
+        train_steps = mapped_train_steps(model, optimizer, batch_size=training.batch_size, **objective, **augmentation)
+        return _by_resident_examples(train_steps, on_device.read(dataset.train), training.seed)
+    batches = train_batches(
+        dataset.train,
+        batch_size=training.batch_size,
+        seed=training.seed,
+        start=start,
+        num_workers=training.num_workers,
+        size=dataset.info.preprocessing.size,
+        randaugment=training.randaugment,
+        **augmentation,
+        **_processes(),
+    )
+    return _by_host_batches(mapped_train_step(model, optimizer, **objective), batches)
 
 
 def _by_host_batches(

@@ -2,6 +2,7 @@ import os
 import re
 import resource
 import signal
+import textwrap
 
 import jax
 import numpy as np
@@ -212,3 +213,12 @@ def test_resident_images_have_no_randaugment(tmp_path):
     with pytest.raises(InputError, match="use randaugment=0, or on_device=False"):
         run(tmp_path, on_device=PIPELINES["on_device"], randaugment=5)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_lines_of_the_description(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = textwrap.dedent(train.__doc__.partition("train a network:\n")[2].partition("    Args:")[0])
+    names = {}
+    exec(lines, names)
+    assert int(names["state"].step) == 45  # 1437 images in batches of 32.
+    assert (tmp_path / "run" / "checkpoints" / "45").is_dir()
