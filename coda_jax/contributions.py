@@ -257,6 +257,7 @@ def _explained(
 ) -> Explanation:
     def explain_batch(batch: tuple[jax.Array, jax.Array | None]) -> Explanation:
         inputs, targets = batch
+        linear_map: LinearMap  # Flax does not know what a method returns.
         logits, linear_map = model.apply(variables, inputs, method="decompose")
         if targets is None:
             targets = jax.lax.top_k(logits, top)[1]

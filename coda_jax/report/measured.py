@@ -71,7 +71,7 @@ def read_results(directory: Path) -> Results:
     Raises:
         InputError: a record is damaged.
     """
-    folders = {}
+    folders: dict[str, dict[int, Path]] = {}
     for folder in directory.glob("*-*"):
         metric, _, examples = folder.name.rpartition("-")
         if examples.isdecimal():
