@@ -11,7 +11,7 @@ def keep_compiled_programs() -> None:
 
     Where that directory cannot be written, every run compiles anew.
     """
-    if jax.config.read("jax_compilation_cache_dir") is not None:
+    if jax.config.jax_compilation_cache_dir is not None:  # type: ignore[attr-defined]
         return
     try:
         directory = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "coda_jax" / "compiled"

@@ -146,7 +146,7 @@ def from_pretrained(directory: str | os.PathLike) -> Pretrained:
         raise InputError(f"{directory / 'config.json'}: {error}") from error
     arrays = _read_arrays(directory / "model.safetensors", checksum, parameter_shapes(model))
     dtypes = {jnp.dtype(model.dtype), jnp.dtype(model.param_dtype), *(array.dtype for array in arrays.values())}
-    if np.dtype(np.float64) in dtypes and not jax.config.read("jax_enable_x64"):
+    if np.dtype(np.float64) in dtypes and not jax.config.jax_enable_x64:  # type: ignore[attr-defined]
         raise InputError(f"{directory} is a network in float64, which JAX has only where JAX_ENABLE_X64=1 is set")
     params: dict[str, dict[str, jax.Array]] = {}
     for name, array in arrays.items():

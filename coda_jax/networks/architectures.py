@@ -49,6 +49,6 @@ def make_model(attributes: Mapping[str, Any]) -> nn.Module:
         model = ARCHITECTURES[name](**attributes)
     except TypeError as error:
         raise InputError(f"the configuration's model: {error}") from error
-    if jnp.dtype(getattr(model, "dtype", jnp.float32)) == jnp.float64 and not jax.config.read("jax_enable_x64"):
+    if jnp.dtype(getattr(model, "dtype", jnp.float32)) == jnp.float64 and not jax.config.jax_enable_x64:  # type: ignore[attr-defined]
         raise InputError("dtype is float64, which JAX computes with only where JAX_ENABLE_X64=1 is set")
     return model
