@@ -354,7 +354,10 @@ def test_run_directories(answer, untrained, tmp_path, damage, command, message):
 
 
 MEASUREMENTS = [
-    (["--methods=deeplift", "--metrics=completeness"], "deeplift cannot explain this network for completeness: Deep"),
+    (
+        ["--methods=deeplift", "--metrics=completeness"],
+        "deeplift cannot explain this network for completeness: CoDANet has no activation to replace",
+    ),
     (["--methods=occlusion_9", "--metrics=pixel_removal"], "occlusion_9 cannot explain this network for pixel_removal"),
     (["--grids=500"], "the number of grids of 9 classes drawn with seed 0 can be 0, not 500"),
     (["--out=TMP/file", "--workdir=TMP/run,TMP/other"], "cannot write to TMP/file"),
