@@ -35,7 +35,7 @@ class Explained(NamedTuple):
         sums: [N], the logits without their bias.
         cosines: [N], of the angle between the class's row of W(x) and x.
         contributions: [N, H, W], the contribution maps.
-        input_x_gradient: [N, H, W], likewise.
+        input_x_gradient: [N, H, W], the maps of input×gradient.
     """
 
     temperature: float

@@ -66,8 +66,8 @@ def dense_alignment(p: jax.Array, h: jax.Array, A: jax.Array, b: jax.Array) -> t
     Args:
         p: [P, d], the patches, float32, bfloat16 or float64.
         h: [P, r], the patches projected by `B`, in the patches' dtype.
-        A: [d, K, r], likewise.
-        b: [d, K], likewise.
+        A: [d, K, r], in the patches' dtype.
+        b: [d, K], in the patches' dtype.
 
     Returns:
         (alignment [P, K], squared norm [P, K]), in the dtype that `accumulation_dtype` gives for the patches'.
@@ -176,12 +176,12 @@ class DynamicLinear:
 
     Attributes:
         A: [k, k, C, K, r], a parameter of the layer.
-        b: [k, k, C, K], likewise.
+        b: [k, k, C, K], a parameter of the layer.
         h: [N, Ho, Wo, r], the patches projected by `B`.
         s: [N, Ho, Wo, K], the rescaling of each unit's dynamic weight.
         input_size: (H, W) of the layer's input, in pixels.
         stride: of the layer, in pixels.
-        padding: likewise.
+        padding: of the layer, in pixels, with zeros.
     """
 
     A: jax.Array
@@ -260,8 +260,8 @@ def dynamic_alignment(
     Args:
         inputs: [N, H, W, C], float32, bfloat16 or float64.
         B: [k, k, C, r], the inputs' dtype.
-        A: [k, k, C, K, r], likewise.
-        b: [k, k, C, K], likewise.
+        A: [k, k, C, K, r], the inputs' dtype.
+        b: [k, k, C, K], the inputs' dtype.
         norm: "sq" or "l2".
         stride: distance between neighbouring patches, in pixels.
         padding: zeros added on each side, in pixels.

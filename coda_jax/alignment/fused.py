@@ -59,8 +59,8 @@ def fused_alignment_and_norm(p: jax.Array, h: jax.Array, A: jax.Array, b: jax.Ar
     Args:
         p: [P, d], the patches, float32, bfloat16 or float64.
         h: [P, r], the patches' projections, in the patches' dtype.
-        A: [d, K, r], likewise.
-        b: [d, K], likewise.
+        A: [d, K, r], in the patches' dtype.
+        b: [d, K], in the patches' dtype.
 
     Returns:
         (alignment [P, K], squared norm [P, K]), float32, or float64 for float64.

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from coda_jax.command_line.trained import load_explainable
+from coda_jax.command_line.trained import load_described
 from coda_jax.contributions import contribution_map, explain, upsampled_map
 from coda_jax.data.preprocessing import prepare, read_image
 from coda_jax.data.video import VIDEO_SUFFIXES, Video, open_video, write_video
@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Explain one file after the other; those that cannot be read are named, and the rest is done."""
     files = _files(options.images)
-    trained = load_explainable(options.trained)
+    trained = load_described(options.trained)
     targets = _class_numbers(options.classes, trained.info.class_names)
     options.out.mkdir(parents=True, exist_ok=True)
     explainer = _Explainer(trained, targets, options.out)

@@ -17,3 +17,13 @@ def load_explainable(trained: Path) -> Pretrained:
             "hybrids"
         )
     return network
+
+
+def load_described(trained: Path) -> Pretrained:
+    """What `load_explainable` loads; raises InputError where nothing was saved of the classes and the images."""
+    network = load_explainable(trained)
+    if network.info is None:
+        raise InputError(
+            f"{trained} says nothing of its classes and images: save it with save_pretrained(..., info=...)"
+        )
+    return network

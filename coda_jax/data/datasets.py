@@ -50,7 +50,7 @@ class Dataset(NamedTuple):
     Attributes:
         train: random access to {"image": uint8 [H, W, 3], "label": int}. Images may be larger than the size that
             `info.preprocessing` has, and of differing sizes: they are cropped at random in training.
-        test: likewise, but all images are squares of that size.
+        test: the test examples in the same form; all images are squares of that size.
         info: of the labels and the images.
     """
 

@@ -150,7 +150,7 @@ class Block(nn.Module):
 
     Attributes:
         channels: of the output, as many as the input has or more; zeros are added for what the input has fewer.
-        stride: of the first convolution; of the input every so-manieth pixel is added.
+        stride: of the first convolution; the input that is added is subsampled by the same stride.
         dtype: of the computation.
         activation: of the network.
     """

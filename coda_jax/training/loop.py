@@ -33,7 +33,8 @@ from coda_jax.training.step import (
     total,
 )
 
-# Does at least one step and at most so many; the next state, the sums of the steps' metrics, and how many it did.
+# From a state and the most steps to do: the state after at least one step, the sums of the steps' metrics, and how many
+# steps were done.
 Advance = Callable[[training_state.TrainState, int], tuple[training_state.TrainState, Metrics, int]]
 
 

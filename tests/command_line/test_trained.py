@@ -3,6 +3,7 @@ import shutil
 import numpy as np
 from PIL import Image
 
+from coda_jax import load, save_pretrained
 from coda_jax.interop.pretrained import pretrained_directory
 
 
@@ -21,6 +22,19 @@ def test_networks_that_come_with_the_library(command, tmp_path, monkeypatch):
     assert (status, err) == (1, "error: digits comes with coda_jax: say where to write it, --out=PATH\n")
     status, _, err = command("export", "digits", "--format=safetensors", "--out=copy")
     assert status == 0 and (tmp_path / "copy" / "model.safetensors").exists(), err
+
+
+def test_a_network_without_class_names(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save("my.png")
+    model, variables, _ = load("digits")
+    save_pretrained("plain", model, variables)
+    for arguments in (("explain", "plain", "my.png"), ("evaluate", "plain"), ("export", "plain")):
+        status, _, err = command(*arguments)
+        expected = "error: plain says nothing of its classes and images: save it with save_pretrained(..., info=...)\n"
+        assert (status, err) == (1, expected)
+    status, out, err = command("info", "plain")
+    assert status == 0 and "3 layers" in out, err
 
 
 def test_a_directory_goes_before_a_name(trained, command, tmp_path, monkeypatch):
