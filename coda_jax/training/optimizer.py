@@ -76,8 +76,8 @@ def make_optimizer(name: str, schedule: optax.Schedule, weight_decay: float) -> 
             Adam with Nesterov's momentum. The matrices of a layer of DAUs are its `B`, every unit's `A_j`, and the
             `b_j` of all units.
         schedule: the learning rate of every step.
-        weight_decay: decoupled weight decay: each step subtracts learning rate × weight_decay × parameter (Loshchilov and
-            Hutter, arXiv 1711.05101).
+        weight_decay: decoupled weight decay: each step subtracts learning rate × weight_decay × parameter (Loshchilov
+            and Hutter, arXiv 1711.05101).
 
     Raises:
         InputError: an unknown name, or a weight decay below 0 or not finite.
