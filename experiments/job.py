@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from absl import flags
 from flax import linen as nn
@@ -12,7 +13,7 @@ from ml_collections import ConfigDict
 from coda_jax import CoDANet, HybridNet, InputError, add_inverse, data
 from coda_jax.attribution.gradcam import gradcam
 from coda_jax.checks import check_whole
-from coda_jax.contributions import contribution_map, contributions, upsampled_map
+from coda_jax.contributions import contribution_map, explain, upsampled_map
 from coda_jax.data import image_folder
 from coda_jax.networks.architectures import make_model
 from coda_jax.plotting.curves import learning_curves
@@ -153,15 +154,15 @@ def _explain(model: nn.Module, variables: dict, dataset: data.Dataset, path: Pat
     """
     batch = next(data.test_batches(dataset.test, batch_size=_EXPLAINED))
     inputs = add_inverse(batch["image"])
-    logits = np.asarray(jax.jit(model.apply)(variables, inputs))
-    targets = np.argsort(-logits, axis=-1)[:, :2]
-    if isinstance(model, CoDANet):
-        attributions, quantity = contributions(model, variables, inputs, targets), "contributions"
-    elif isinstance(model, HybridNet):
-        attributions, quantity = contributions(model, variables, inputs, targets), OF_FEATURES
+    if isinstance(model, CoDANet | HybridNet):
+        quantity = OF_FEATURES if isinstance(model, HybridNet) else "contributions"
+        logits, targets, attributions = explain(model, variables, inputs, top=min(2, model.channels[-1]))
     else:
         logits_fn, quantity = Partial(model.apply, variables), "Grad-CAM attributions"
+        logits = jax.jit(model.apply)(variables, inputs)
+        targets = jnp.argsort(-logits, axis=-1)[:, :2]
         attributions = gradcam(logits_fn, inputs, targets, layer=model.gradcam_layer)
+    logits, targets = np.asarray(logits), np.asarray(targets)
     contribution_sheet(
         path,
         images=batch["image"],
