@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from coda_jax.attribution.gradient import target_gradients
-from coda_jax.attribution.protocol import LogitsFn, attribute
+from coda_jax.attribution.protocol import LogitsFn, attribute, spread
 from coda_jax.checks import Targets
 from coda_jax.errors import InputError
 
@@ -19,23 +19,14 @@ def gradcam(
 ) -> jax.Array:
     """The positive part of the sum of a layer's channels, each times its mean gradient.
 
-    The map has the layer's resolution, and is interpolated bilinearly to the inputs'. A pixel's value is spread evenly
-    over its channels.
+    The map has the layer's resolution, and is interpolated bilinearly to the inputs'. No attribution is negative.
+
+    See `coda_jax.attribution.protocol` for the other arguments and the result.
 
     Args:
-        logits_fn: see `coda_jax.attribution.protocol`; it must call Flax linen modules, outside of `jax.jit`.
-        inputs: [N, H, W, C], floating-point.
-        targets: see `coda_jax.attribution.protocol`.
+        logits_fn: must call Flax linen modules, outside of `jax.jit`.
         layer: the path of a module that `logits_fn` calls once, such as "layers_3" or "Block_2/Conv_1". It returns
-            [N, h, w, K], or a tuple of which that is the first array.
-        chunk_size: see `coda_jax.attribution.protocol`.
-
-    Returns:
-        The attributions [N, T, H, W, C], see `coda_jax.attribution.protocol`; none is negative.
-
-    Raises:
-        InputError: what `coda_jax.attribution.protocol` refuses; a layer that does not exist, is called more than
-            once, or returns something else.
+            [N, h, w, K], or a tuple of which that is the first array; else InputError is raised.
     """
     if not isinstance(layer, str):
         raise InputError(f"layer must be the path of a module, not {layer!r}")
@@ -62,7 +53,7 @@ def _rule(logits_fn: LogitsFn, inputs: jax.Array, targets: jax.Array, *, layer: 
     activation, gradient = reports[:, :, 0], reports[:, :, 1]
     maps = jax.nn.relu(jnp.sum(jnp.mean(gradient, axis=(2, 3), keepdims=True) * activation, axis=-1))
     pixels = jax.image.resize(maps, (*targets.shape, *inputs.shape[1:3]), "bilinear")
-    return jnp.broadcast_to(pixels[..., None] / inputs.shape[-1], (*targets.shape, *inputs.shape[1:]))
+    return spread(pixels, inputs.shape[-1])
 
 
 def _find_output(logits_fn: LogitsFn, inputs: jax.Array, layer: str) -> jax.ShapeDtypeStruct:

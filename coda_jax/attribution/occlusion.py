@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from coda_jax.attribution.protocol import LogitsFn, attribute, check_fill
+from coda_jax.attribution.protocol import LogitsFn, attribute, check_baseline, spread
 from coda_jax.checks import Targets, check_whole
 from coda_jax.chunks import map_batches
 from coda_jax.errors import InputError
@@ -17,7 +17,7 @@ def occlusion(
     *,
     window: int = 9,
     stride: int = 3,
-    fill: float = 0.0,
+    fill: jax.Array | float = 0.0,
     copies_at_once: int = 64,
 ) -> jax.Array:
     """By how much a logit drops when a square window is laid over the input, the mean over the windows on a pixel.
@@ -25,22 +25,12 @@ def occlusion(
     The windows stay inside the input and start at multiples of the stride; where these leave pixels at the far edge
     uncovered, a last window ends there.
 
+    See `coda_jax.attribution.protocol` for the other arguments and the result.
+
     Args:
-        logits_fn: see `coda_jax.attribution.protocol`.
-        inputs: [N, H, W, C], floating-point.
-        targets: see `coda_jax.attribution.protocol`.
         window: the side of the window, in pixels.
-        stride: from one window to the next, in pixels.
-        fill: the value that all channels have under the window.
-        copies_at_once: so many occluded copies of an input are given to `logits_fn` at a time, which bounds the memory;
-            inputs are explained one by one.
-
-    Returns:
-        The attributions [N, T, H, W, C], see `coda_jax.attribution.protocol`; all channels of a pixel have the same.
-
-    Raises:
-        InputError: what `coda_jax.attribution.protocol` refuses; a window below 1 or larger than the input, or a
-            stride below 1 or larger than the window, which would leave pixels uncovered.
+        stride: the distance from one window to the next, in pixels; at most `window`, so that no pixel is left out.
+        fill: what the window shows, a number or an array that broadcasts to [H, W, C].
 
     Examples:
         >>> inputs = jnp.array([1.0, 2.0, 3.0, 4.0]).reshape(1, 2, 2, 1)
@@ -50,13 +40,12 @@ def occlusion(
         [[1. 2.]
          [3. 4.]]
     """
-    for name, value in (("window", window), ("stride", stride), ("copies_at_once", copies_at_once)):
-        check_whole(name, value)
+    check_whole("window", window)
+    check_whole("stride", stride)
     if stride > window:
         raise InputError(f"stride must be at most the window's {window}, not {stride}")
     settings = {"window": window, "stride": stride, "copies_at_once": copies_at_once}
-    fill = check_fill(fill, inputs)
-    return attribute(_rule, logits_fn, inputs, targets, fill, chunk_size=1, **settings)
+    return attribute(_rule, logits_fn, inputs, targets, check_baseline("fill", fill, inputs), **settings)
 
 
 def _rule(
@@ -84,8 +73,7 @@ def _rule(
     drops = map_batches(compute_drops, tuple(positions), copies_at_once).reshape(len(rows), len(columns), -1)
     total = jnp.einsum("rct,rh,cw->thw", drops, rows.astype(drops.dtype), columns.astype(drops.dtype))
     mean = total / (rows.sum(0)[:, None] * columns.sum(0))
-    pixels = (mean / channels).astype(inputs.dtype)
-    return jnp.broadcast_to(pixels[None, ..., None], (*targets.shape, height, width, channels))
+    return spread(mean[None], channels).astype(inputs.dtype)
 
 
 def _windows(size: int, window: int, stride: int) -> jax.Array:

@@ -21,20 +21,12 @@ def smoothgrad(
 ) -> jax.Array:
     """The mean gradient of the targets' logits at inputs with Gaussian noise.
 
+    See `coda_jax.attribution.protocol` for the other arguments and the result.
+
     Args:
-        logits_fn: see `coda_jax.attribution.protocol`.
-        inputs: [N, H, W, C], floating-point.
-        targets: see `coda_jax.attribution.protocol`.
-        key: of the noise, which is the same for all examples.
+        key: the key of the noise, which is the same for all examples.
         samples: the number of noisy copies.
         noise: the standard deviation, in the inputs' units.
-        chunk_size: see `coda_jax.attribution.protocol`.
-
-    Returns:
-        The attributions [N, T, H, W, C], see `coda_jax.attribution.protocol`.
-
-    Raises:
-        InputError: what `coda_jax.attribution.protocol` refuses; fewer than one sample, or negative noise.
     """
     check_key("key", key)
     check_whole("samples", samples)

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from coda_jax.checks import as_array
+from coda_jax.checks import as_array, naming
 from coda_jax.errors import InputError
 
 
@@ -26,17 +26,12 @@ def completeness_residual(attributions: jax.Array, logits: jax.Array, baseline_l
         InputError: arrays whose shapes do not fit.
     """
     attributions, logits = as_array("attributions", attributions), as_array("logits", logits)
-    baseline_logits = as_array("baseline_logits", baseline_logits)
-    shape = attributions.shape
+    baseline_logits, shape = as_array("baseline_logits", baseline_logits), attributions.shape
     if len(shape) != 5:
         raise InputError(f"attributions must have shape [N, T, H, W, C], not {list(shape)}")
     if logits.shape != shape[:2]:
         raise InputError(f"logits must have shape {list(shape[:2])}, one for each target, not {list(logits.shape)}")
-    baseline = baseline_logits.shape
-    if len(baseline) > 2 or any(
-        size not in (1, wanted) for size, wanted in zip(baseline[::-1], shape[1::-1], strict=False)
-    ):
-        raise InputError(f"baseline_logits must broadcast to {list(shape[:2])}, but have shape {list(baseline)}")
-    difference = jnp.asarray(logits) - jnp.asarray(baseline_logits)
+    with naming(f"baseline_logits must broadcast to {list(shape[:2])}, but have shape {list(baseline_logits.shape)}"):
+        difference = jnp.asarray(logits) - jnp.broadcast_to(baseline_logits, logits.shape)
     error = jnp.abs(jnp.sum(attributions, axis=(2, 3, 4)) - difference)
     return jnp.where(error == 0, 0, error / jnp.abs(difference))

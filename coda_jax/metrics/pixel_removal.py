@@ -17,8 +17,6 @@ from coda_jax.checks import as_array, check_choice, check_images, check_number, 
 from coda_jax.chunks import map_batches
 from coda_jax.errors import InputError
 
-ORDERS = ("least", "most")
-
 
 def removal_curve(
     model: nn.Module,
@@ -40,21 +38,21 @@ def removal_curve(
     Args:
         model: any module with `model.apply(variables, inputs [n, H, W, C]) -> logits [n, K]` that treats examples one
             by one.
-        variables: its variables.
+        variables: the model's.
         inputs: [N, H, W, C], floating, encoded as the model takes them.
         maps: [N, H, W], the importance of each pixel for the target.
         targets: [N], classes as whole numbers.
-        fraction: of the pixels, removed at the last point (or a little less, where the floor is below its argument).
-        points: their number, without the one at the start where no pixel is removed.
+        fraction: the share of the pixels that is removed at the last point, but for the floor.
+        points: the number of points after the first, where no pixel is removed; at each at least one must be.
         order: "least" or "most" important first; pixels of the same importance go in row-major order.
-        chunk_size: so many inputs are given to the model at a time, which bounds the memory.
+        chunk_size: the number of inputs that the model is given at a time, which bounds the memory.
 
     Returns:
         [N, points + 1], sigmoids of the targets' logits, computed with full matmul precision on all devices.
 
     Raises:
-        InputError: arrays of other shapes or dtypes, (unless traced) a class that does not exist, settings out of
-            range, or so many points that no pixel is left to remove at each.
+        InputError: arrays of other shapes or dtypes, (unless traced) a class that does not exist, or settings out of
+            range.
 
     Examples:
         >>> from coda_jax import CoDANet, add_inverse
@@ -80,7 +78,7 @@ def removal_curve(
     with naming("model cannot be applied to these variables and inputs"):
         classes = jax.eval_shape(model.apply, variables, inputs).shape[-1]
     targets = check_targets(targets, examples, classes)[:, 0]
-    check_choice("order", order, ORDERS)
+    check_choice("order", order, ("least", "most"))
     check_number("fraction", fraction, above=0)
     if fraction > 1:
         raise InputError(f"fraction must be at most 1, not {fraction}")

@@ -23,9 +23,10 @@ def randomise_layers(
 
     Args:
         model: any module with `model.init(key, inputs)`.
-        variables: with the collection "params"; other collections, such as "batch_stats", stay as they are.
-        inputs: of the shape that the model takes; one example is enough.
-        key: for the new parameters; another than the one that made the given parameters.
+        variables: the model's, with the collection "params"; others, such as "batch_stats", stay as they are. "gram"
+            (see `CoDANet.with_gram`) is refused, as it would no longer belong to the parameters.
+        inputs: as the model takes them; one example is enough.
+        key: the key of the new parameters, another than the one that made the given parameters.
         layers: names in `variables["params"]` from the output to the input; for a CoDANet of L layers
             `layers_{L-1}` to `layers_0`.
 
@@ -33,8 +34,7 @@ def randomise_layers(
         For each layer (its name, the variables with it and all the layers before it in the list replaced).
 
     Raises:
-        InputError: a layer that does not exist, variables without "params", or with "gram" (see `CoDANet.with_gram`),
-            which would no longer belong to the parameters.
+        InputError: a layer that does not exist, or variables without "params" or with "gram".
     """
     if not isinstance(model, nn.Module):
         raise InputError(f"model must be a Flax linen module, not {model!r}")
@@ -66,17 +66,15 @@ def randomise_layers(
 
 
 def map_similarity(maps: jax.Array, others: jax.Array) -> jax.Array:
-    """Spearman's rank correlation of two maps' absolute values.
-
-    Equal values share their average rank.
+    """Spearman's rank correlation of two maps' absolute values; equal values share their average rank.
 
     Args:
         maps: [N, H, W].
         others: [N, H, W].
 
     Returns:
-        [N], in [-1, 1]; 1 for the same map, about 0 for maps that have nothing to do with each other, and 0 where a
-        map is the same everywhere.
+        [N], in [-1, 1]; about 0 for maps that have nothing to do with each other, and 0 where a map is the same
+        everywhere.
 
     Raises:
         InputError: maps of other or different shapes.
@@ -87,11 +85,8 @@ def map_similarity(maps: jax.Array, others: jax.Array) -> jax.Array:
             f"both maps must have the same shape [N, H, W], not {list(maps.shape)} and {list(others.shape)}"
         )
     count, height, width = maps.shape
-
-    def centred_ranks(maps: jax.Array) -> jax.Array:
-        flat = jnp.abs(maps).reshape(count, height * width)
-        return jax.scipy.stats.rankdata(flat, axis=1) - (flat.shape[1] + 1) / 2
-
-    a, b = centred_ranks(maps), centred_ranks(others)
+    values = jnp.abs(jnp.stack([maps, others])).reshape(2, count, height * width)
+    ranks = jax.scipy.stats.rankdata(values, axis=2)
+    a, b = ranks - (height * width + 1) / 2  # Centred.
     lengths = jnp.linalg.norm(a, axis=1) * jnp.linalg.norm(b, axis=1)
-    return jnp.where(lengths == 0, 0, jnp.sum(a * b, axis=1) / jnp.where(lengths == 0, 1, lengths))
+    return jnp.sum(a * b, axis=1) / jnp.where(lengths == 0, 1, lengths)
