@@ -14,7 +14,7 @@ from coda_jax.checks import Targets
 
 
 def deeplift(
-    make_logits_fn: Callable[[Callable[..., jax.Array], Callable[..., jax.Array]], LogitsFn],
+    make_logits_fn: Callable[..., LogitsFn],
     inputs: jax.Array,
     targets: Targets = None,
     *,
@@ -23,24 +23,21 @@ def deeplift(
 ) -> jax.Array:
     """Every input value's difference from a baseline, times a gradient with the slopes between the two.
 
-    Where a ReLU `f` of an activation has the derivative `f'(x)` in the gradient, it has `(f(x) - f(x₀)) / (x - x₀)`
-    here, where `x₀` is the activation at the baseline. Max pooling passes the difference of its outputs back to where
-    the larger of the two is, as captum does. If all else in the network is linear, the attributions sum to the
-    difference of the logits of the input and of the baseline; that it is linear is not checked.
-
-    See `coda_jax.attribution.protocol` for the other arguments and the result.
+    Where a ReLU `f` has the derivative `f'(x)` in the gradient, it has `(f(x) - f(x₀)) / (x - x₀)` here, where `x₀` is
+    its input at the baseline. Max pooling passes the difference of its outputs back to where the larger of the two is,
+    as captum does. If all else in the network is linear, which is not checked, the attributions sum to the difference
+    of the logits of the input and of the baseline. For the rest see `coda_jax.attribution.protocol`.
 
     Args:
-        make_logits_fn: gives the `logits_fn` of the network with other functions in the place of its `nn.relu` and
-            `nn.max_pool`, such as `lambda activation, _: Partial(model.clone(activation=activation).apply, variables)`
-            where nothing is pooled.
+        make_logits_fn: from functions that take the place of the network's `nn.relu` and `nn.max_pool` to its
+            `logits_fn`, such as `lambda relu, _: Partial(model.clone(activation=relu).apply, variables)` if nothing
+            is pooled.
         baseline: a number or an array that broadcasts to [H, W, C].
     """
     check_callable("make_logits_fn", make_logits_fn)
     rescaled = make_logits_fn(rescaled_activation, rescaled_max_pool)
     arrays = check_callable("what make_logits_fn gives", rescaled), check_baseline("baseline", baseline, inputs)
-    logits_fn = make_logits_fn(nn.relu, nn.max_pool)
-    return attribute(_rule, logits_fn, inputs, targets, *arrays, chunk_size=chunk_size)
+    return attribute(_rule, make_logits_fn(nn.relu, nn.max_pool), inputs, targets, *arrays, chunk_size=chunk_size)
 
 
 def _rule(
@@ -52,20 +49,15 @@ def _rule(
     return (inputs - baseline)[:, None] * target_gradients(logits, inputs, targets)
 
 
-def rescaled_activation(x: jax.Array, function: Callable[[jax.Array], jax.Array] = nn.relu) -> jax.Array:
-    """An element-wise function of activations [2n, ...], at n inputs and then at their baselines.
+def rescaled_activation(x: jax.Array) -> jax.Array:
+    """A ReLU of activations [2n, ...], at n inputs and then at their baselines.
 
-    The slope between the two takes the derivative's place.
+    Its slope between the two takes the derivative's place.
     """
     x, x0 = jnp.split(x, 2)
     held, x0 = lax.stop_gradient((x, x0))
-    y, pull_back = jax.vjp(function, held)
-    (derivative,) = pull_back(jnp.ones_like(y))
-    y0 = function(x0)
-    # Where the function is straight up to rounding, the difference of its values may be nothing but rounding.
-    rounding = 4 * jnp.finfo(y.dtype).eps * (jnp.abs(y) + jnp.abs(y0))
-    straight = jnp.abs(y - y0 - derivative * (held - x0)) <= rounding
-    slope = jnp.where(straight, derivative, (y - y0) / jnp.where(straight, 1, held - x0))
+    y, y0, change = nn.relu(held), nn.relu(x0), held - x0
+    slope = jnp.where(change == 0, held > 0, (y - y0) / jnp.where(change == 0, 1, change))
     return jnp.concatenate([y + slope * (x - held), y0])
 
 
