@@ -1,7 +1,4 @@
-"""Attribution methods that explain any function from inputs to logits, and that CoDA-Nets are compared with.
-
-Each is in a module of its own name; here the names are the functions, as in `from coda_jax.attribution import rise`.
-"""
+"""Attribution methods that explain any function from inputs to logits, and that CoDA-Nets are compared with."""
 
 from coda_jax.attribution.deeplift import deeplift as deeplift
 from coda_jax.attribution.gradcam import gradcam as gradcam

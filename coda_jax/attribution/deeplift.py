@@ -50,10 +50,7 @@ def _rule(
 
 
 def rescaled_activation(x: jax.Array) -> jax.Array:
-    """A ReLU of activations [2n, ...], at n inputs and then at their baselines.
-
-    Its slope between the two takes the derivative's place.
-    """
+    """The ReLU, with slopes in the place of derivatives, of [2n, ...]: at n inputs and then at their baselines."""
     x, x0 = jnp.split(x, 2)
     held, x0 = lax.stop_gradient((x, x0))
     y, y0, change = nn.relu(held), nn.relu(x0), held - x0
@@ -62,10 +59,7 @@ def rescaled_activation(x: jax.Array) -> jax.Array:
 
 
 def rescaled_max_pool(x: jax.Array, *args: Any, **kwargs: Any) -> jax.Array:
-    """`nn.max_pool` of activations [2n, H, W, C], at n inputs and then at their baselines.
-
-    The maximum's rise from the baseline is due to where it is at the input, its fall to where it was at the baseline.
-    """
+    """`nn.max_pool` of [2n, H, W, C]: at n inputs and then at their baselines."""
     x, x0 = jnp.split(x, 2)
     held, x0 = lax.stop_gradient((x, x0))
 
@@ -78,6 +72,7 @@ def rescaled_max_pool(x: jax.Array, *args: Any, **kwargs: Any) -> jax.Array:
     y, y0, change = pool(held), pool(x0), held - x0
     share = (x - held) / jnp.where(change == 0, 1, change)
     unchanged = jnp.where(change == 0, x - held, 0)
+    # The maximum's rise is due to where it is at the input, its fall to where it was at the baseline.
     rise, fall = jnp.maximum(y - y0, 0), jnp.minimum(y - y0, 0)
     passed_back = rise * at_maximum(held, share) + fall * at_maximum(x0, share)
     return jnp.concatenate([y + passed_back + at_maximum(held, unchanged), y0])

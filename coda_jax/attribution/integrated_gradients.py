@@ -21,9 +21,7 @@ def integrated_gradients(
     """The mean gradient on the straight line from a baseline to the input, times their difference.
 
     The integral is computed by the midpoint rule. With enough steps the attributions sum to the difference of the
-    logits of the input and of the baseline.
-
-    See `coda_jax.attribution.protocol` for the other arguments and the result.
+    logits of the input and of the baseline. For the rest see `coda_jax.attribution.protocol`.
 
     Args:
         steps: the number of points on the line.

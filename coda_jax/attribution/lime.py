@@ -30,13 +30,11 @@ def lime(
     A superpixel is shown or hidden with probability 1/2 in each sample; the first sample shows all. The model is a
     ridge regression with a constant term. A sample has the weight `exp(-d² / kernel_width²)`, where `d` is the cosine
     distance of its on/off vector `z` from the vector of ones, `d = 1 - sqrt(mean(z))`. (The square root that the
-    authors' program takes of this weight is a `kernel_width` larger by `sqrt(2)`.)
+    authors' program takes of this weight is a `kernel_width` larger by `sqrt(2)`.) A coefficient is shared evenly by
+    the pixels of its superpixel.
 
-    Every pixel gets the coefficient of its superpixel divided by the number of the superpixel's pixels, so that the
-    attributions sum to the sum of the coefficients.
-
-    Superpixels and regression are computed on the host: traced arguments raise InputError. See
-    `coda_jax.attribution.protocol` for the other arguments and the result.
+    Superpixels and regression are computed on the host: traced arguments raise InputError. For the rest see
+    `coda_jax.attribution.protocol`.
 
     Args:
         inputs: [N, H, W, C]. The superpixels are those of the first three channels as red, green and blue; with fewer

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from coda_jax.attribution.protocol import LogitsFn, attribute, check_baseline, spread
-from coda_jax.checks import Targets, check_whole
+from coda_jax.checks import Targets, check_images, check_whole
 from coda_jax.chunks import map_batches
 from coda_jax.errors import InputError
 
@@ -23,14 +23,12 @@ def occlusion(
     """By how much a logit drops when a square window is laid over the input, the mean over the windows on a pixel.
 
     The windows stay inside the input and start at multiples of the stride; where these leave pixels at the far edge
-    uncovered, a last window ends there.
-
-    See `coda_jax.attribution.protocol` for the other arguments and the result.
+    uncovered, a last window ends there. For the rest see `coda_jax.attribution.protocol`.
 
     Args:
         window: the side of the window, in pixels.
         stride: the distance from one window to the next, in pixels; at most `window`, so that no pixel is left out.
-        fill: what the window shows, a number or an array that broadcasts to [H, W, C].
+        fill: what is seen in the window, a number or an array that broadcasts to [H, W, C].
 
     Examples:
         >>> inputs = jnp.array([1.0, 2.0, 3.0, 4.0]).reshape(1, 2, 2, 1)
@@ -44,24 +42,18 @@ def occlusion(
     check_whole("stride", stride)
     if stride > window:
         raise InputError(f"stride must be at most the window's {window}, not {stride}")
-    settings = {"window": window, "stride": stride, "copies_at_once": copies_at_once}
-    return attribute(_rule, logits_fn, inputs, targets, check_baseline("fill", fill, inputs), **settings)
+    _, height, width, _ = check_images("inputs", inputs).shape
+    if window > min(height, width):
+        raise InputError(f"window must be at most the inputs' {height} x {width} pixels, not {window}")
+    windows = _windows(height, window, stride), _windows(width, window, stride)
+    fill = check_baseline("fill", fill, inputs)
+    return attribute(_rule, logits_fn, inputs, targets, fill, windows, copies_at_once=copies_at_once)
 
 
 def _rule(
-    logits_fn: LogitsFn,
-    inputs: jax.Array,
-    targets: jax.Array,
-    fill: jax.Array,
-    *,
-    window: int,
-    stride: int,
-    copies_at_once: int,
+    logits_fn: LogitsFn, inputs: jax.Array, targets: jax.Array, fill: jax.Array, windows: tuple, *, copies_at_once: int
 ) -> jax.Array:
-    _, height, width, channels = inputs.shape
-    if window > min(height, width):
-        raise InputError(f"window must be at most the inputs' {height} x {width} pixels, not {window}")
-    rows, columns = _windows(height, window, stride), _windows(width, window, stride)
+    rows, columns = windows
     intact = logits_fn(inputs)[0, targets[0]]
 
     def compute_drops(positions: tuple[jax.Array, jax.Array]) -> jax.Array:
@@ -69,11 +61,11 @@ def _rule(
         covered = rows[row][:, :, None] & columns[column][:, None, :]
         return intact - logits_fn(jnp.where(covered[..., None], fill, inputs))[:, targets[0]]
 
-    positions = jnp.indices((len(rows), len(columns))).reshape(2, -1)
-    drops = map_batches(compute_drops, tuple(positions), copies_at_once).reshape(len(rows), len(columns), -1)
+    positions = tuple(jnp.indices((len(rows), len(columns))).reshape(2, -1))
+    drops = map_batches(compute_drops, positions, copies_at_once).reshape(len(rows), len(columns), -1)
     total = jnp.einsum("rct,rh,cw->thw", drops, rows.astype(drops.dtype), columns.astype(drops.dtype))
     mean = total / (rows.sum(0)[:, None] * columns.sum(0))
-    return spread(mean[None], channels).astype(inputs.dtype)
+    return spread(mean[None], inputs.shape[-1]).astype(inputs.dtype)
 
 
 def _windows(size: int, window: int, stride: int) -> jax.Array:

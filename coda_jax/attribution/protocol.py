@@ -44,12 +44,11 @@ def attribute(
     chunk_size: int | None = 1,
     **settings: Any,
 ) -> jax.Array:
-    """Apply a method's rule to all examples, `chunk_size` at a time, compiled; the rest is as the module says.
+    """Apply a method's rule to all examples, `chunk_size` at a time, compiled; see the module for the rest.
 
-    The rule is a function of a module, so that it is compiled once:
-    `rule(logits_fn, inputs [n, H, W, C], targets [n, T], *arrays, **settings)` -> [n, T, H, W, C]. The settings can be
-    hashed; other values of them are compiled anew. If `copies_at_once` is among them, the network also takes so many
-    inputs at a time where it predicts the targets.
+    The rule is `rule(logits_fn, inputs [n, H, W, C], targets [n, T], *arrays, **settings)` -> [n, T, H, W, C], a
+    function of a module, so that it is compiled once; other settings, which can be hashed, are compiled anew. Where
+    `copies_at_once` is one of them, the classes of so many inputs are predicted at a time.
     """
     batch_size = settings.get("copies_at_once", chunk_size)
     if batch_size is not None:
@@ -62,11 +61,8 @@ def attribute(
 def _attribute(
     rule: Callable, chunk_size: int | None, settings: tuple, logits_fn: LogitsFn, batch: tuple, arrays: tuple
 ) -> jax.Array:
-    def explain(batch: tuple[jax.Array, jax.Array]) -> jax.Array:
-        return rule(logits_fn, *batch, *arrays, **dict(settings))
-
     with jax.default_matmul_precision("highest"):
-        return map_batches(explain, batch, chunk_size)
+        return map_batches(lambda batch: rule(logits_fn, *batch, *arrays, **dict(settings)), batch, chunk_size)
 
 
 @partial(jax.jit, static_argnums=2)
@@ -86,8 +82,7 @@ def check_arguments(
 ) -> tuple[Partial, jax.Array, jax.Array]:
     """What every method is given, as a `Partial`, inputs [N, H, W, C] and targets [N, T].
 
-    Where targets are None, `batch_size` inputs at a time are classified. Raises InputError for what the module says,
-    and for logits that are not floating-point [N, K].
+    Classes are predicted of `batch_size` inputs at a time. Logits that are not floating-point [N, K] raise InputError.
     """
     logits_fn = check_callable("logits_fn", logits_fn)
     inputs = jnp.asarray(check_images("inputs", inputs))

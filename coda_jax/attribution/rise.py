@@ -24,10 +24,9 @@ def rise(
     """The mean of random smooth masks, each weighed by the target's score for the input times the mask.
 
     The attribution of a pixel is `Σ_i score(inputs * mask_i) * mask_i / (masks * probability)`: the expected score
-    given that the pixel is kept. The score is what `logits_fn` returns. The published method takes probabilities:
-    for these, pass a function that returns `jax.nn.sigmoid` or `jax.nn.softmax` of the logits.
-
-    See `coda_jax.attribution.protocol` for the other arguments and the result.
+    given that the pixel is kept. The score is what `logits_fn` returns; the published method takes probabilities, for
+    which it must return `jax.nn.sigmoid` or `jax.nn.softmax` of the logits. For the rest see
+    `coda_jax.attribution.protocol`.
 
     Args:
         key: the key of the masks, which are the same for all examples.
@@ -49,8 +48,8 @@ def rise(
 def random_mask(key: jax.Array, height: int, width: int, cells: int, probability: jax.Array | float) -> jax.Array:
     """A random smooth mask [H, W] in [0, 1], with mean `probability` at every pixel.
 
-    A binary grid of cells x cells, each 1 with the probability, is enlarged bilinearly by one cell more than the image
-    needs, and cropped at a random offset within a cell. A cell is a cells-th of the image, rounded up.
+    A binary grid [cells, cells] is enlarged bilinearly by one cell more than the image needs, and cropped at a random
+    offset within a cell. A cell is a cells-th of the image, rounded up.
     """
     grid_key, offset_key = jax.random.split(key)
     grid = jax.random.bernoulli(grid_key, probability, (cells, cells)).astype(float)

@@ -19,9 +19,7 @@ def smoothgrad(
     noise: float = 0.15,
     chunk_size: int | None = 64,
 ) -> jax.Array:
-    """The mean gradient of the targets' logits at inputs with Gaussian noise.
-
-    See `coda_jax.attribution.protocol` for the other arguments and the result.
+    """The mean gradient of the targets' logits at inputs with Gaussian noise; see `coda_jax.attribution.protocol`.
 
     Args:
         key: the key of the noise, which is the same for all examples.

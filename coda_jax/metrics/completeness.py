@@ -11,6 +11,7 @@ def completeness_residual(attributions: jax.Array, logits: jax.Array, baseline_l
     """`|Σ attributions - (logit - baseline logit)| / |logit - baseline logit|`.
 
     Rounding of the logits alone gives a residual of about `1e-7 · |logit| / |logit - baseline logit|` in float32.
+    Arrays whose shapes do not fit raise InputError.
 
     Args:
         attributions: [N, T, H, W, C], floating.
@@ -21,9 +22,6 @@ def completeness_residual(attributions: jax.Array, logits: jax.Array, baseline_l
     Returns:
         [N, T], 0 where the attributions are complete. Where the logit is that of the baseline, there is nothing to
         explain: 0 if the attributions sum to zero, and infinity if they do not.
-
-    Raises:
-        InputError: arrays whose shapes do not fit.
     """
     attributions, logits = as_array("attributions", attributions), as_array("logits", logits)
     baseline_logits, shape = as_array("baseline_logits", baseline_logits), attributions.shape

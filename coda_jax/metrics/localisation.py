@@ -3,8 +3,8 @@
 Images of different classes are put together in a grid, and the class of each is explained on the whole grid. A good
 explanation of a class finds its positive contributions in the cell with that class's image.
 
-In all functions, `grid` is the numbers of rows and of columns of a grid, which has n = rows · columns cells, counted in
-row-major order. Arrays of other shapes or dtypes than are said raise InputError.
+`grid` always gives the numbers of rows and columns of a grid, which has n = rows · columns cells, counted row by row.
+Arrays of other shapes or dtypes raise InputError.
 """
 
 import jax
@@ -91,21 +91,17 @@ def draw_grids(
 
     Only images that are classified correctly and with a probability above 0.5 are used, each at most once. A grid
     takes n classes at random from those that have images left, and of each the image with the largest logit that is
-    left.
+    left. Labels that are no classes, and too few classes or images, raise InputError.
 
     Args:
         logits: [N, K], of single images.
         labels: [N], whole numbers, the true classes.
-        count: the number of grids G; None for as many as there are, at most `PAPER_GRIDS`.
+        count: the number of grids G; None for as many as there are, at least one and at most `PAPER_GRIDS`.
         grid: rows and columns.
         seed: the same seed gives the same grids.
 
     Returns:
         [G, n], the index of the image in each cell, for `compose_grids`.
-
-    Raises:
-        InputError: see the module; labels that are no classes, more cells than classes, or fewer grids than `count`
-            (for None, not a single one).
     """
     rows, columns = _check_grid(grid)
     cells = rows * columns

@@ -19,22 +19,16 @@ from coda_jax.errors import InputError
 def randomise_layers(
     model: nn.Module, variables: Mapping[str, Any], inputs: jax.Array, key: jax.Array, layers: Sequence[str]
 ) -> list[tuple[str, dict[str, Any]]]:
-    """The variables with more and more layers initialised anew.
+    """For each layer its name, and the variables with it and all the layers before it in the list initialised anew.
 
     Args:
         model: any module with `model.init(key, inputs)`.
-        variables: the model's, with the collection "params"; others, such as "batch_stats", stay as they are. "gram"
-            (see `CoDANet.with_gram`) is refused, as it would no longer belong to the parameters.
+        variables: the model's, with the collection "params"; others, such as "batch_stats", stay as they are. With
+            "gram" (see `CoDANet.with_gram`), which would no longer belong to the parameters, they raise InputError.
         inputs: as the model takes them; one example is enough.
         key: the key of the new parameters, another than the one that made the given parameters.
-        layers: names in `variables["params"]` from the output to the input; for a CoDANet of L layers
-            `layers_{L-1}` to `layers_0`.
-
-    Returns:
-        For each layer (its name, the variables with it and all the layers before it in the list replaced).
-
-    Raises:
-        InputError: a layer that does not exist, or variables without "params" or with "gram".
+        layers: names in `variables["params"]` from the output to the input, for a CoDANet of L layers `layers_{L-1}`
+            to `layers_0`; others raise InputError.
     """
     if not isinstance(model, nn.Module):
         raise InputError(f"model must be a Flax linen module, not {model!r}")
@@ -45,8 +39,7 @@ def randomise_layers(
         raise InputError(f'variables must have the collection "params", but have only {", ".join(variables)}')
     if "gram" in variables:
         raise InputError(
-            'variables must not have the collection "gram", which belongs to the parameters as they were: '
-            "give the variables as they were before with_gram"
+            'variables must not have the collection "gram", which belongs to the old parameters: leave it out'
         )
     if not isinstance(layers, Sequence) or not all(isinstance(name, str) for name in layers):
         raise InputError(f"layers must be a list of names, not {layers!r}")
@@ -70,14 +63,10 @@ def map_similarity(maps: jax.Array, others: jax.Array) -> jax.Array:
 
     Args:
         maps: [N, H, W].
-        others: [N, H, W].
+        others: [N, H, W]; maps of other or different shapes raise InputError.
 
     Returns:
-        [N], in [-1, 1]; about 0 for maps that have nothing to do with each other, and 0 where a map is the same
-        everywhere.
-
-    Raises:
-        InputError: maps of other or different shapes.
+        [N], in [-1, 1]; 0 where a map is the same everywhere.
     """
     maps, others = as_array("maps", maps), as_array("others", others)
     if maps.ndim != 3 or others.shape != maps.shape:
