@@ -25,7 +25,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.tree_util import Partial
 
 from coda_jax.checks import Targets, as_array, check_images, check_targets, check_whole, naming
@@ -104,7 +103,7 @@ def check_callable(name: str, value: Any) -> Partial:
     return value if isinstance(value, Partial) else Partial(value)
 
 
-def check_baseline(name: str, value: jax.Array | np.ndarray | float, inputs: jax.Array) -> jax.Array:
+def check_baseline(name: str, value: jax.Array | float, inputs: jax.Array) -> jax.Array:
     """Values that take the inputs' place, [H, W, C]; raises InputError unless they broadcast to that."""
     value, inputs = as_array(name, value), check_images("inputs", inputs)
     shape = inputs.shape[1:]

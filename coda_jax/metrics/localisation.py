@@ -143,7 +143,6 @@ def draw_grids(
 
 def _check_grid(grid: tuple[int, int]) -> tuple[int, int]:
     """The rows and columns of a grid; raises InputError unless both are whole numbers of at least 1."""
-    whole = isinstance(grid, tuple | list) and all(type(number) is int and number >= 1 for number in grid)
-    if not whole or len(grid) != 2:
+    if not isinstance(grid, tuple | list) or len(grid) != 2 or not all(type(n) is int and n >= 1 for n in grid):
         raise InputError(f"grid must be the numbers of rows and columns, such as (3, 3), not {grid}")
     return grid[0], grid[1]

@@ -49,10 +49,10 @@ def test_by_hand_through_two_layers():
 
 
 def test_max_pooling_by_hand():
-    # In windows of two: 0, 1 -> 5, 2 rises to its first pixel; 4, 6 -> 1, 3 falls from its second, which was the
+    # In windows of two: 0, 1 -> 5, 2 rises to its first pixel; 4, 6 -> 3, 1 falls from its second, which was the
     # largest; 3, 7 -> 7, 2 has the same maximum in another place; 2, 1 -> 2, 0 has it where nothing has changed.
     baseline = np.array([0, 1, 4, 6, 3, 7, 2, 1], np.float32).reshape(8, 1, 1)
-    inputs = np.array([5, 2, 1, 3, 7, 2, 2, 0], np.float32).reshape(1, 8, 1, 1)
+    inputs = np.array([5, 2, 3, 1, 7, 2, 2, 0], np.float32).reshape(1, 8, 1, 1)
     maps = deeplift(
         lambda _, max_pool: lambda x: max_pool(x, (2, 1), (2, 1)).sum((1, 2)), inputs, [0], baseline=baseline
     )
