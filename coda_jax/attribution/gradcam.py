@@ -23,7 +23,7 @@ def gradcam(
     the rest see `coda_jax.attribution.protocol`.
 
     Args:
-        logits_fn: must call Flax linen modules, outside of `jax.jit`.
+        logits_fn: a function that calls Flax linen modules, outside of `jax.jit`.
         layer: the path of a module that `logits_fn` calls once, such as "layers_3" or "Block_2/Conv_1". It must return
             [N, h, w, K], or a tuple of which that is the first array.
     """

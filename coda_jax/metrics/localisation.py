@@ -4,7 +4,7 @@ Images of different classes are put together in a grid, and the class of each is
 explanation of a class finds its positive contributions in the cell with that class's image.
 
 `grid` always gives the numbers of rows and columns of a grid, which has n = rows · columns cells, counted row by row.
-Arrays of other shapes or dtypes raise InputError.
+Arrays of other shapes or dtypes than the functions name raise InputError.
 """
 
 import jax

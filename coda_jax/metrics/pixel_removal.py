@@ -34,7 +34,7 @@ def removal_curve(
 
     At point i, the first `i · floor(fraction · H · W / points)` pixels are zero in all channels of the input. Compiled
     once for a model and the arrays' shapes, whatever the values of its variables. Arrays of other shapes or dtypes,
-    classes that do not exist (unless traced), and settings out of range raise InputError.
+    classes that do not exist (unless traced) and settings out of range raise InputError.
 
     Args:
         model: any module from inputs [n, H, W, C] to logits [n, K] that treats examples one by one.
@@ -42,7 +42,7 @@ def removal_curve(
         inputs: [N, H, W, C], floating, encoded as the model takes them.
         maps: [N, H, W], the importance of each pixel for the target.
         targets: [N], classes as whole numbers.
-        fraction: the share of the pixels that is removed at the last point, or a little less where the floor is.
+        fraction: the share of the pixels that is removed at the last point, or a little less, by the floor.
         points: the number of points after the first, where no pixel is removed; at each, at least one must be.
         order: "least" or "most" important first; pixels of the same importance go in row-major order.
         chunk_size: the number of inputs that the model is given at a time, which bounds the memory.

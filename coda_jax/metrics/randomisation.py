@@ -38,9 +38,7 @@ def randomise_layers(
     if "params" not in variables:
         raise InputError(f'variables must have the collection "params", but have only {", ".join(variables)}')
     if "gram" in variables:
-        raise InputError(
-            'variables must not have the collection "gram", which belongs to the old parameters: leave it out'
-        )
+        raise InputError('variables must not have the collection "gram" of the old parameters: leave it out')
     if not isinstance(layers, Sequence) or not all(isinstance(name, str) for name in layers):
         raise InputError(f"layers must be a list of names, not {layers!r}")
     params = dict(variables["params"])
