@@ -8,20 +8,17 @@ from coda_jax.errors import InputError
 
 
 def completeness_residual(attributions: jax.Array, logits: jax.Array, baseline_logits: jax.Array | float) -> jax.Array:
-    """`|Σ attributions - (logit - baseline logit)| / |logit - baseline logit|`.
+    """`|Σ attributions - (logit - baseline logit)| / |logit - baseline logit|`: [N, T].
 
-    Rounding of the logits alone gives a residual of about `1e-7 · |logit| / |logit - baseline logit|` in float32.
-    Arrays whose shapes do not fit raise InputError.
+    It is 0 where the attributions are complete; rounding of the logits alone makes it about
+    `1e-7 · |logit| / |logit - baseline logit|` in float32. Where the logit is that of the baseline, there is nothing to
+    explain: 0 if the attributions sum to zero, and infinity if they do not. Shapes that do not fit raise InputError.
 
     Args:
         attributions: [N, T, H, W, C], floating.
         logits: [N, T], of the same targets.
         baseline_logits: their logits for the input of zeros, [N, T] or what broadcasts to it; for a CoDA-Net the
             number `model.logit_bias`.
-
-    Returns:
-        [N, T], 0 where the attributions are complete. Where the logit is that of the baseline, there is nothing to
-        explain: 0 if the attributions sum to zero, and infinity if they do not.
     """
     attributions, logits = as_array("attributions", attributions), as_array("logits", logits)
     baseline_logits, shape = as_array("baseline_logits", baseline_logits), attributions.shape

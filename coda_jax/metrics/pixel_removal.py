@@ -30,11 +30,12 @@ def removal_curve(
     *,
     chunk_size: int = 64,
 ) -> jax.Array:
-    """The targets' probabilities while more and more pixels are removed.
+    """The targets' probabilities, sigmoids of their logits, while more and more pixels are removed: [N, points + 1].
 
     At point i, the first `i · floor(fraction · H · W / points)` pixels are zero in all channels of the input. Compiled
-    once for a model and the arrays' shapes, whatever the values of its variables. Arrays of other shapes or dtypes,
-    classes that do not exist (unless traced) and settings out of range raise InputError.
+    once for a model and the arrays' shapes, whatever the values of its variables, with full matmul precision on all
+    devices. Arrays of other shapes or dtypes, classes that do not exist (unless traced) and settings out of range
+    raise InputError.
 
     Args:
         model: any module from inputs [n, H, W, C] to logits [n, K] that treats examples one by one.
@@ -46,9 +47,6 @@ def removal_curve(
         points: the number of points after the first, where no pixel is removed; at each, at least one must be.
         order: "least" or "most" important first; pixels of the same importance go in row-major order.
         chunk_size: the number of inputs that the model is given at a time, which bounds the memory.
-
-    Returns:
-        [N, points + 1], sigmoids of the targets' logits, computed with full matmul precision on all devices.
 
     Examples:
         >>> from coda_jax import add_inverse, load_pretrained

@@ -57,14 +57,13 @@ def randomise_layers(
 
 
 def map_similarity(maps: jax.Array, others: jax.Array) -> jax.Array:
-    """Spearman's rank correlation of two maps' absolute values; equal values share their average rank.
+    """Spearman's rank correlation of two maps' absolute values: [N], in [-1, 1].
+
+    Equal values share their average rank; a map that is the same everywhere has the correlation 0 with any other.
 
     Args:
         maps: [N, H, W].
         others: [N, H, W]; maps of other or different shapes raise InputError.
-
-    Returns:
-        [N], in [-1, 1]; 0 where a map is the same everywhere.
     """
     maps, others = as_array("maps", maps), as_array("others", others)
     if maps.ndim != 3 or others.shape != maps.shape:
