@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from coda_jax.attribution.gradient import target_gradients
-from coda_jax.attribution.protocol import LogitsFn, attribute
+from coda_jax.attribution.protocol import LogitsFn, attribute, spread
 from coda_jax.checks import Targets
 from coda_jax.errors import InputError
 
@@ -19,23 +19,13 @@ def gradcam(
 ) -> jax.Array:
     """The positive part of the sum of a layer's channels, each times its mean gradient.
 
-    The map has the layer's resolution, and is interpolated bilinearly to the inputs'. A pixel's value is spread evenly
-    over its channels.
+    The map has the layer's resolution, and is interpolated bilinearly to the inputs'. No attribution is negative. For
+    the rest see `coda_jax.attribution.protocol`.
 
     Args:
-        logits_fn: see `coda_jax.attribution.protocol`; it must call Flax linen modules, outside of `jax.jit`.
-        inputs: [N, H, W, C], floating-point.
-        targets: see `coda_jax.attribution.protocol`.
-        layer: the path of a module that `logits_fn` calls once, such as "layers_3" or "Block_2/Conv_1". It returns
+        logits_fn: a function that calls Flax linen modules, outside of `jax.jit`.
+        layer: the path of a module that `logits_fn` calls once, such as "layers_3" or "Block_2/Conv_1". It must return
             [N, h, w, K], or a tuple of which that is the first array.
-        chunk_size: see `coda_jax.attribution.protocol`.
-
-    Returns:
-        The attributions [N, T, H, W, C], see `coda_jax.attribution.protocol`; none is negative.
-
-    Raises:
-        InputError: what `coda_jax.attribution.protocol` refuses; a layer that does not exist, is called more than
-            once, or returns something else.
     """
     if not isinstance(layer, str):
         raise InputError(f"layer must be the path of a module, not {layer!r}")
@@ -43,37 +33,21 @@ def gradcam(
 
 
 def _rule(logits_fn: LogitsFn, inputs: jax.Array, targets: jax.Array, *, layer: str) -> jax.Array:
-    output = _find_output(logits_fn, inputs, layer)
-    calls = []
-
-    def logits(slot: jax.Array) -> jax.Array:
-        def replace(path: str, output: jax.Array) -> jax.Array:
-            if path != layer:
-                return output
-            calls.append(path)
-            return _report(output, slot)
-
-        return _call(logits_fn, inputs, replace)
-
+    outputs: dict[str, list[jax.ShapeDtypeStruct]] = {}
+    jax.eval_shape(lambda inputs: _call(logits_fn, inputs, outputs, {}), inputs)
+    output = _find_output(outputs, layer, len(inputs))
+    outputs.clear()
     slot = jnp.zeros((output.shape[0], 2, *output.shape[1:]), output.dtype)
-    reports = target_gradients(logits, slot, targets).astype(inputs.dtype)
-    if not calls:
+    reports = target_gradients(lambda slot: _call(logits_fn, inputs, outputs, {layer: slot}), slot, targets)
+    if not outputs:
         raise InputError(f'layer must be called outside of jax.jit, but "{layer}" is called inside')
-    activation, gradient = reports[:, :, 0], reports[:, :, 1]
+    activation, gradient = jnp.moveaxis(reports.astype(inputs.dtype), 2, 0)
     maps = jax.nn.relu(jnp.sum(jnp.mean(gradient, axis=(2, 3), keepdims=True) * activation, axis=-1))
-    pixels = jax.image.resize(maps, (*targets.shape, *inputs.shape[1:3]), "bilinear")
-    return jnp.broadcast_to(pixels[..., None] / inputs.shape[-1], (*targets.shape, *inputs.shape[1:]))
+    return spread(jax.image.resize(maps, (*targets.shape, *inputs.shape[1:3]), "bilinear"), inputs.shape[-1])
 
 
-def _find_output(logits_fn: LogitsFn, inputs: jax.Array, layer: str) -> jax.ShapeDtypeStruct:
-    """The shape and dtype of a layer's output, or an InputError that says why it is of no use."""
-    outputs: dict[str, Any] = {}
-
-    def record(path: str, output: jax.Array) -> jax.Array:
-        outputs.setdefault(path, []).append(jax.ShapeDtypeStruct(jnp.shape(output), jnp.result_type(output)))
-        return output
-
-    jax.eval_shape(lambda inputs: _call(logits_fn, inputs, record), inputs)
+def _find_output(outputs: dict[str, list[jax.ShapeDtypeStruct]], layer: str, examples: int) -> jax.ShapeDtypeStruct:
+    """The one output of a layer; raises InputError if it is of no use."""
     if not outputs:
         raise InputError("Grad-CAM needs a logits_fn that calls Flax linen modules, outside of jax.jit")
     if layer not in outputs:
@@ -82,20 +56,22 @@ def _find_output(logits_fn: LogitsFn, inputs: jax.Array, layer: str) -> jax.Shap
     output, *more = outputs[layer]
     if more:
         raise InputError(f'layer must be called once, but "{layer}" is called {1 + len(more)} times')
-    if len(output.shape) != 4 or output.shape[0] != inputs.shape[0] or not jnp.issubdtype(output.dtype, jnp.floating):
+    if len(output.shape) != 4 or output.shape[0] != examples or not jnp.issubdtype(output.dtype, jnp.floating):
         raise InputError(f'layer must return [N, h, w, K], but "{layer}" returns {output.dtype} {list(output.shape)}')
     return output
 
 
-def _call(logits_fn: LogitsFn, inputs: jax.Array, replace: Callable[[str, jax.Array], jax.Array]) -> jax.Array:
-    """`logits_fn(inputs)`, with `replace(path, array)` for the first array that each module returns."""
+def _call(logits_fn: LogitsFn, inputs: jax.Array, outputs: dict[str, list], slots: dict[str, jax.Array]) -> jax.Array:
+    """`logits_fn(inputs)`, which also notes in `outputs` the first array of every module, and reports to its slot."""
 
     def intercept(method: Callable[..., Any], args: tuple, kwargs: dict, context: nn.module.InterceptorContext) -> Any:
-        outputs = method(*args, **kwargs)
-        arrays, structure = jax.tree.flatten(outputs)
-        if context.method_name != "__call__" or not arrays:
-            return outputs
-        return jax.tree.unflatten(structure, [replace("/".join(context.module.path), arrays[0]), *arrays[1:]])
+        arrays, structure = jax.tree.flatten(method(*args, **kwargs))
+        if context.method_name == "__call__" and arrays:
+            path, first = "/".join(context.module.path), arrays[0]
+            outputs.setdefault(path, []).append(jax.ShapeDtypeStruct(jnp.shape(first), jnp.result_type(first)))
+            if path in slots:
+                arrays[0] = _report(first, slots[path])
+        return jax.tree.unflatten(structure, arrays)
 
     with nn.intercept_methods(intercept):
         return logits_fn(inputs)

@@ -11,27 +11,15 @@ from coda_jax.checks import Targets
 
 
 def guided_backpropagation(
-    make_logits_fn: Callable[[Callable[[jax.Array], jax.Array]], LogitsFn],
-    inputs: jax.Array,
-    targets: Targets = None,
-    *,
-    chunk_size: int | None = 64,
+    make_logits_fn: Callable[..., LogitsFn], inputs: jax.Array, targets: Targets = None, *, chunk_size: int | None = 64
 ) -> jax.Array:
     """The gradient in which every ReLU passes back only what is positive, and only where its input is.
 
+    For the rest see `coda_jax.attribution.protocol`.
+
     Args:
-        make_logits_fn: gives the network with another function in the place of its ReLUs, such as
-            `lambda activation: Partial(model.clone(activation=activation).apply, variables)`; what it returns is a
-            `logits_fn`, see `coda_jax.attribution.protocol`. Other activations keep their ordinary gradient.
-        inputs: [N, H, W, C], floating-point.
-        targets: see `coda_jax.attribution.protocol`.
-        chunk_size: see `coda_jax.attribution.protocol`.
-
-    Returns:
-        The attributions [N, T, H, W, C], see `coda_jax.attribution.protocol`.
-
-    Raises:
-        InputError: what `coda_jax.attribution.protocol` refuses; or a `make_logits_fn` that is not callable.
+        make_logits_fn: from a function that takes the place of the network's ReLUs to its `logits_fn`, such as
+            `lambda relu: Partial(model.clone(activation=relu).apply, variables)`.
     """
     check_callable("make_logits_fn", make_logits_fn)
     return attribute(target_gradients, make_logits_fn(guided_relu), inputs, targets, chunk_size=chunk_size)

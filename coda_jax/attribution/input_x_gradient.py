@@ -14,14 +14,6 @@ def input_x_gradient(
 
     It sums to the logit where `logits_fn` is homogeneous, and so for networks of ReLUs without biases. For a CoDA-Net
     it differs from the contributions, as the gradient differentiates the dynamic weights as well.
-
-    Examples:
-        >>> inputs = jax.numpy.array([1.0, 2.0, 3.0, 4.0]).reshape(1, 2, 2, 1)
-        >>> def energy(inputs):
-        ...     return (inputs**2).sum((1, 2))  # [N, 1], 30 for these inputs.
-        >>> print(input_x_gradient(energy, inputs, targets=[0])[0, 0, :, :, 0])  # Sums to 60: not to the logit.
-        [[ 2.  8.]
-         [18. 32.]]
     """
     return attribute(_rule, logits_fn, inputs, targets, chunk_size=chunk_size)
 

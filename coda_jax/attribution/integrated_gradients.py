@@ -21,24 +21,14 @@ def integrated_gradients(
     """The mean gradient on the straight line from a baseline to the input, times their difference.
 
     The integral is computed by the midpoint rule. With enough steps the attributions sum to the difference of the
-    logits of the input and of the baseline.
+    logits of the input and of the baseline. For the rest see `coda_jax.attribution.protocol`.
 
     Args:
-        logits_fn: see `coda_jax.attribution.protocol`.
-        inputs: [N, H, W, C], floating-point.
-        targets: see `coda_jax.attribution.protocol`.
         steps: the number of points on the line.
         baseline: where the line begins, a number or an array that broadcasts to [H, W, C].
-        chunk_size: see `coda_jax.attribution.protocol`.
-
-    Returns:
-        The attributions [N, T, H, W, C], see `coda_jax.attribution.protocol`.
-
-    Raises:
-        InputError: what `coda_jax.attribution.protocol` refuses; fewer than one step, or a baseline of another shape.
     """
     check_whole("steps", steps)
-    baseline = check_baseline(baseline, inputs)
+    baseline = check_baseline("baseline", baseline, inputs)
     return attribute(_rule, logits_fn, inputs, targets, baseline, chunk_size=chunk_size, steps=steps)
 
 

@@ -3,8 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import Partial
 
-from coda_jax.attribution.protocol import LogitsFn, check_arguments, check_fill, compute_logits
+from coda_jax.attribution.protocol import LogitsFn, check_arguments, check_baseline, compute_logits
 from coda_jax.checks import Targets, check_key, check_number, check_whole
 from coda_jax.errors import InputError
 from coda_jax.extras import need
@@ -21,7 +22,7 @@ def lime(
     samples: int = 500,
     ridge: float = 1.0,
     kernel_width: float = 0.25,
-    fill: float = 0.0,
+    fill: jax.Array | float = 0.0,
     copies_at_once: int = 64,
 ) -> jax.Array:
     """The coefficients of a linear model that predicts a logit from which superpixels are shown.
@@ -29,33 +30,22 @@ def lime(
     A superpixel is shown or hidden with probability 1/2 in each sample; the first sample shows all. The model is a
     ridge regression with a constant term. A sample has the weight `exp(-d² / kernel_width²)`, where `d` is the cosine
     distance of its on/off vector `z` from the vector of ones, `d = 1 - sqrt(mean(z))`. (The square root that the
-    authors' program takes of this weight is a `kernel_width` larger by `sqrt(2)`.)
+    authors' program takes of this weight is a `kernel_width` larger by `sqrt(2)`.) A coefficient is shared evenly by
+    the pixels of its superpixel.
 
-    Every pixel gets the coefficient of its superpixel divided by the number of the superpixel's pixels, so that the
-    attributions sum to the sum of the coefficients.
-
-    Superpixels and regression are computed on the host, so this function cannot be traced.
+    Superpixels and regression are computed on the host: traced arguments raise InputError. For the rest see
+    `coda_jax.attribution.protocol`.
 
     Args:
-        logits_fn: see `coda_jax.attribution.protocol`.
-        inputs: [N, H, W, C], floating-point. The superpixels are those of the first three channels as red, green
-            and blue; with fewer than three, of the first as grey.
-        targets: see `coda_jax.attribution.protocol`.
-        key: of the on/off vectors, which are the same for all examples with as many superpixels.
+        inputs: [N, H, W, C]. The superpixels are those of the first three channels as red, green and blue; with fewer
+            than three, of the first as grey.
+        key: the key of the on/off vectors, which are the same for all examples with as many superpixels.
         segments: the number of superpixels, about; there are fewer where an input has much detail.
-        compactness: of the superpixels; the larger, the more they are squares (see `skimage.segmentation.slic`).
+        compactness: how much the superpixels are like squares, as in `skimage.segmentation.slic`.
         samples: the number of on/off vectors.
         ridge: the factor of the squared norm of the coefficients in what the regression minimises.
         kernel_width: see above.
-        fill: the value that all channels of a hidden superpixel have.
-        copies_at_once: so many perturbed copies of an input are given to `logits_fn` at a time, which bounds the
-            memory; inputs are explained one by one.
-
-    Returns:
-        The attributions [N, T, H, W, C], see `coda_jax.attribution.protocol`; all channels of a pixel have the same.
-
-    Raises:
-        InputError: what `coda_jax.attribution.protocol` refuses; traced arguments, or settings that are not positive.
+        fill: what a hidden superpixel is replaced by, a number or an array that broadcasts to [H, W, C].
     """
     need("pictures", "skimage", "sklearn")
     from sklearn.linear_model import Ridge  # Slow to import.
@@ -68,14 +58,15 @@ def lime(
         raise InputError("lime computes on the host, so call it outside of jax.jit, jax.vmap and the like")
     check_key("key", key)
     logits_fn, inputs, pairs = check_arguments(logits_fn, inputs, targets, copies_at_once)
-    fill = check_fill(fill, inputs)
+    fill = check_baseline("fill", fill, inputs)
 
     attributions = np.empty((*pairs.shape, *inputs.shape[1:]), inputs.dtype)
     for example, (image, classes) in enumerate(zip(inputs, np.asarray(pairs), strict=True)):
         superpixels = find_superpixels(np.asarray(image), segments, compactness)
         pixels = np.bincount(superpixels.ravel())
         on = draw_on(key, samples, len(pixels))
-        logits = _perturbed_logits(logits_fn, image, superpixels, on, fill, copies_at_once)[:, classes]
+        perturbed_fn = Partial(_perturbed_logits, logits_fn, image, fill)
+        logits = np.asarray(compute_logits(perturbed_fn, on[:, superpixels], copies_at_once))[:, classes]
         distances = 1 - np.sqrt(on.mean(1))
         weights = np.exp(-((distances / kernel_width) ** 2))
         model = Ridge(alpha=ridge).fit(on.astype(float), logits.astype(float), weights)
@@ -101,15 +92,6 @@ def draw_on(key: jax.Array, samples: int, superpixels: int) -> np.ndarray:
     return on
 
 
-def _perturbed_logits(
-    logits_fn: LogitsFn, image: jax.Array, superpixels: np.ndarray, on: np.ndarray, fill: jax.Array, copies_at_once: int
-) -> np.ndarray:
-    """The logits [samples, K] of an image [H, W, C] with the superpixels shown that are on [samples, superpixels]."""
-    samples = len(on)
-    logits = []
-    for first in range(0, samples, copies_at_once):
-        # The last part is filled up with repetitions, so that one program computes all.
-        indices = np.minimum(np.arange(first, first + min(copies_at_once, samples)), samples - 1)
-        shown = on[indices][:, superpixels, None]
-        logits.append(np.asarray(compute_logits(logits_fn, jnp.where(shown, image, fill))))
-    return np.concatenate(logits)[:samples]
+def _perturbed_logits(logits_fn: LogitsFn, image: jax.Array, fill: jax.Array, shown: jax.Array) -> jax.Array:
+    """The logits [n, K] of an image [H, W, C] of which only the pixels shown are left, bool [n, H, W]."""
+    return logits_fn(jnp.where(shown[..., None], image, fill))

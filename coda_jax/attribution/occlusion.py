@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from coda_jax.attribution.protocol import LogitsFn, attribute, check_fill
-from coda_jax.checks import Targets, check_whole
+from coda_jax.attribution.protocol import LogitsFn, attribute, check_baseline, spread
+from coda_jax.checks import Targets, check_images, check_whole
 from coda_jax.chunks import map_batches
 from coda_jax.errors import InputError
 
@@ -17,30 +17,18 @@ def occlusion(
     *,
     window: int = 9,
     stride: int = 3,
-    fill: float = 0.0,
+    fill: jax.Array | float = 0.0,
     copies_at_once: int = 64,
 ) -> jax.Array:
     """By how much a logit drops when a square window is laid over the input, the mean over the windows on a pixel.
 
     The windows stay inside the input and start at multiples of the stride; where these leave pixels at the far edge
-    uncovered, a last window ends there.
+    uncovered, a last window ends there. For the rest see `coda_jax.attribution.protocol`.
 
     Args:
-        logits_fn: see `coda_jax.attribution.protocol`.
-        inputs: [N, H, W, C], floating-point.
-        targets: see `coda_jax.attribution.protocol`.
         window: the side of the window, in pixels.
-        stride: from one window to the next, in pixels.
-        fill: the value that all channels have under the window.
-        copies_at_once: so many occluded copies of an input are given to `logits_fn` at a time, which bounds the memory;
-            inputs are explained one by one.
-
-    Returns:
-        The attributions [N, T, H, W, C], see `coda_jax.attribution.protocol`; all channels of a pixel have the same.
-
-    Raises:
-        InputError: what `coda_jax.attribution.protocol` refuses; a window below 1 or larger than the input, or a
-            stride below 1 or larger than the window, which would leave pixels uncovered.
+        stride: the distance from one window to the next, in pixels; at most `window`, so that no pixel is left out.
+        fill: what is seen in the window, a number or an array that broadcasts to [H, W, C].
 
     Examples:
         >>> inputs = jnp.array([1.0, 2.0, 3.0, 4.0]).reshape(1, 2, 2, 1)
@@ -50,29 +38,22 @@ def occlusion(
         [[1. 2.]
          [3. 4.]]
     """
-    for name, value in (("window", window), ("stride", stride), ("copies_at_once", copies_at_once)):
-        check_whole(name, value)
+    check_whole("window", window)
+    check_whole("stride", stride)
     if stride > window:
         raise InputError(f"stride must be at most the window's {window}, not {stride}")
-    settings = {"window": window, "stride": stride, "copies_at_once": copies_at_once}
-    fill = check_fill(fill, inputs)
-    return attribute(_rule, logits_fn, inputs, targets, fill, chunk_size=1, **settings)
+    _, height, width, _ = check_images("inputs", inputs).shape
+    if window > min(height, width):
+        raise InputError(f"window must be at most the inputs' {height} x {width} pixels, not {window}")
+    windows = _windows(height, window, stride), _windows(width, window, stride)
+    fill = check_baseline("fill", fill, inputs)
+    return attribute(_rule, logits_fn, inputs, targets, fill, windows, copies_at_once=copies_at_once)
 
 
 def _rule(
-    logits_fn: LogitsFn,
-    inputs: jax.Array,
-    targets: jax.Array,
-    fill: jax.Array,
-    *,
-    window: int,
-    stride: int,
-    copies_at_once: int,
+    logits_fn: LogitsFn, inputs: jax.Array, targets: jax.Array, fill: jax.Array, windows: tuple, *, copies_at_once: int
 ) -> jax.Array:
-    _, height, width, channels = inputs.shape
-    if window > min(height, width):
-        raise InputError(f"window must be at most the inputs' {height} x {width} pixels, not {window}")
-    rows, columns = _windows(height, window, stride), _windows(width, window, stride)
+    rows, columns = windows
     intact = logits_fn(inputs)[0, targets[0]]
 
     def compute_drops(positions: tuple[jax.Array, jax.Array]) -> jax.Array:
@@ -80,12 +61,11 @@ def _rule(
         covered = rows[row][:, :, None] & columns[column][:, None, :]
         return intact - logits_fn(jnp.where(covered[..., None], fill, inputs))[:, targets[0]]
 
-    positions = jnp.indices((len(rows), len(columns))).reshape(2, -1)
-    drops = map_batches(compute_drops, tuple(positions), copies_at_once).reshape(len(rows), len(columns), -1)
+    positions = tuple(jnp.indices((len(rows), len(columns))).reshape(2, -1))
+    drops = map_batches(compute_drops, positions, copies_at_once).reshape(len(rows), len(columns), -1)
     total = jnp.einsum("rct,rh,cw->thw", drops, rows.astype(drops.dtype), columns.astype(drops.dtype))
     mean = total / (rows.sum(0)[:, None] * columns.sum(0))
-    pixels = (mean / channels).astype(inputs.dtype)
-    return jnp.broadcast_to(pixels[None, ..., None], (*targets.shape, height, width, channels))
+    return spread(mean[None], inputs.shape[-1]).astype(inputs.dtype)
 
 
 def _windows(size: int, window: int, stride: int) -> jax.Array:

@@ -2,15 +2,15 @@
 
     method(logits_fn, inputs, targets=None, *, ...) -> attributions
 
-    logits_fn: any JAX function from inputs [n, H, W, C] to logits [n, K] that treats examples one by one.
-        `jax.tree_util.Partial(model.apply, variables)` is compiled once for all values of the variables, and what other
-        functions close over is compiled in with them, anew for every new function.
-    inputs: [N, H, W, C], floating, encoded as `logits_fn` takes them.
+    logits_fn: any JAX function from inputs [n, H, W, C] to logits [n, K] that treats examples one by one. It is
+        compiled together with what it closes over, anew for every new function;
+        `jax.tree_util.Partial(model.apply, variables)` is compiled once for all values of the variables.
+    inputs: [N, H, W, C], floating-point, encoded as `logits_fn` takes them.
     targets: the classes to explain: None for the predicted class (T = 1), "all" for every class (T = K), whole numbers
         [N] (T = 1) or [N, T]. The convention is that of `coda_jax.contributions`.
-    chunk_size: explain so many inputs at a time, which bounds the memory; None for all at once. The methods that
-        perturb each input many times explain one input at a time, and have `copies_at_once` instead: how many
-        perturbed copies of it are given to `logits_fn` at a time.
+    chunk_size: how many inputs are explained at a time, which bounds the memory; None for all at once.
+    copies_at_once: takes the place of `chunk_size` in the methods that perturb each input many times. They explain one
+        input at a time, and give so many perturbed copies of it to `logits_fn` at a time.
     attributions: [N, T, H, W, C], whatever the targets; T targets in one call cost less than T calls. Their sum over
         channels is the attribution of a pixel; where a method knows of pixels only, it spreads what it attributes to a
         pixel evenly over the channels. Computed with full matmul precision on all devices.
@@ -25,7 +25,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.tree_util import Partial
 
 from coda_jax.checks import Targets, as_array, check_images, check_targets, check_whole, naming
@@ -41,43 +40,50 @@ def attribute(
     inputs: jax.Array,
     targets: Targets,
     *arrays: jax.Array,
-    chunk_size: int | None,
+    chunk_size: int | None = 1,
     **settings: Any,
 ) -> jax.Array:
-    """Apply a method's rule to all examples, a few at a time, compiled.
+    """Apply a method's rule to all examples, `chunk_size` at a time, compiled; see the module for the rest.
 
-    Args:
-        rule: `rule(logits_fn, inputs [n, H, W, C], targets [n, T], *arrays, **settings)` -> [n, T, H, W, C], a
-            function of a module, so that it is compiled once.
-        logits_fn: see the module.
-        inputs: see the module.
-        targets: see the module.
-        arrays: further arguments of the rule, the same for all examples.
-        chunk_size: n; None for all of N.
-        settings: further arguments of the rule that can be hashed; another value is compiled anew.
-
-    Returns:
-        The attributions [N, T, H, W, C], see the module.
+    The rule is `rule(logits_fn, inputs [n, H, W, C], targets [n, T], *arrays, **settings)` -> [n, T, H, W, C], a
+    function of a module, so that it is compiled once; other settings, which can be hashed, are compiled anew. Where
+    `copies_at_once` is one of them, the classes of so many inputs are predicted at a time.
     """
-    if chunk_size is not None:
-        check_whole("chunk_size", chunk_size)
-    logits_fn, inputs, pairs = check_arguments(logits_fn, inputs, targets, chunk_size)
-    return _attribute(rule, chunk_size, tuple(settings.items()), logits_fn, inputs, pairs, arrays)
+    batch_size = settings.get("copies_at_once", chunk_size)
+    if batch_size is not None:
+        check_whole("copies_at_once" if "copies_at_once" in settings else "chunk_size", batch_size)
+    logits_fn, inputs, pairs = check_arguments(logits_fn, inputs, targets, batch_size)
+    return _attribute(rule, chunk_size, tuple(settings.items()), logits_fn, (inputs, pairs), arrays)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _attribute(
+    rule: Callable, chunk_size: int | None, settings: tuple, logits_fn: LogitsFn, batch: tuple, arrays: tuple
+) -> jax.Array:
+    with jax.default_matmul_precision("highest"):
+        return map_batches(lambda batch: rule(logits_fn, *batch, *arrays, **dict(settings)), batch, chunk_size)
+
+
+@partial(jax.jit, static_argnums=2)
+def compute_logits(logits_fn: LogitsFn, inputs: jax.Array, batch_size: int | None = None) -> jax.Array:
+    """`logits_fn(inputs)`, `batch_size` at a time, compiled once where `logits_fn` is a `jax.tree_util.Partial`."""
+    with jax.default_matmul_precision("highest"):
+        return map_batches(logits_fn, inputs, batch_size)
+
+
+def spread(pixels: jax.Array, channels: int) -> jax.Array:
+    """The attributions [..., H, W] of pixels, spread evenly over channels: [..., H, W, C]."""
+    return jnp.broadcast_to(pixels[..., None] / channels, (*pixels.shape, channels))
 
 
 def check_arguments(
-    logits_fn: LogitsFn, inputs: jax.Array, targets: Targets, chunk_size: int | None
+    logits_fn: LogitsFn, inputs: jax.Array, targets: Targets, batch_size: int | None
 ) -> tuple[Partial, jax.Array, jax.Array]:
     """What every method is given, as a `Partial`, inputs [N, H, W, C] and targets [N, T].
 
-    `chunk_size` inputs at a time are classified where targets are None.
-
-    Raises:
-        InputError: see the module; or logits that are not [N, K].
+    Classes are predicted of `batch_size` inputs at a time. Logits that are not floating-point [N, K] raise InputError.
     """
-    check_callable("logits_fn", logits_fn)
-    if not isinstance(logits_fn, Partial):
-        logits_fn = Partial(logits_fn)
+    logits_fn = check_callable("logits_fn", logits_fn)
     inputs = jnp.asarray(check_images("inputs", inputs))
     with naming(f"logits_fn cannot take inputs of {inputs.dtype} {list(inputs.shape)}"):
         logits = jax.eval_shape(compute_logits, logits_fn, inputs)
@@ -86,52 +92,20 @@ def check_arguments(
     if len(logits.shape) != 2 or logits.shape[0] != inputs.shape[0]:
         raise InputError(f"logits_fn must return logits of shape [{inputs.shape[0]}, K], not {list(logits.shape)}")
     if targets is None:
-        targets = jnp.argmax(compute_logits(logits_fn, inputs, chunk_size), axis=-1)
+        targets = jnp.argmax(compute_logits(logits_fn, inputs, batch_size), axis=-1)
     return logits_fn, inputs, check_targets(targets, *logits.shape)
 
 
-def check_callable(name: str, value: Any) -> None:
-    """Raise InputError unless a value is a function."""
+def check_callable(name: str, value: Any) -> Partial:
+    """A function as a `Partial`, which compiled functions can be given; raises InputError for what is no function."""
     if not callable(value):
         raise InputError(f"{name} must be a function, not {value!r}")
+    return value if isinstance(value, Partial) else Partial(value)
 
 
-def check_baseline(baseline: jax.Array | np.ndarray | float, inputs: jax.Array) -> jax.Array:
-    """A baseline in the inputs' dtype; raises InputError unless it broadcasts to an input [H, W, C]."""
-    baseline, inputs = as_array("baseline", baseline), check_images("inputs", inputs)
-    shape, wanted = baseline.shape, inputs.shape[1:]
-    if len(shape) > 3 or any(size not in (1, other) for size, other in zip(shape[::-1], wanted[::-1], strict=False)):
-        raise InputError(f"baseline must broadcast to the inputs' {list(wanted)}, but has shape {list(shape)}")
-    return jnp.asarray(baseline, jnp.result_type(inputs))
-
-
-def check_fill(fill: jax.Array | float, inputs: jax.Array) -> jax.Array:
-    """The value that hides a part of an input, in the inputs' dtype; raises InputError unless it is a number."""
-    fill = as_array("fill", fill)
-    if fill.ndim:
-        raise InputError(f"fill must be a number, not an array of shape {list(fill.shape)}")
-    return jnp.asarray(fill, jnp.result_type(check_images("inputs", inputs)))
-
-
-@partial(jax.jit, static_argnums=2)
-def compute_logits(logits_fn: LogitsFn, inputs: jax.Array, chunk_size: int | None = None) -> jax.Array:
-    """`logits_fn(inputs)`, `chunk_size` at a time, compiled once where `logits_fn` is a `jax.tree_util.Partial`."""
-    with jax.default_matmul_precision("highest"):
-        return map_batches(logits_fn, inputs, chunk_size)
-
-
-@partial(jax.jit, static_argnums=(0, 1, 2))
-def _attribute(
-    rule: Callable[..., jax.Array],
-    chunk_size: int | None,
-    settings: tuple[tuple[str, Any], ...],
-    logits_fn: LogitsFn,
-    inputs: jax.Array,
-    targets: jax.Array,
-    arrays: tuple[jax.Array, ...],
-) -> jax.Array:
-    def explain(batch: tuple[jax.Array, jax.Array]) -> jax.Array:
-        return rule(logits_fn, *batch, *arrays, **dict(settings))
-
-    with jax.default_matmul_precision("highest"):
-        return map_batches(explain, (inputs, targets), chunk_size)
+def check_baseline(name: str, value: jax.Array | float, inputs: jax.Array) -> jax.Array:
+    """Values that take the inputs' place, [H, W, C]; raises InputError unless they broadcast to that."""
+    value, inputs = as_array(name, value), check_images("inputs", inputs)
+    shape = inputs.shape[1:]
+    with naming(f"{name} must broadcast to the inputs' {list(shape)}, but has shape {list(value.shape)}"):
+        return jnp.broadcast_to(jnp.asarray(value, jnp.result_type(inputs)), shape)

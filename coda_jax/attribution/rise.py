@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from coda_jax.attribution.protocol import LogitsFn, attribute
+from coda_jax.attribution.protocol import LogitsFn, attribute, spread
 from coda_jax.checks import Targets, check_key, check_number, check_whole
 from coda_jax.errors import InputError
 
@@ -24,53 +24,32 @@ def rise(
     """The mean of random smooth masks, each weighed by the target's score for the input times the mask.
 
     The attribution of a pixel is `Σ_i score(inputs * mask_i) * mask_i / (masks * probability)`: the expected score
-    given that the pixel is kept. The score is what `logits_fn` returns. The published method takes probabilities:
-    for these, pass a function that returns `jax.nn.sigmoid` or `jax.nn.softmax` of the logits.
+    given that the pixel is kept. The score is what `logits_fn` returns; the published method takes probabilities, for
+    which it must return `jax.nn.sigmoid` or `jax.nn.softmax` of the logits. For the rest see
+    `coda_jax.attribution.protocol`.
 
     Args:
-        logits_fn: see `coda_jax.attribution.protocol`.
-        inputs: [N, H, W, C], floating-point.
-        targets: see `coda_jax.attribution.protocol`.
-        key: of the masks, which are the same for all examples.
-        masks: their number.
-        cells: a mask is made of so many cells in height and in width.
-        probability: that a cell is kept.
-        copies_at_once: so many masked copies of an input are given to `logits_fn` at a time, which bounds the memory;
-            inputs are explained one by one.
-
-    Returns:
-        The attributions [N, T, H, W, C], see `coda_jax.attribution.protocol`; all channels of a pixel have the same.
-
-    Raises:
-        InputError: what `coda_jax.attribution.protocol` refuses; fewer than one mask, fewer than one cell or more
-            than pixels, or a probability not between 0 and 1.
+        key: the key of the masks, which are the same for all examples.
+        masks: the number of masks.
+        cells: the number of cells of a mask in height and in width, at most that of pixels.
+        probability: the probability that a cell is kept, between 0 and 1.
     """
     check_key("key", key)
-    for name, value in (("masks", masks), ("cells", cells), ("copies_at_once", copies_at_once)):
-        check_whole(name, value)
+    check_whole("masks", masks)
+    check_whole("cells", cells)
     check_number("probability", probability)
     if not 0 < probability < 1:
         raise InputError(f"probability must be between 0 and 1, not {probability}")
     arrays = key, jnp.asarray(probability, float)
-    settings = {"masks": masks, "cells": cells, "copies_at_once": min(copies_at_once, masks)}
-    return attribute(_rule, logits_fn, inputs, targets, *arrays, chunk_size=1, **settings)
+    settings = {"masks": masks, "cells": cells, "copies_at_once": copies_at_once}
+    return attribute(_rule, logits_fn, inputs, targets, *arrays, **settings)
 
 
 def random_mask(key: jax.Array, height: int, width: int, cells: int, probability: jax.Array | float) -> jax.Array:
-    """A random smooth mask.
+    """A random smooth mask [H, W] in [0, 1], with mean `probability` at every pixel.
 
-    A binary grid is enlarged bilinearly by one cell more than the image needs, and cropped at a random offset within
-    a cell. A cell is a cells-th of the image, rounded up.
-
-    Args:
-        key: of the mask.
-        height: H.
-        width: W.
-        cells: of the grid, in height and in width.
-        probability: that a cell of the grid is 1.
-
-    Returns:
-        [H, W], in [0, 1], with mean `probability` at every pixel.
+    A binary grid [cells, cells] is enlarged bilinearly by one cell more than the image needs, and cropped at a random
+    offset within a cell. A cell is a cells-th of the image, rounded up.
     """
     grid_key, offset_key = jax.random.split(key)
     grid = jax.random.bernoulli(grid_key, probability, (cells, cells)).astype(float)
@@ -94,18 +73,18 @@ def _rule(
     _, height, width, channels = inputs.shape
     if cells > min(height, width):
         raise InputError(f"cells must be at most the inputs' {height} x {width} pixels, not {cells}")
+    batch_size = min(copies_at_once, masks)
 
     def draw(index: jax.Array) -> jax.Array:
         return random_mask(jax.random.fold_in(key, index), height, width, cells, probability)
 
     def add(total: jax.Array, first: jax.Array) -> tuple[jax.Array, None]:
-        indices = first + jnp.arange(copies_at_once)
+        indices = first + jnp.arange(batch_size)
         drawn = jax.vmap(draw)(indices)
         scores = logits_fn((drawn[..., None] * inputs).astype(inputs.dtype))[:, targets[0]]
         scores = jnp.where(indices[:, None] < masks, scores, 0)  # The last part may go beyond the number of masks.
         return total + jnp.einsum("nt,nhw->thw", scores, drawn), None
 
     total = jnp.zeros((targets.shape[1], height, width))
-    total, _ = lax.scan(add, total, jnp.arange(0, masks, copies_at_once))
-    pixels = (total / (masks * probability * channels)).astype(inputs.dtype)
-    return jnp.broadcast_to(pixels[None, ..., None], (*targets.shape, height, width, channels))
+    total, _ = lax.scan(add, total, jnp.arange(0, masks, batch_size))
+    return spread(total[None] / (masks * probability), channels).astype(inputs.dtype)

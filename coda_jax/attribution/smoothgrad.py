@@ -19,22 +19,12 @@ def smoothgrad(
     noise: float = 0.15,
     chunk_size: int | None = 64,
 ) -> jax.Array:
-    """The mean gradient of the targets' logits at inputs with Gaussian noise.
+    """The mean gradient of the targets' logits at inputs with Gaussian noise; see `coda_jax.attribution.protocol`.
 
     Args:
-        logits_fn: see `coda_jax.attribution.protocol`.
-        inputs: [N, H, W, C], floating-point.
-        targets: see `coda_jax.attribution.protocol`.
-        key: of the noise, which is the same for all examples.
+        key: the key of the noise, which is the same for all examples.
         samples: the number of noisy copies.
         noise: the standard deviation, in the inputs' units.
-        chunk_size: see `coda_jax.attribution.protocol`.
-
-    Returns:
-        The attributions [N, T, H, W, C], see `coda_jax.attribution.protocol`.
-
-    Raises:
-        InputError: what `coda_jax.attribution.protocol` refuses; fewer than one sample, or negative noise.
     """
     check_key("key", key)
     check_whole("samples", samples)

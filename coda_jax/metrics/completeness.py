@@ -3,40 +3,30 @@
 import jax
 import jax.numpy as jnp
 
-from coda_jax.checks import as_array
+from coda_jax.checks import as_array, naming
 from coda_jax.errors import InputError
 
 
 def completeness_residual(attributions: jax.Array, logits: jax.Array, baseline_logits: jax.Array | float) -> jax.Array:
-    """`|Σ attributions - (logit - baseline logit)| / |logit - baseline logit|`.
+    """`|Σ attributions - (logit - baseline logit)| / |logit - baseline logit|`: [N, T].
 
-    Rounding of the logits alone gives a residual of about `1e-7 · |logit| / |logit - baseline logit|` in float32.
+    It is 0 where the attributions are complete; rounding of the logits alone makes it about
+    `1e-7 · |logit| / |logit - baseline logit|` in float32. Where the logit is that of the baseline, there is nothing to
+    explain: 0 if the attributions sum to zero, and infinity if they do not. Shapes that do not fit raise InputError.
 
     Args:
         attributions: [N, T, H, W, C], floating.
         logits: [N, T], of the same targets.
         baseline_logits: their logits for the input of zeros, [N, T] or what broadcasts to it; for a CoDA-Net the
             number `model.logit_bias`.
-
-    Returns:
-        [N, T], 0 where the attributions are complete. Where the logit is that of the baseline, there is nothing to
-        explain: 0 if the attributions sum to zero, and infinity if they do not.
-
-    Raises:
-        InputError: arrays whose shapes do not fit.
     """
     attributions, logits = as_array("attributions", attributions), as_array("logits", logits)
-    baseline_logits = as_array("baseline_logits", baseline_logits)
-    shape = attributions.shape
+    baseline_logits, shape = as_array("baseline_logits", baseline_logits), attributions.shape
     if len(shape) != 5:
         raise InputError(f"attributions must have shape [N, T, H, W, C], not {list(shape)}")
     if logits.shape != shape[:2]:
         raise InputError(f"logits must have shape {list(shape[:2])}, one for each target, not {list(logits.shape)}")
-    baseline = baseline_logits.shape
-    if len(baseline) > 2 or any(
-        size not in (1, wanted) for size, wanted in zip(baseline[::-1], shape[1::-1], strict=False)
-    ):
-        raise InputError(f"baseline_logits must broadcast to {list(shape[:2])}, but have shape {list(baseline)}")
-    difference = jnp.asarray(logits) - jnp.asarray(baseline_logits)
+    with naming(f"baseline_logits must broadcast to {list(shape[:2])}, but have shape {list(baseline_logits.shape)}"):
+        difference = jnp.asarray(logits) - jnp.broadcast_to(baseline_logits, logits.shape)
     error = jnp.abs(jnp.sum(attributions, axis=(2, 3, 4)) - difference)
     return jnp.where(error == 0, 0, error / jnp.abs(difference))

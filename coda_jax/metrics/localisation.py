@@ -1,8 +1,10 @@
 """Localisation on grids of images (Böhle, Fritz, Schiele, CVPR 2021, arXiv 2104.00032).
 
 Images of different classes are put together in a grid, and the class of each is explained on the whole grid. A good
-explanation of a class finds its positive contributions in the cell with that class's image. Cells are counted in
-row-major order, here and in all arguments.
+explanation of a class finds its positive contributions in the cell with that class's image.
+
+`grid` always gives the numbers of rows and columns of a grid, which has n = rows · columns cells, counted row by row.
+Arrays of other shapes or dtypes than the functions name raise InputError.
 """
 
 import jax
@@ -17,17 +19,13 @@ PAPER_GRIDS = 500
 
 
 def localisation_score(maps: jax.Array, grid: tuple[int, int] = (3, 3)) -> jax.Array:
-    """The share of each target's positive contribution that falls in its own cell.
+    """The share of each target's positive contribution that falls in its own cell: [G, n], in [0, 1].
+
+    It is 0 for a target with no positive contribution, and 1/n for a uniform map.
 
     Args:
         maps: [G, n, gh, gw], contributions of pixels on G grids of n cells; target i sits in cell i.
-        grid: rows and columns of cells, with rows · columns = n.
-
-    Returns:
-        [G, n], in [0, 1]; 0 for a target with no positive contribution, 1/n for a uniform map.
-
-    Raises:
-        InputError: maps of another shape, or that cannot be divided into the grid's cells.
+        grid: rows and columns, which must divide gh and gw.
 
     Examples:
         >>> maps = np.zeros((1, 4, 6, 6))  # Of four targets, on a grid of 2×2 cells of 3×3 pixels.
@@ -46,29 +44,23 @@ def localisation_score(maps: jax.Array, grid: tuple[int, int] = (3, 3)) -> jax.A
     positive = jnp.maximum(maps, 0).reshape(grids, cells, rows, height // rows, columns, width // columns)
     sums = positive.sum(axis=(3, 5)).reshape(grids, cells, cells)
     own, total = jnp.diagonal(sums, axis1=1, axis2=2), sums.sum(axis=2)
-    return jnp.where(total == 0, 0, own / jnp.where(total == 0, 1, total))
+    return own / jnp.where(total == 0, 1, total)
 
 
 def compose_grids(inputs: jax.Array, indices: jax.Array | np.ndarray, grid: tuple[int, int] = (3, 3)) -> jax.Array:
-    """Put images together in grids.
+    """Put images together in grids: [G, rows · H, columns · W, C].
 
     Args:
         inputs: [N, H, W, C].
-        indices: [G, n], whole numbers from 0 to N - 1; entry i is the image in cell i.
-        grid: rows and columns of cells, with rows · columns = n.
-
-    Returns:
-        [G, rows · H, columns · W, C].
-
-    Raises:
-        InputError: inputs or indices of another shape or dtype, or (unless traced) an image that does not exist.
+        indices: [G, n], whole numbers; entry i is the image in cell i. One that is not from 0 to N - 1 raises
+            InputError unless it is traced.
+        grid: rows and columns.
     """
     rows, columns = _check_grid(grid)
     inputs, indices = as_array("inputs", inputs), as_array("indices", indices)
     if inputs.ndim != 4:
         raise InputError(f"inputs must have shape [N, H, W, C], not {list(inputs.shape)}")
-    whole = jnp.issubdtype(indices.dtype, jnp.integer)
-    if not whole or indices.ndim != 2 or indices.shape[1] != rows * columns:
+    if not jnp.issubdtype(indices.dtype, jnp.integer) or indices.ndim != 2 or indices.shape[1] != rows * columns:
         raise InputError(
             f"indices must be whole numbers of shape [G, {rows * columns}] for grid {grid}, "
             f"not {indices.dtype} {list(indices.shape)}"
@@ -79,9 +71,8 @@ def compose_grids(inputs: jax.Array, indices: jax.Array | np.ndarray, grid: tupl
         outside = values[(values < 0) | (values >= examples)]
         if outside.size:
             raise InputError(f"index {outside[0]} is not of an image: the images go from 0 to {examples - 1}")
-    grids = indices.shape[0]
-    cells = jnp.asarray(inputs)[indices].reshape(grids, rows, columns, height, width, channels)
-    return cells.transpose(0, 1, 3, 2, 4, 5).reshape(grids, rows * height, columns * width, channels)
+    cells = jnp.asarray(inputs)[indices].reshape(len(indices), rows, columns, height, width, channels)
+    return cells.transpose(0, 1, 3, 2, 4, 5).reshape(len(indices), rows * height, columns * width, channels)
 
 
 def draw_grids(
@@ -92,25 +83,18 @@ def draw_grids(
     grid: tuple[int, int] = (3, 3),
     seed: int,
 ) -> np.ndarray:
-    """Choose the images of grids as the paper does.
+    """Choose the images of grids as the paper does: [G, n], the index of the image in each cell.
 
     Only images that are classified correctly and with a probability above 0.5 are used, each at most once. A grid
     takes n classes at random from those that have images left, and of each the image with the largest logit that is
-    left.
+    left. Labels that are no classes, and too few classes or images, raise InputError.
 
     Args:
         logits: [N, K], of single images.
         labels: [N], whole numbers, the true classes.
-        count: the number of grids G; None for as many as there are, at most `PAPER_GRIDS`.
-        grid: rows and columns of cells, n = rows · columns.
+        count: the number of grids G; None for as many as there are, at least one and at most `PAPER_GRIDS`.
+        grid: rows and columns.
         seed: the same seed gives the same grids.
-
-    Returns:
-        [G, n], the index of the image in each cell, for `compose_grids`.
-
-    Raises:
-        InputError: logits or labels of another shape, labels that are no classes, more cells than classes, or fewer
-            grids than `count` (for None, not a single one).
     """
     rows, columns = _check_grid(grid)
     cells = rows * columns
@@ -132,30 +116,26 @@ def draw_grids(
     confident = (np.argmax(logits, axis=1) == labels) & (true_logits > 0)  # A probability of 0.5 is a logit of 0.
     ranked = np.argsort(-true_logits, kind="stable")
     ranked = ranked[confident[ranked]]
-    images = [ranked[labels[ranked] == label] for label in range(classes)]
-    available = np.array([len(of_class) for of_class in images])
-    used = np.zeros(classes, int)
+    left = [list(ranked[labels[ranked] == label]) for label in range(classes)]
+    numbers = np.array([len(images) for images in left])
     rng = np.random.default_rng(seed)
-    grids: list[np.ndarray] = []
+    grids: list[list[int]] = []
     while len(grids) < (PAPER_GRIDS if count is None else count):
-        left = np.flatnonzero(used < available)
-        if len(left) < cells:
+        available = [label for label, images in enumerate(left) if images]
+        if len(available) < cells:
             break
-        drawn = rng.choice(left, cells, replace=False)
-        grids.append([images[label][used[label]] for label in drawn])
-        used[drawn] += 1
+        grids.append([left[label].pop(0) for label in rng.choice(available, cells, replace=False)])
     if len(grids) < (count or 1):
         raise InputError(
             f"the number of grids of {cells} classes drawn with seed {seed} can be {len(grids)}, not {count or 1}: "
             f"{len(ranked)} of {examples} images are classified correctly with a probability above 0.5, "
-            f"and class {available.argmin()} has the fewest of them, {available.min()}"
+            f"and class {numbers.argmin()} has the fewest of them, {numbers.min()}"
         )
     return np.array(grids)
 
 
 def _check_grid(grid: tuple[int, int]) -> tuple[int, int]:
     """The rows and columns of a grid; raises InputError unless both are whole numbers of at least 1."""
-    whole = isinstance(grid, tuple | list) and all(type(number) is int and number >= 1 for number in grid)
-    if not whole or len(grid) != 2:
+    if not isinstance(grid, tuple | list) or len(grid) != 2 or not all(type(n) is int and n >= 1 for n in grid):
         raise InputError(f"grid must be the numbers of rows and columns, such as (3, 3), not {grid}")
     return grid[0], grid[1]

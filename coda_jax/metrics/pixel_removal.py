@@ -1,7 +1,7 @@
 """Pixel removal (Böhle, Fritz, Schiele, CVPR 2021, arXiv 2104.00032).
 
-The pixels to which an explanation gives the least importance are removed first. The longer the network stays confident
-in the class, the better the explanation has ordered them.
+The pixels that an explanation finds least important are removed first. The longer the network stays confident in the
+class, the better the explanation has ordered them.
 """
 
 from collections.abc import Mapping
@@ -17,8 +17,6 @@ from coda_jax.checks import as_array, check_choice, check_images, check_number, 
 from coda_jax.chunks import map_batches
 from coda_jax.errors import InputError
 
-ORDERS = ("least", "most")
-
 
 def removal_curve(
     model: nn.Module,
@@ -32,39 +30,31 @@ def removal_curve(
     *,
     chunk_size: int = 64,
 ) -> jax.Array:
-    """The targets' probabilities while more and more pixels are removed.
+    """The targets' probabilities, sigmoids of their logits, while more and more pixels are removed: [N, points + 1].
 
     At point i, the first `i · floor(fraction · H · W / points)` pixels are zero in all channels of the input. Compiled
-    once for a model and the arrays' shapes, whatever the values of its variables.
+    once for a model and the arrays' shapes, whatever the values of its variables, with full matmul precision on all
+    devices. Arrays of other shapes or dtypes, classes that do not exist (unless traced) and settings out of range
+    raise InputError.
 
     Args:
-        model: any module with `model.apply(variables, inputs [n, H, W, C]) -> logits [n, K]` that treats examples one
-            by one.
-        variables: its variables.
+        model: any module from inputs [n, H, W, C] to logits [n, K] that treats examples one by one.
+        variables: the model's.
         inputs: [N, H, W, C], floating, encoded as the model takes them.
         maps: [N, H, W], the importance of each pixel for the target.
         targets: [N], classes as whole numbers.
-        fraction: of the pixels, removed at the last point (or a little less, where the floor is below its argument).
-        points: their number, without the one at the start where no pixel is removed.
+        fraction: the share of the pixels that is removed at the last point, or a little less, by the floor.
+        points: the number of points after the first, where no pixel is removed; at each, at least one must be.
         order: "least" or "most" important first; pixels of the same importance go in row-major order.
-        chunk_size: so many inputs are given to the model at a time, which bounds the memory.
-
-    Returns:
-        [N, points + 1], sigmoids of the targets' logits, computed with full matmul precision on all devices.
-
-    Raises:
-        InputError: arrays of other shapes or dtypes, (unless traced) a class that does not exist, settings out of
-            range, or so many points that no pixel is left to remove at each.
+        chunk_size: the number of inputs that the model is given at a time, which bounds the memory.
 
     Examples:
-        >>> from coda_jax import CoDANet, add_inverse
+        >>> from coda_jax import add_inverse, load_pretrained
         >>> from coda_jax.contributions import contribution_map, contributions
-        >>> model = CoDANet(channels=(8, 10), ranks=(4, 4), kernel_sizes=(3, 1), strides=(2, 1), paddings=(1, 0))
-        >>> inputs = add_inverse(jax.random.uniform(jax.random.key(0), (2, 16, 16, 3)))
-        >>> variables = model.init(jax.random.key(1), inputs)
-        >>> targets = np.array([3, 7])
-        >>> maps = contribution_map(contributions(model, variables, inputs, targets))[:, 0]
-        >>> removal_curve(model, variables, inputs, maps, targets, fraction=0.25, points=8).shape
+        >>> model, variables, _ = load_pretrained("digits")
+        >>> inputs = add_inverse(jax.random.uniform(jax.random.key(0), (2, 8, 8, 3)))
+        >>> maps = contribution_map(contributions(model, variables, inputs, targets=[3, 7]))[:, 0]
+        >>> removal_curve(model, variables, inputs, maps, targets=[3, 7], points=8).shape
         (2, 9)
     """
     if not isinstance(model, nn.Module):
@@ -80,7 +70,7 @@ def removal_curve(
     with naming("model cannot be applied to these variables and inputs"):
         classes = jax.eval_shape(model.apply, variables, inputs).shape[-1]
     targets = check_targets(targets, examples, classes)[:, 0]
-    check_choice("order", order, ORDERS)
+    check_choice("order", order, ("least", "most"))
     check_number("fraction", fraction, above=0)
     if fraction > 1:
         raise InputError(f"fraction must be at most 1, not {fraction}")
@@ -93,21 +83,14 @@ def removal_curve(
             f"{points} points are too many: {fraction:g} of {height}x{width} pixels are "
             f"{fraction * height * width:g}, and at least one is removed at each point"
         )
-    return _curve(model, order, pixels, points, chunk_size, variables, inputs, maps, targets)
+    return _curve(model, order, pixels, points, chunk_size, variables, (inputs, maps, targets))
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
 def _curve(
-    model: nn.Module,
-    order: str,
-    pixels: int,
-    points: int,
-    chunk_size: int,
-    variables: Mapping[str, Any],
-    inputs: jax.Array,
-    maps: jax.Array,
-    targets: jax.Array,
+    model: nn.Module, order: str, pixels: int, points: int, chunk_size: int, variables: Mapping, arrays: tuple
 ) -> jax.Array:
+    inputs, maps, targets = arrays
     examples = inputs.shape[0]
     removal = jnp.argsort(maps.reshape(examples, -1), stable=True, descending=order == "most")
     ranks = jnp.argsort(removal).reshape(maps.shape)

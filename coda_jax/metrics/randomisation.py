@@ -19,22 +19,16 @@ from coda_jax.errors import InputError
 def randomise_layers(
     model: nn.Module, variables: Mapping[str, Any], inputs: jax.Array, key: jax.Array, layers: Sequence[str]
 ) -> list[tuple[str, dict[str, Any]]]:
-    """The variables with more and more layers initialised anew.
+    """For each layer its name, and the variables with it and all the layers before it in the list initialised anew.
 
     Args:
         model: any module with `model.init(key, inputs)`.
-        variables: with the collection "params"; other collections, such as "batch_stats", stay as they are.
-        inputs: of the shape that the model takes; one example is enough.
-        key: for the new parameters; another than the one that made the given parameters.
-        layers: names in `variables["params"]` from the output to the input; for a CoDANet of L layers
-            `layers_{L-1}` to `layers_0`.
-
-    Returns:
-        For each layer (its name, the variables with it and all the layers before it in the list replaced).
-
-    Raises:
-        InputError: a layer that does not exist, variables without "params", or with "gram" (see `CoDANet.with_gram`),
-            which would no longer belong to the parameters.
+        variables: the model's, with the collection "params"; others, such as "batch_stats", stay as they are. With
+            "gram" (see `CoDANet.with_gram`), which would no longer belong to the parameters, they raise InputError.
+        inputs: as the model takes them; one example is enough.
+        key: the key of the new parameters, another than the one that made the given parameters.
+        layers: names in `variables["params"]` from the output to the input, for a CoDANet of L layers `layers_{L-1}`
+            to `layers_0`; others raise InputError.
     """
     if not isinstance(model, nn.Module):
         raise InputError(f"model must be a Flax linen module, not {model!r}")
@@ -44,10 +38,7 @@ def randomise_layers(
     if "params" not in variables:
         raise InputError(f'variables must have the collection "params", but have only {", ".join(variables)}')
     if "gram" in variables:
-        raise InputError(
-            'variables must not have the collection "gram", which belongs to the parameters as they were: '
-            "give the variables as they were before with_gram"
-        )
+        raise InputError('variables must not have the collection "gram" of the old parameters: leave it out')
     if not isinstance(layers, Sequence) or not all(isinstance(name, str) for name in layers):
         raise InputError(f"layers must be a list of names, not {layers!r}")
     params = dict(variables["params"])
@@ -66,20 +57,13 @@ def randomise_layers(
 
 
 def map_similarity(maps: jax.Array, others: jax.Array) -> jax.Array:
-    """Spearman's rank correlation of two maps' absolute values.
+    """Spearman's rank correlation of two maps' absolute values: [N], in [-1, 1].
 
-    Equal values share their average rank.
+    Equal values share their average rank; a map that is the same everywhere has the correlation 0 with any other.
 
     Args:
         maps: [N, H, W].
-        others: [N, H, W].
-
-    Returns:
-        [N], in [-1, 1]; 1 for the same map, about 0 for maps that have nothing to do with each other, and 0 where a
-        map is the same everywhere.
-
-    Raises:
-        InputError: maps of other or different shapes.
+        others: [N, H, W]; maps of other or different shapes raise InputError.
     """
     maps, others = as_array("maps", maps), as_array("others", others)
     if maps.ndim != 3 or others.shape != maps.shape:
@@ -87,11 +71,8 @@ def map_similarity(maps: jax.Array, others: jax.Array) -> jax.Array:
             f"both maps must have the same shape [N, H, W], not {list(maps.shape)} and {list(others.shape)}"
         )
     count, height, width = maps.shape
-
-    def centred_ranks(maps: jax.Array) -> jax.Array:
-        flat = jnp.abs(maps).reshape(count, height * width)
-        return jax.scipy.stats.rankdata(flat, axis=1) - (flat.shape[1] + 1) / 2
-
-    a, b = centred_ranks(maps), centred_ranks(others)
+    values = jnp.abs(jnp.stack([maps, others])).reshape(2, count, height * width)
+    ranks = jax.scipy.stats.rankdata(values, axis=2)
+    a, b = ranks - (height * width + 1) / 2  # Centred.
     lengths = jnp.linalg.norm(a, axis=1) * jnp.linalg.norm(b, axis=1)
-    return jnp.where(lengths == 0, 0, jnp.sum(a * b, axis=1) / jnp.where(lengths == 0, 1, lengths))
+    return jnp.sum(a * b, axis=1) / jnp.where(lengths == 0, 1, lengths)

@@ -73,7 +73,7 @@ def test_linear_logits_by_hand(fill):
         np.testing.assert_allclose(one.sum(), coefficients.sum(), rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize(("ridge", "kernel_width", "fill"), [(1.0, 0.25, 0.0), (5.0, 0.1, 0.5)])
+@pytest.mark.parametrize(("ridge", "kernel_width", "fill"), [(1.0, 0.25, 0.0), (5.0, 0.1, [0.5, 0.1, 0.9])])
 def test_is_the_definition(ridge, kernel_width, fill):
     settings = {"ridge": ridge, "kernel_width": kernel_width, "fill": fill}
     maps = lime(DENSE, INPUTS, TARGETS, key=KEY, segments=9, samples=50, **settings)
@@ -182,6 +182,7 @@ def test_traced_arguments(explain):
         ({"segments": 0}, "segments must be at least 1, not 0"),
         ({"samples": 0}, "samples must be at least 1, not 0"),
         ({"copies_at_once": 0}, "copies_at_once must be at least 1, not 0"),
+        ({"fill": np.zeros(4)}, r"fill must broadcast to the inputs' \[12, 12, 3\], but has shape \[4\]"),
         ({"compactness": 0.0}, "compactness must be above 0, not 0"),
         ({"ridge": -1.0}, "ridge must be above 0, not -1"),
         ({"kernel_width": float("nan")}, "kernel_width must be finite, not nan"),

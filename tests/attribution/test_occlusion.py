@@ -48,7 +48,7 @@ def test_last_window_ends_at_the_edge_by_hand():
     np.testing.assert_allclose(maps, [[3, 3, 7, 8, 9]] * 2, rtol=1e-6)  # Rounding.
 
 
-@pytest.mark.parametrize(("window", "stride", "fill"), [(3, 2, 0.0), (4, 3, 0.5), (7, 1, 0.0), (1, 1, 1.0)])
+@pytest.mark.parametrize(("window", "stride", "fill"), [(3, 2, 0.0), (4, 3, 0.5), (7, 1, [0.2, 0.7]), (1, 1, 1.0)])
 def test_is_the_definition(window, stride, fill):
     maps = occlusion(DENSE, INPUTS, TARGETS, window=window, stride=stride, fill=fill)
     for image, targets, image_maps in zip(INPUTS, TARGETS, maps, strict=True):
@@ -128,6 +128,7 @@ def test_under_jit_and_vmap():
         ({"stride": 0}, "stride must be at least 1, not 0"),
         ({"window": 3, "stride": 4}, "stride must be at most the window's 3, not 4"),
         ({"copies_at_once": 0}, "copies_at_once must be at least 1, not 0"),
+        ({"fill": np.zeros(3)}, r"fill must broadcast to the inputs' \[9, 7, 2\], but has shape \[3\]"),
         ({"inputs": INPUTS[0]}, r"inputs must be floating-point \[N, H, W, C\], not float32 \[9, 7, 2\]"),
         ({"targets": np.full(3, 3)}, "target 3 is not a class"),
     ],

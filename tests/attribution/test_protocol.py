@@ -1,15 +1,26 @@
+import importlib
+import pkgutil
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.tree_util import Partial
 
-from coda_jax import InputError
-from coda_jax.attribution.gradient import gradient
+from coda_jax import InputError, attribution
+from coda_jax.attribution import gradient, occlusion, rise
 from coda_jax.attribution.protocol import attribute, compute_logits
 from tests.attribution.networks import INPUTS, TARGETS, small_cnn
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}  # Rounding of float32 sums of some hundred products, in another order.
+
+
+def test_the_package_has_the_methods_of_all_its_modules():
+    names = {module.name for module in pkgutil.iter_modules(attribution.__path__)} - {"protocol"}
+    assert len(names) == 10
+    for name in names:
+        assert getattr(attribution, name) is getattr(importlib.import_module(f"coda_jax.attribution.{name}"), name)
 
 
 def scaled_rows(logits_fn, inputs, targets, scale, *, power):
@@ -62,6 +73,23 @@ def test_predicted_and_all_classes(chunk_size):
     assert len(set(predicted)) > 1
     expected = of_all[np.arange(5), predicted][:, None]
     np.testing.assert_allclose(gradient(logits_fn, inputs, chunk_size=chunk_size), expected, **CLOSE)
+
+
+@pytest.mark.parametrize(
+    "method", [partial(occlusion, window=4), partial(rise, key=jax.random.key(0), masks=4, cells=2)]
+)
+def test_classes_are_predicted_of_as_many_inputs_as_copies_at_once(method):
+    sizes = []
+
+    def logits_fn(inputs):
+        sizes.append(len(inputs))
+        return linear(WEIGHTS, inputs)
+
+    inputs = INPUTS.astype(np.float32)
+    maps = method(logits_fn, inputs, copies_at_once=2)
+    assert sizes[:2] == [5, 2]  # First without computing anything, for the number of classes.
+    predicted = linear(WEIGHTS, inputs).argmax(1)
+    np.testing.assert_allclose(maps, method(logits_fn, inputs, predicted, copies_at_once=2), **CLOSE)
 
 
 @pytest.mark.parametrize("chunk_size", [1, 2, 3, 5, 100, None])
