@@ -17,7 +17,7 @@ from coda_jax.errors import InputError
 from tests.data.photographs import cuttings, encoded
 
 PREPROCESSING = Preprocessing(size=30, shorter_side=32)
-WNIDS = imagenet._class_names()
+WNIDS = imagenet._lines("labels.txt")
 VALIDATED = [WNIDS.index(wnid) for wnid in imagenet._lines("validation_labels.txt")[:60]]
 # Wide, high, grey, CMYK, and one that is a PNG in spite of its name.
 PHOTOGRAPHS = [*cuttings(3, 50, 40), *cuttings(3, 40, 70)]

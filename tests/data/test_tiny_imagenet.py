@@ -140,11 +140,11 @@ def test_which_archive(files, prepared, tmp_path):
     write_archive(tmp_path, files, "tiny-imagenet-4.zip")
     fails(tmp_path, "several archives of Tiny-ImageNet (tiny-imagenet-3.zip, tiny-imagenet-4.zip): leave one")
     manual = tmp_path / "downloads" / "manual"
-    assert tiny_imagenet._find_archive(prepared).name == "tiny-imagenet-200.zip"
+    assert tiny_imagenet._find_archive(prepared / "downloads" / "manual").name == "tiny-imagenet-200.zip"
     (manual / "tiny-imagenet-4.zip").unlink()
-    assert tiny_imagenet._find_archive(tmp_path).name == "tiny-imagenet-3.zip"
+    assert tiny_imagenet._find_archive(manual).name == "tiny-imagenet-3.zip"
     write_archive(tmp_path, files)
-    assert tiny_imagenet._find_archive(tmp_path).name == "tiny-imagenet-200.zip"
+    assert tiny_imagenet._find_archive(manual).name == "tiny-imagenet-200.zip"
 
 
 FIRST = f"train/{WNIDS[0]}/images/{WNIDS[0]}_0.JPEG"
