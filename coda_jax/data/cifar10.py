@@ -1,8 +1,6 @@
-"""CIFAR-10 as random-access TFDS data sources, downloaded and prepared without TensorFlow.
+"""CIFAR-10, downloaded and prepared without TensorFlow.
 
-TFDS's own `cifar10` builder needs TensorFlow to prepare the data. Here the same official archive is read and the same
-data set (name, version, features, order) is written as ArrayRecord files of PNG images, so that
-`tfds.data_source("cifar10")` in other code reads it as well.
+It is written as TFDS's own `cifar10` (name, version, features, order), so that other code reads it as well.
 
 Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009,
 https://www.cs.toronto.edu/~kriz/cifar.html (the "binary version" describes the archive's format).
@@ -40,22 +38,10 @@ _SPLIT_FILES = {"train": [f"data_batch_{i}.bin" for i in range(1, 6)], "test": [
 
 
 def data_sources(data_dir: str | None) -> tuple[Sequence, Sequence, tuple[str, ...]]:
-    """Open CIFAR-10, after downloading and preparing it where that has not been done yet.
+    """The parts of CIFAR-10 for `load`, after downloading and preparing it where that has not been done yet.
 
-    The archive (170 MB) is kept in `<data_dir>/downloads/cifar10`, beside TFDS's own downloads; it may be deleted once
-    the data set is prepared in `<data_dir>/cifar10/3.0.2`. After an interruption, call again.
-
-    Args:
-        data_dir: an existing directory of TFDS data sets, or None for TFDS's default.
-
-    Returns:
-        `(train, test, class_names)`. Each of `train` (50,000 images) and `test` (10,000) has a length and, at an
-        integer index, a dict of "image": uint8 [H=32, W=32, RGB=3], "label": int that indexes `class_names`, and
-        "id": bytes.
-
-    Raises:
-        InputError: `data_dir` is missing or cannot be written; the data set in it is damaged or not stored as
-            ArrayRecord; the download fails; or the archive is not the official one.
+    It is prepared in `<data_dir>/cifar10/3.0.2`; the archive (170 MB) in `<data_dir>/downloads/cifar10` may be deleted
+    afterwards. Examples are {"image": uint8 [H=32, W=32, RGB=3], "label": int, "id": bytes}.
     """
     root = root_of(data_dir, "CIFAR-10", _ENTRY)
     prepare_once(root, _ENTRY, "CIFAR-10", lambda: _contents(root / "downloads" / "cifar10"))
@@ -70,16 +56,12 @@ def _contents(downloads: Path) -> Contents:
     with reading(archive, "put the official archive in its place"), tarfile.open(archive) as tar:
         files = {Path(member.name).name: tar.extractfile(member).read() for member in tar if member.isfile()}
         records = {split: b"".join(files[name] for name in names) for split, names in _SPLIT_FILES.items()}
-    return Contents(
-        description="50,000 training and 10,000 test images, 32x32 in colour, in 10 classes.",
-        homepage="https://www.cs.toronto.edu/~kriz/cifar.html",
-        features={
-            "id": tfds.features.Text(),
-            "image": tfds.features.Image(shape=(32, 32, 3), encoding_format="png"),
-            "label": tfds.features.ClassLabel(names=CLASS_NAMES),
-        },
-        examples={split: _examples(split, content) for split, content in records.items()},
-    )
+    features = {
+        "id": tfds.features.Text(),
+        "image": tfds.features.Image(shape=(32, 32, 3), encoding_format="png"),
+        "label": tfds.features.ClassLabel(names=CLASS_NAMES),
+    }
+    return features, {split: _examples(split, content) for split, content in records.items()}
 
 
 def _fetch_archive(downloads: Path) -> Path:
@@ -88,13 +70,13 @@ def _fetch_archive(downloads: Path) -> Path:
         return archive
     print(f"Downloading CIFAR-10 (170 MB) from {ARCHIVE_URL} to {archive}", file=sys.stderr)
     pooch.get_logger().setLevel("WARNING")  # It would say the same again.
-    by_hand = f"place the archive by hand at {archive}, or give a data_dir that holds CIFAR-10"
     try:
         pooch.retrieve(ARCHIVE_URL, ARCHIVE_SHA256, archive.name, downloads, progressbar=sys.stderr.isatty())
-    except requests.RequestException as error:
-        raise InputError(f"cannot download {ARCHIVE_URL} ({one_line(error)}): try again, {by_hand}") from error
-    except ValueError as error:
-        raise InputError(f"{ARCHIVE_URL}: {one_line(error)} Try again, {by_hand}") from error
+    except (requests.RequestException, ValueError) as error:  # The latter is pooch's for another hash.
+        raise InputError(
+            f"cannot download {ARCHIVE_URL} ({one_line(error)}): try again, place the archive by hand at {archive}, or "
+            "give a data_dir that holds CIFAR-10"
+        ) from error
     return archive
 
 

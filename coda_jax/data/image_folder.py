@@ -4,8 +4,8 @@ The folder is either split, into `train/CLASS` and `test/CLASS` or `val/CLASS`, 
 every class is held back to be tested on. The images of a class may lie in further folders within its own. Hidden files
 and folders are passed over, links are followed, and files that are not named as images are skipped.
 
-The order of the images, and which of them are held back, are functions of their paths in the folder alone: the same on
-every machine and file system. An image that is added later leaves nearly all others where they are.
+The order of the images, and which of them are held back, are functions of their paths in the folder alone. An image
+that is added later leaves nearly all others where they are.
 """
 
 import hashlib
@@ -29,11 +29,7 @@ _Images = dict[str, list[tuple[bytes, str]]]
 
 
 def class_names(directory: str | os.PathLike | None) -> tuple[str, ...]:
-    """The names of the classes of a folder, which are those of the subfolders, sorted.
-
-    Raises:
-        InputError: the folder cannot be read, or there are fewer than two classes.
-    """
+    """The sorted names of a folder's classes; raises InputError if it cannot be read or has fewer than two."""
     train, _ = _split(directory)
     names = tuple(entry.name for entry in _entries(train) if entry.is_dir())
     if len(names) < 2:
@@ -47,19 +43,11 @@ def class_names(directory: str | os.PathLike | None) -> tuple[str, ...]:
 def data_sources(
     directory: str | os.PathLike | None, preprocessing: Preprocessing
 ) -> tuple[Sequence[dict[str, Any]], Sequence[dict[str, Any]], tuple[str, ...]]:
-    """The images of a folder, which are read when they are asked for.
+    """The images of a folder and its classes for `load`; images are read when they are asked for.
 
     What is tested on is `test` if it is there, otherwise `val`, otherwise a fifth of every class. A line on standard
-    error says so, with the numbers of classes and images; a second one tells how many files were skipped.
-
-    Args:
-        directory: the folder.
-        preprocessing: how images become squares of one size.
-
-    Returns:
-        `(train, test, class_names)`. Each of `train` and `test` has a length and, at an index, a dict of "image": uint8
-        [size, size, RGB=3], and "label": int that indexes `class_names`. The classes are mixed, so that the first
-        images are of many. An image that cannot be read raises RunError, which names the file.
+    error says so, with the numbers of classes and images; a second one tells how many files were skipped. The classes
+    are mixed, so that the first images are of many. An image that cannot be read raises RunError, which names the file.
 
     Raises:
         InputError: the folder cannot be read; there are fewer than two classes; a class has no images, or just one of
@@ -71,19 +59,14 @@ def data_sources(
     needed = 1 if test_folders else 2
     for name, images in train.items():
         if len(images) < needed:
-            raise InputError(
-                f"{one_line(folder / name)} has {len(images)} images, but needs {needed} at least: add images, or "
-                "remove the folder"
-            )
+            found = f"{one_line(folder / name)} has {len(images)} images"
+            raise InputError(f"{found}, but needs {needed} at least: add images, or remove the folder")
     if test_folders:
         test_folder, *unused = test_folders
         test, others = _find_images(test_folder)
         skipped += others
-        for name in test:
-            if name not in names:
-                raise InputError(
-                    f"{one_line(test_folder / name)} is of no class in {one_line(folder)}: rename it, or move it away"
-                )
+        if unknown := [one_line(test_folder / name) for name in test if name not in names]:
+            raise InputError(f"{unknown[0]} is of no class in {one_line(folder)}: rename it, or move it away")
         if not any(test.values()):
             raise InputError(
                 f"{one_line(test_folder)} has no images in subfolders named as the classes are: put some there, or "
@@ -103,32 +86,24 @@ def data_sources(
         file=sys.stderr,
     )
     if skipped:
-        example = one_line(skipped[0])
-        print(f"skipped {len(skipped)} files that are not named as images, such as {example}", file=sys.stderr)
+        some = one_line(skipped[0])
+        print(f"skipped {len(skipped)} files that are not named as images, such as {some}", file=sys.stderr)
     return *sources, names
 
 
 def labelled_images(directory: str | os.PathLike, info: DatasetInfo) -> Sequence[dict[str, Any]]:
-    """The images in a folder's subfolders, which are named as classes of a data set.
-
-    Args:
-        directory: the folder. It need not have all the classes.
-        info: what is known of the data set.
-
-    Returns:
-        Random access to examples as those of `data_sources`.
+    """Random access to the images in a folder's subfolders, which are named as classes of `info`; it need not have all.
 
     Raises:
-        InputError: the folder cannot be read, has no images, or a subfolder that is named as no class.
+        InputError: the folder cannot be read, has no images, or has a subfolder that is named as no class.
     """
     directory = Path(directory)
     if not directory.is_dir():
         raise InputError(f"there is no folder {one_line(directory)}")
     images, _ = _find_images(directory)
-    for name in images:
-        if name not in info.class_names:
-            known = ", ".join(map(one_line, info.class_names[:_LISTED_NAMES]))
-            raise InputError(f"{one_line(directory / name)} is named as no class of the network, such as {known}")
+    if unknown := [one_line(directory / name) for name in images if name not in info.class_names]:
+        known = ", ".join(map(one_line, info.class_names[:_LISTED_NAMES]))
+        raise InputError(f"{unknown[0]} is named as no class of the network, such as {known}")
     if not any(images.values()):
         raise InputError(f"{one_line(directory)} has no images in subfolders that are named as classes")
     return _Source(images, info.class_names, info.preprocessing)
@@ -174,31 +149,28 @@ def _split(directory: str | os.PathLike | None) -> tuple[Path, list[Path]]:
 
 def _find_images(folder: Path) -> tuple[_Images, list[str]]:
     """The images in every subfolder, and all files that are not named as images."""
-    images: _Images = {}
+    images: _Images = {entry.name: [] for entry in _entries(folder) if entry.is_dir()}
     others = []
-    start = len(os.path.join(folder, ""))
-    for entry in _entries(folder):
-        found = []
-        for file in _files(entry):
-            if entry.is_dir() and file.is_file() and file.name.lower().endswith(SUFFIXES):
-                found.append((hashlib.sha256(os.fsencode(file.path[start:])).digest(), file.path))
-            else:
-                others.append(file.path)
-        if entry.is_dir():
-            images[entry.name] = sorted(found)
-    return images, others
+    for file in _files(folder):
+        path = file.path.removeprefix(os.path.join(folder, ""))
+        name, *within = path.split(os.sep)
+        if within and file.is_file() and file.name.lower().endswith(SUFFIXES):
+            images[name].append((hashlib.sha256(os.fsencode(path)).digest(), file.path))
+        else:
+            others.append(file.path)
+    return {name: sorted(of_class) for name, of_class in images.items()}, others
 
 
-def _files(entry: os.DirEntry, above: tuple[str, ...] = ()) -> Iterator[os.DirEntry]:
-    """A file itself, or all that are in a folder and in those within it; `above` are the folders that it is in."""
-    if not entry.is_dir():
-        yield entry
-        return
-    real = os.path.realpath(entry.path)
+def _files(folder: str | os.PathLike, above: tuple[str, ...] = ()) -> Iterator[os.DirEntry]:
+    """All that is no folder, in a folder and in those within it; `above` are the folders that it is in."""
+    real = os.path.realpath(folder)
     if real in above:
-        raise InputError(f"{one_line(entry.path)} is a link to a folder that it is in itself: remove the link")
-    for inner in _entries(entry.path):
-        yield from _files(inner, (*above, real))
+        raise InputError(f"{one_line(folder)} is a link to a folder that it is in itself: remove the link")
+    for entry in _entries(folder):
+        if entry.is_dir():
+            yield from _files(entry.path, (*above, real))
+        else:
+            yield entry
 
 
 def _entries(folder: str | os.PathLike) -> list[os.DirEntry]:

@@ -1,10 +1,9 @@
-"""ImageNet's 1,000 classes, or the first 100 of them, as random-access TFDS data sources without TensorFlow.
+"""ImageNet's 1,000 classes, or the first 100 of them, prepared without TensorFlow from archives fetched by hand.
 
-TFDS's own `imagenet2012` builder needs TensorFlow to prepare the data. Here the same official archives are read, which
-are fetched by hand, and the same data set (name, version, features) is written as ArrayRecord files, so that
-`tfds.data_source("imagenet2012")` in other code reads it as well; only the order is another, that of the archives. The
-first 100 classes are a data set of their own, `imagenet100`, a tenth of the size. Image files are stored as they are,
-but for a few that are CMYK or PNG under the name of a JPEG: these become RGB JPEGs, as in TFDS's.
+All classes are written as TFDS's own `imagenet2012` (name, version, features), so that other code reads them as well;
+only the order is another, that of the archives. The first 100 are a data set of their own, `imagenet100`, a tenth of
+the size. Image files are stored as they are, but for a few that are CMYK or PNG under the name of a JPEG: these become
+RGB JPEGs, as in TFDS's.
 
 Source: O. Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge", IJCV 2015, https://image-net.org.
 """
@@ -26,9 +25,7 @@ from coda_jax.data.preprocessing import Preprocessing, prepare, resize_shorter_s
 from coda_jax.errors import InputError, one_line
 
 _ALL_ENTRY = "imagenet2012/5.1.0"
-_FIRST_100_ENTRY = "imagenet100/1.0.0"
 _SPLITS = ("train", "validation")
-_EXAMPLES_PER_FILE = 1000  # Of 110 kB each.
 _MOST_IMAGE_BYTES = 100_000_000  # The largest official image has 16 MB.
 _REMEDY = "put the official archive in its place"
 _NOT_DECODED = {"image": tfds.decode.SkipDecoding()}
@@ -37,28 +34,22 @@ _NOT_DECODED = {"image": tfds.decode.SkipDecoding()}
 def data_sources(
     data_dir: str | None, classes: int, preprocessing: Preprocessing
 ) -> tuple[Sequence, Sequence, tuple[str, ...]]:
-    """Open ImageNet, after preparing it where that has not been done yet.
+    """The parts of ImageNet for `load`, after preparing it where that has not been done yet.
 
     All classes are prepared in `<data_dir>/imagenet2012/5.1.0`, the first 100 in `<data_dir>/imagenet100/1.0.0`, from
-    the official archives `ILSVRC2012_img_train.tar` and `ILSVRC2012_img_val.tar` in `<data_dir>/downloads/manual`,
-    which may be deleted afterwards; or the first 100 from all, where these are prepared and the archives are gone.
+    `ILSVRC2012_img_train.tar` and `ILSVRC2012_img_val.tar` in `<data_dir>/downloads/manual`, which may be deleted
+    afterwards; or the first 100 from all, where these are prepared and the archives are gone.
 
     Args:
-        data_dir: an existing directory of TFDS data sets, or None for TFDS's default.
+        data_dir: the directory of TFDS data sets.
         classes: 100 or 1,000.
         preprocessing: how images are resized, and those for tests cropped.
 
     Returns:
-        `(train, test, class_names)`. Each of `train` and `test`, which are ImageNet's validation images, has a length
-        and, at an integer index, a dict of "image": uint8 [H, W, RGB=3], and "label": int that indexes `class_names`.
-        Training images are whole, with the shorter side of `preprocessing`; test images are squares of its size. They
-        are decoded when they are asked for. The names are WordNet numbers, in whose order the classes are.
-
-    Raises:
-        InputError: `data_dir` or the archives are missing; an archive is damaged, or has another layout; or the data
-            set cannot be prepared or read.
+        The training examples, whose images are whole and have the shorter side of `preprocessing`; the test examples,
+        ImageNet's validation images, which are squares of its size; and the names of the classes, WordNet numbers.
     """
-    entry, title = {100: (_FIRST_100_ENTRY, "ImageNet-100"), 1000: (_ALL_ENTRY, "ImageNet")}[classes]
+    entry, title = {100: ("imagenet100/1.0.0", "ImageNet-100"), 1000: (_ALL_ENTRY, "ImageNet")}[classes]
     root = root_of(data_dir, title, entry)
     if not (root / entry).exists():
         contents = _contents(root, classes)
@@ -75,7 +66,7 @@ class Images:
     """Random access to examples whose images are decoded and resized when they are asked for."""
 
     def __init__(self, source: Sequence[dict[str, Any]], resize: Callable[[Image.Image], np.ndarray]) -> None:
-        """Have the examples of `source`, whose images are the contents of files, as `resize` makes them."""
+        """Take the examples of `source`, whose images are the contents of files."""
         self._source, self._resize = source, resize
 
     def __len__(self) -> int:
@@ -93,7 +84,7 @@ def _centre(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
 
 
 def _contents(root: Path, classes: int) -> Contents:
-    """The first classes, read from the archives or from all that is prepared when the examples are asked for."""
+    """The first classes, from the archives or from all classes where these are prepared."""
     manual = root / "downloads" / "manual"
     train, validation = manual / "ILSVRC2012_img_train.tar", manual / "ILSVRC2012_img_val.tar"
     names = _lines("labels.txt")[:classes]
@@ -110,17 +101,12 @@ def _contents(root: Path, classes: int) -> Contents:
             f"ImageNet is to be fetched by hand: register at https://image-net.org/download-images, and put "
             f"{train.name} and {validation.name} into {manual}"
         )
-    return Contents(
-        description=f"ImageNet's training and validation images in {classes} classes.",
-        homepage="https://image-net.org/",
-        features={
-            "image": tfds.features.Image(encoding_format="jpeg"),
-            "label": tfds.features.ClassLabel(names=names),
-            "file_name": tfds.features.Text(),
-        },
-        examples=examples,
-        examples_per_file=_EXAMPLES_PER_FILE,
-    )
+    features = {
+        "image": tfds.features.Image(encoding_format="jpeg"),
+        "label": tfds.features.ClassLabel(names=names),
+        "file_name": tfds.features.Text(),
+    }
+    return features, examples
 
 
 def _train_examples(path: Path, names: list[str]) -> Iterator[dict[str, Any]]:
@@ -139,16 +125,15 @@ def _train_examples(path: Path, names: list[str]) -> Iterator[dict[str, Any]]:
 
 def _validation_examples(path: Path, names: list[str]) -> Iterator[dict[str, Any]]:
     """Those of the archive of validation images that are of the classes in `names`."""
-    labels = {name: label for label, name in enumerate(names)}
     classes = _lines("validation_labels.txt")  # In the order of the images' numbers.
     with reading(path, _REMEDY), tarfile.open(path, "r:") as tar:
         for member in _files(tar):
             match = re.fullmatch(r"ILSVRC2012_val_(\d{8})\.JPEG", member.name)
             if not match or not 1 <= int(match[1]) <= len(classes):
                 raise InputError(f"holds {one_line(member.name)}, which is no validation image")
-            label = labels.get(classes[int(match[1]) - 1])
-            if label is not None:
-                yield {"file_name": member.name, "image": _image_file(tar, member), "label": label}
+            name = classes[int(match[1]) - 1]
+            if name in names:
+                yield {"file_name": member.name, "image": _image_file(tar, member), "label": names.index(name)}
 
 
 def _lines(name: str) -> list[str]:

@@ -1,7 +1,6 @@
 """Batches of a data set, read, augmented and prefetched by grain.
 
-Of P processes, each gets a share of N / P examples of every batch of N; the shares follow one another in the order of
-the processes.
+Each of P processes gets N / P examples of every batch of N; these shares come in the order of the processes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,8 +15,7 @@ from coda_jax.data.randaugment import RandAugment
 
 Batch = dict[str, np.ndarray]
 
-# As good as endless; grain cannot share what it repeats for ever among many processes.
-_EPOCHS = 2**31
+_EPOCHS = 2**31  # As good as endless; grain cannot share what it repeats for ever among many processes.
 # Grain's own 500 batches would be 22 GB of images of 240 pixels in batches of 64.
 _READ_AHEAD = grain.ReadOptions(num_threads=16, prefetch_buffer_size=16)
 
@@ -48,8 +46,7 @@ def train_batches(
         seed: the seed of the order and of the augmentation.
         flip: whether to mirror half of the images.
         crop_padding: the pixels by which images are padded before they are cropped.
-        size: the height and width to which images, which may be of any larger sizes, are cropped; None for those that
-            all images have.
+        size: the height and width of the crops from images of any larger sizes; None for images of one size.
         randaugment: the magnitude of RandAugment's two operations, from 1 to 10; 0 for none.
         start: the number of batches to skip.
         num_workers: the number of processes that prepare batches; 0 for threads of this one.

@@ -6,43 +6,25 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
 from coda_jax.errors import InputError, one_line
 
+Contents = tuple[dict[str, Any], dict[str, Iterable[dict[str, Any]]]]
+"""What a data set is made from: its features "image", "label" and others, as TFDS describes them, and the examples of
+each split in the order in which they are stored."""
 
-class Contents(NamedTuple):
-    """What a data set is prepared from.
-
-    Attributes:
-        description: one sentence on the data set.
-        homepage: its address.
-        features: the features of an example, as TFDS describes them; among them "image" and "label".
-        examples: the examples of each split, in the order in which they are stored.
-        examples_per_file: the largest number of examples in one file.
-    """
-
-    description: str
-    homepage: str
-    features: dict[str, Any]
-    examples: dict[str, Iterable[dict[str, Any]]]
-    examples_per_file: int = 100_000
+_EXAMPLES_PER_FILE = 10_000  # A gigabyte of ImageNet.
 
 
 def root_of(data_dir: str | None, title: str, entry: str) -> Path:
-    """The directory of TFDS data sets.
+    """The directory of TFDS data sets in which one, called `title`, is in `entry`, such as "cifar10/3.0.2", or will be.
 
-    Args:
-        data_dir: an existing one, or None for TFDS's default (the environment variable TFDS_DATA_DIR, else
-            `~/tensorflow_datasets`), which need not exist.
-        title: the name of the data set that is looked for there, for the message.
-        entry: where that is in the directory, such as "cifar10/3.0.2".
-
-    Raises:
-        InputError: there is no such directory.
+    For None it is TFDS's default (the environment variable TFDS_DATA_DIR, else `~/tensorflow_datasets`), which need not
+    exist; raises InputError where another one does not.
     """
     root = Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
     if data_dir and not root.is_dir():
@@ -64,18 +46,10 @@ def reading(archive: Path, remedy: str) -> Iterator[None]:
 
 
 def prepare_once(root: Path, entry: str, title: str, begin: Callable[[], Contents]) -> None:
-    """Prepare a data set in `root / entry` unless it is there.
+    """Prepare a data set in `root / entry`, from what `begin` fetches, unless it is there.
 
     Runs that are started together wait for the first one; an interrupted one leaves nothing that is taken for whole.
-
-    Args:
-        root: the directory of TFDS data sets.
-        entry: the name and the version of the data set.
-        title: its name in messages.
-        begin: fetches what is needed.
-
-    Raises:
-        InputError: the directory cannot be written; or what `begin` raises, or the reading of the examples.
+    Raises InputError, in which the data set is called `title`, where the directory cannot be written.
     """
     prepared = root / entry
     if prepared.exists():
@@ -90,9 +64,9 @@ def prepare_once(root: Path, entry: str, title: str, begin: Callable[[], Content
                 return
             for leftover in prepared.parent.glob(f"incomplete.*_{prepared.name}"):
                 shutil.rmtree(leftover)
-            contents = begin()
+            features, examples = begin()
             print(f"Preparing {title} in {prepared}", file=sys.stderr)
-            _write(contents, prepared)
+            _write(prepared, title, features, examples)
     except (OSError, RuntimeError) as error:  # ArrayRecord's for a full disk is the latter.
         raise InputError(
             f"cannot prepare {title} in {root} ({one_line(error)}): free space there and make it writable, or give "
@@ -100,7 +74,9 @@ def prepare_once(root: Path, entry: str, title: str, begin: Callable[[], Content
         ) from error
 
 
-def _write(contents: Contents, directory: Path) -> None:
+def _write(
+    directory: Path, title: str, features: dict[str, Any], examples: dict[str, Iterable[dict[str, Any]]]
+) -> None:
     """Write a data set under another name, and rename it to `directory`."""
     with tfds.core.utils.incomplete_dir(directory) as incomplete:
         identity = tfds.core.dataset_info.DatasetIdentity(
@@ -108,16 +84,15 @@ def _write(contents: Contents, directory: Path) -> None:
         )
         info = tfds.core.DatasetInfo(
             builder=identity,
-            description=contents.description,
-            features=tfds.features.FeaturesDict(contents.features),
+            description=title,
+            features=tfds.features.FeaturesDict(features),
             supervised_keys=("image", "label"),
-            homepage=contents.homepage,
         )
         # TFDS's builders would sort what is larger than a gigabyte with TensorFlow.
-        writer = tfds.core.SequentialWriter(info, contents.examples_per_file, file_format="array_record")
-        writer.initialize_splits(list(contents.examples))
-        for split, examples in contents.examples.items():
-            writer.add_examples({split: tqdm(examples, desc=split, unit=" images", disable=None)})  # For terminals.
+        writer = tfds.core.SequentialWriter(info, _EXAMPLES_PER_FILE, file_format="array_record")
+        writer.initialize_splits(list(examples))
+        for split, of_split in examples.items():
+            writer.add_examples({split: tqdm(of_split, desc=split, unit=" images", disable=None)})  # For terminals.
         writer.close_all()
 
 

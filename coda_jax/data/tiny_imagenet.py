@@ -1,4 +1,4 @@
-"""Tiny-ImageNet as random-access TFDS data sources, prepared without TensorFlow from an archive fetched by hand.
+"""Tiny-ImageNet, prepared without TensorFlow from an archive fetched by hand.
 
 The official archive has 200 classes, with 500 training and 50 validation images of 64×64 pixels each. One of the same
 layout with fewer classes or images is read as well. The validation images are what is tested on: the labels of the
@@ -32,22 +32,11 @@ _MOST_BYTES = 10_000_000  # The official words.txt has 2.6 MB, an image 3 kB at 
 
 
 def data_sources(data_dir: str | None) -> tuple[Sequence, Sequence, tuple[str, ...]]:
-    """Open Tiny-ImageNet, after preparing it where that has not been done yet.
+    """The parts of Tiny-ImageNet for `load`, after preparing it where that has not been done yet.
 
     It is prepared in `<data_dir>/tiny_imagenet/1.0.0` from `<data_dir>/downloads/manual/tiny-imagenet-200.zip` or, if
-    that is missing, from the only `tiny-imagenet-*.zip` there. The archive may be deleted afterwards.
-
-    Args:
-        data_dir: an existing directory of TFDS data sets, or None for TFDS's default.
-
-    Returns:
-        `(train, test, class_names)`. Each of `train` and `test` has a length and, at an integer index, a dict of
-        "image": uint8 [H=64, W=64, RGB=3], "label": int that indexes `class_names`, and "file_name": bytes. The classes
-        are in the order of their WordNet numbers.
-
-    Raises:
-        InputError: `data_dir` or the archive is missing; the archive is damaged, or has another layout; or the data set
-            cannot be prepared or read.
+    that is missing, from the only `tiny-imagenet-*.zip` there. The archive may be deleted afterwards. Examples are
+    {"image": uint8 [H=64, W=64, RGB=3], "label": int, "file_name": bytes}; classes are ordered by WordNet number.
     """
     root = root_of(data_dir, "Tiny-ImageNet", _ENTRY)
     if not (root / _ENTRY).exists():
@@ -58,9 +47,7 @@ def data_sources(data_dir: str | None) -> tuple[Sequence, Sequence, tuple[str, .
 
 def _find_archive(manual: Path) -> Path:
     official = manual / "tiny-imagenet-200.zip"
-    if official.exists():
-        return official
-    found = sorted(manual.glob("tiny-imagenet-*.zip"))
+    found = [official] if official.exists() else sorted(manual.glob("tiny-imagenet-*.zip"))
     if not found:
         raise InputError(f"Tiny-ImageNet is to be fetched by hand: download {ARCHIVE_URL} to {official}")
     if len(found) > 1:
@@ -88,17 +75,12 @@ def _contents(path: Path) -> Contents:
                 label = wnids.index(images[split][name])
                 yield {"file_name": Path(name).name, "image": _read_image(archive, name), "label": label}
 
-    return Contents(
-        description=f"{len(images['train'])} training and {len(images['validation'])} validation images of 64×64 "
-        f"pixels, in {len(wnids)} classes.",
-        homepage="http://cs231n.stanford.edu",
-        features={
-            "file_name": tfds.features.Text(),
-            "image": tfds.features.Image(shape=(_SIZE, _SIZE, 3), encoding_format="jpeg"),
-            "label": tfds.features.ClassLabel(names=names),
-        },
-        examples={split: examples(split) for split in images},
-    )
+    features = {
+        "file_name": tfds.features.Text(),
+        "image": tfds.features.Image(shape=(_SIZE, _SIZE, 3), encoding_format="jpeg"),
+        "label": tfds.features.ClassLabel(names=names),
+    }
+    return features, {split: examples(split) for split in images}
 
 
 def _train_images(archive: zipfile.ZipFile, wnids: list[str]) -> dict[str, str]:

@@ -217,7 +217,7 @@ def test_wrong_checksum(serve, tmp_path):
     server = serve(content)
     server.content = other = make_archive(official_files(seed=1))
     hashes = [hashlib.sha256(data).hexdigest() for data in (content, other)]
-    fails(tmp_path, server.url, *hashes, "Try again")
+    fails(tmp_path, server.url, *hashes, "try again")
     assert downloaded(tmp_path) == set()
 
 

@@ -224,7 +224,7 @@ MISTAKES = [
     (build("train/a/0.png", "train/b/0.png", "val/0.png"), "DIR/val has no images in subfolders named as the classes"),
     (build("train/a/0.png", "train/b/0.png", "test/a/"), "DIR/test has no images in subfolders named as the classes"),
     (loop, "DIR/b/c/up is a link to a folder that it is in itself: remove the link"),
-    (around, "DIR/a/all/a is a link to a folder that it is in itself"),
+    (around, "DIR/a/all is a link to a folder that it is in itself"),
 ]
 
 
