@@ -38,7 +38,7 @@ _SPLIT_FILES = {"train": [f"data_batch_{i}.bin" for i in range(1, 6)], "test": [
 
 
 def data_sources(data_dir: str | None) -> tuple[Sequence, Sequence, tuple[str, ...]]:
-    """The parts of CIFAR-10 for `load`, after downloading and preparing it where that has not been done yet.
+    """CIFAR-10's training examples, test examples and class names; it is downloaded and prepared at the first use.
 
     It is prepared in `<data_dir>/cifar10/3.0.2`; the archive (170 MB) in `<data_dir>/downloads/cifar10` may be deleted
     afterwards. Examples are {"image": uint8 [H=32, W=32, RGB=3], "label": int, "id": bytes}.

@@ -43,7 +43,7 @@ def class_names(directory: str | os.PathLike | None) -> tuple[str, ...]:
 def data_sources(
     directory: str | os.PathLike | None, preprocessing: Preprocessing
 ) -> tuple[Sequence[dict[str, Any]], Sequence[dict[str, Any]], tuple[str, ...]]:
-    """The images of a folder and its classes for `load`; images are read when they are asked for.
+    """A folder's training examples, test examples and class names; images are read when they are asked for.
 
     What is tested on is `test` if it is there, otherwise `val`, otherwise a fifth of every class. A line on standard
     error says so, with the numbers of classes and images; a second one tells how many files were skipped. The classes

@@ -34,7 +34,7 @@ _NOT_DECODED = {"image": tfds.decode.SkipDecoding()}
 def data_sources(
     data_dir: str | None, classes: int, preprocessing: Preprocessing
 ) -> tuple[Sequence, Sequence, tuple[str, ...]]:
-    """The parts of ImageNet for `load`, after preparing it where that has not been done yet.
+    """ImageNet's training examples, test examples and class names; it is prepared at the first use.
 
     All classes are prepared in `<data_dir>/imagenet2012/5.1.0`, the first 100 in `<data_dir>/imagenet100/1.0.0`, from
     `ILSVRC2012_img_train.tar` and `ILSVRC2012_img_val.tar` in `<data_dir>/downloads/manual`, which may be deleted
@@ -47,7 +47,7 @@ def data_sources(
 
     Returns:
         The training examples, whose images are whole and have the shorter side of `preprocessing`; the test examples,
-        ImageNet's validation images, which are squares of its size; and the names of the classes, WordNet numbers.
+        ImageNet's validation images, which are squares of its size; and the WordNet numbers, in their order.
     """
     entry, title = {100: ("imagenet100/1.0.0", "ImageNet-100"), 1000: (_ALL_ENTRY, "ImageNet")}[classes]
     root = root_of(data_dir, title, entry)

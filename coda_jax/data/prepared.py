@@ -64,9 +64,9 @@ def prepare_once(root: Path, entry: str, title: str, begin: Callable[[], Content
                 return
             for leftover in prepared.parent.glob(f"incomplete.*_{prepared.name}"):
                 shutil.rmtree(leftover)
-            features, examples = begin()
+            contents = begin()
             print(f"Preparing {title} in {prepared}", file=sys.stderr)
-            _write(prepared, title, features, examples)
+            _write(contents, title, prepared)
     except (OSError, RuntimeError) as error:  # ArrayRecord's for a full disk is the latter.
         raise InputError(
             f"cannot prepare {title} in {root} ({one_line(error)}): free space there and make it writable, or give "
@@ -74,10 +74,9 @@ def prepare_once(root: Path, entry: str, title: str, begin: Callable[[], Content
         ) from error
 
 
-def _write(
-    directory: Path, title: str, features: dict[str, Any], examples: dict[str, Iterable[dict[str, Any]]]
-) -> None:
+def _write(contents: Contents, title: str, directory: Path) -> None:
     """Write a data set under another name, and rename it to `directory`."""
+    features, examples = contents
     with tfds.core.utils.incomplete_dir(directory) as incomplete:
         identity = tfds.core.dataset_info.DatasetIdentity(
             name=directory.parent.name, version=directory.name, data_dir=incomplete, module_name=__name__

@@ -14,8 +14,7 @@ class Preprocessing(NamedTuple):
 
     Attributes:
         size: their height and width in pixels.
-        shorter_side: the length to which an image's shorter side is resized before its centre is cropped; at least
-            `size`.
+        shorter_side: what an image's shorter side is resized to before its centre is cropped; at least `size`.
         grey: whether the three channels are equal.
     """
 
@@ -46,8 +45,9 @@ def prepare(image: Image.Image, preprocessing: Preprocessing) -> tuple[np.ndarra
     if side != preprocessing.size:
         change = "reduced" if side > preprocessing.size else "enlarged"
         done.append(f"{change} from {side:.0f}×{side:.0f} to {preprocessing.size}×{preprocessing.size} pixels")
-    x, y = upright.width / width, upright.height / height
-    box = (left * x, top * y, (left + side) * x, (top + side) * y)
+    across, down = upright.width, upright.height
+    right, bottom = left + side, top + side
+    box = (left * across / width, top * down / height, right * across / width, bottom * down / height)
     square = upright.resize((preprocessing.size,) * 2, Image.Resampling.BICUBIC, box)
     return np.asarray(square.convert("RGB")), tuple(done)
 

@@ -32,7 +32,7 @@ _MOST_BYTES = 10_000_000  # The official words.txt has 2.6 MB, an image 3 kB at 
 
 
 def data_sources(data_dir: str | None) -> tuple[Sequence, Sequence, tuple[str, ...]]:
-    """The parts of Tiny-ImageNet for `load`, after preparing it where that has not been done yet.
+    """Tiny-ImageNet's training examples, test examples and class names; it is prepared at the first use.
 
     It is prepared in `<data_dir>/tiny_imagenet/1.0.0` from `<data_dir>/downloads/manual/tiny-imagenet-200.zip` or, if
     that is missing, from the only `tiny-imagenet-*.zip` there. The archive may be deleted afterwards. Examples are
