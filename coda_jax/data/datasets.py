@@ -18,8 +18,8 @@ class Source(NamedTuple):
     Attributes:
         module: a module of `coda_jax.data`, imported when it is needed, whose `data_sources(data_dir, **options)` gives
             the training examples, the test examples and the names of the classes.
-        preprocessing: how other images become like those of the data set; None for images of one's own, where it
-            follows from `image_size` and is given to `data_sources`.
+        preprocessing: how other images become like those of the data set; None where it follows from `image_size`, and
+            is given to `data_sources`.
         options: other arguments of `data_sources`.
     """
 

@@ -47,11 +47,10 @@ def data_sources(
 
     What is tested on is `test` if it is there, otherwise `val`, otherwise a fifth of every class. A line on standard
     error says so, with the numbers of classes and images; a second one tells how many files were skipped. The classes
-    are mixed, so that the first images are of many. An image that cannot be read raises RunError, which names the file.
+    are mixed, so that the first images are of many.
 
-    Raises:
-        InputError: the folder cannot be read; there are fewer than two classes; a class has no images, or just one of
-            which none can be held back; or images to be tested on are of no class that is trained on.
+    Raises InputError if the folder cannot be read; there are fewer than two classes; a class has no images, or just one
+    of which none can be held back; or images to be tested on are of no class that is trained on.
     """
     names = class_names(directory)
     folder, test_folders = _split(directory)
@@ -94,8 +93,7 @@ def data_sources(
 def labelled_images(directory: str | os.PathLike, info: DatasetInfo) -> Sequence[dict[str, Any]]:
     """Random access to the images in a folder's subfolders, which are named as classes of `info`; it need not have all.
 
-    Raises:
-        InputError: the folder cannot be read, has no images, or has a subfolder that is named as no class.
+    Raises InputError if the folder cannot be read, has no images, or has a subfolder that is named as no class.
     """
     directory = Path(directory)
     if not directory.is_dir():

@@ -40,14 +40,8 @@ def data_sources(
     `ILSVRC2012_img_train.tar` and `ILSVRC2012_img_val.tar` in `<data_dir>/downloads/manual`, which may be deleted
     afterwards; or the first 100 from all, where these are prepared and the archives are gone.
 
-    Args:
-        data_dir: the directory of TFDS data sets.
-        classes: 100 or 1,000.
-        preprocessing: how images are resized, and those for tests cropped.
-
-    Returns:
-        The training examples, whose images are whole and have the shorter side of `preprocessing`; the test examples,
-        ImageNet's validation images, which are squares of its size; and the WordNet numbers, in their order.
+    `classes` is 100 or 1,000; their names are WordNet numbers. Images are uint8 [H, W, RGB=3]: training images are whole,
+    with the shorter side of `preprocessing`; test images, ImageNet's validation images, are squares of its size.
     """
     entry, title = {100: ("imagenet100/1.0.0", "ImageNet-100"), 1000: (_ALL_ENTRY, "ImageNet")}[classes]
     root = root_of(data_dir, title, entry)

@@ -98,19 +98,10 @@ def _write(contents: Contents, title: str, directory: Path) -> None:
 def open_sources(
     prepared: Path, title: str, splits: tuple[str, str], decoders: dict[str, Any] | None = None
 ) -> tuple[Sequence, Sequence, tuple[str, ...]]:
-    """Open a prepared data set.
+    """Random access to the training and to the test examples of a prepared data set, and the names of its labels.
 
-    Args:
-        prepared: its directory.
-        title: its name in messages.
-        splits: the names of the training and of the test split.
-        decoders: those of features that are not to be decoded, as TFDS has them.
-
-    Returns:
-        (random access to the training examples, the same to the test examples, the names of the labels).
-
-    Raises:
-        InputError: the data set is damaged, or not stored as ArrayRecord.
+    `splits` are the names of the two parts; `decoders` says which features are not to be decoded, as TFDS has it.
+    Raises InputError, in which the data set is called `title`, where it is damaged or not stored as ArrayRecord.
     """
     try:
         builder = tfds.builder_from_directory(prepared)

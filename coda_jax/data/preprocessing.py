@@ -55,8 +55,7 @@ def prepare(image: Image.Image, preprocessing: Preprocessing) -> tuple[np.ndarra
 def resize_shorter_side(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
     """The whole of an image, for crops at random; the arguments and errors are those of `prepare`.
 
-    Returns:
-        uint8 [H, W, RGB=3], of which the smaller of H and W is `preprocessing.shorter_side`.
+    It is uint8 [H, W, RGB=3], of which the smaller of H and W is `preprocessing.shorter_side`.
     """
     upright, (width, height), _ = _upright(image, preprocessing)
     scale = preprocessing.shorter_side / min(width, height)
