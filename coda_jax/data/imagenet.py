@@ -40,8 +40,8 @@ def data_sources(
     `ILSVRC2012_img_train.tar` and `ILSVRC2012_img_val.tar` in `<data_dir>/downloads/manual`, which may be deleted
     afterwards; or the first 100 from all, where these are prepared and the archives are gone.
 
-    `classes` is 100 or 1,000; their names are WordNet numbers. Images are uint8 [H, W, RGB=3]: training images are whole,
-    with the shorter side of `preprocessing`; test images, ImageNet's validation images, are squares of its size.
+    `classes` is 100 or 1,000; their names are WordNet numbers. Images are uint8 [H, W, RGB=3]: training images are
+    whole, with the shorter side of `preprocessing`; test images, ImageNet's validation images, squares of its size.
     """
     entry, title = {100: ("imagenet100/1.0.0", "ImageNet-100"), 1000: (_ALL_ENTRY, "ImageNet")}[classes]
     root = root_of(data_dir, title, entry)
