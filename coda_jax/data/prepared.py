@@ -55,6 +55,8 @@ def prepare_once(root: Path, entry: str, title: str, begin: Callable[[], Content
     if prepared.exists():
         return
     try:
+        if prepared.parent.exists() and not prepared.parent.is_dir():
+            raise NotADirectoryError(f"{prepared.parent} is not a directory")
         downloads = root / "downloads" / prepared.parent.name
         downloads.mkdir(parents=True, exist_ok=True)
         # Runs started together would delete each other's unfinished files; the system releases a killed run's lock.
