@@ -47,9 +47,9 @@ def read(source: Sequence[dict[str, Any]]) -> Examples:
 
 
 def epoch_orders(key: jax.Array, first: jax.Array, *, num_epochs: int, num_examples: int) -> jax.Array:
-    """The order of the n examples in e consecutive epochs, of which the number of the first one is int32 [].
+    """The order of n examples in each of e consecutive epochs, from the number `first`, int32 [], on: int32 [e, n].
 
-    It is int32 [e, n], of which each row is a permutation of all examples, a function of the key and the epoch.
+    Each row is a permutation of all examples, a function of the key and the epoch.
     """
     keys = _keys_at(key, first + jnp.arange(num_epochs))
     return jax.vmap(lambda epoch_key: jax.random.permutation(epoch_key, num_examples))(keys)

@@ -19,7 +19,7 @@ VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".web
 
 
 class Video(NamedTuple):
-    """A function that yields the frames from the first one on, their number as the file says, and frames a second."""
+    """Frames in time: `frames()` yields them from the first on, `count` as the file says, and `rate` a second."""
 
     frames: Callable[[], Iterator[Image.Image]]
     count: int
