@@ -13,8 +13,8 @@ class RandomFlipAndCrop(grain.transforms.RandomMap):
 
     Attributes:
         flip: whether to mirror left and right.
-        padding: zeros added on each side before the crop, in pixels.
-        size: height and width of the crop, in pixels; None for those of the image.
+        padding: the zeros added on each side before the crop, in pixels.
+        size: the height and width of the crop, in pixels; None for those of the image.
     """
 
     flip: bool

@@ -16,11 +16,10 @@ class Source(NamedTuple):
     """Where `load` finds a data set.
 
     Attributes:
-        module: of `coda_jax.data`. Its function `data_sources(data_dir, **options)` returns the training examples, the
-            test examples and the names of the classes. It is imported when the data set is loaded, because each module
-            needs libraries that the others do not.
-        preprocessing: how other images become like those of the data set; None for images of one's own, where it
-            follows from `image_size` and is given to `data_sources`.
+        module: a module of `coda_jax.data`, imported when it is needed, whose `data_sources(data_dir, **options)` gives
+            the training examples, the test examples and the names of the classes.
+        preprocessing: how other images become like those of the data set; None where it follows from `image_size`, and
+            is given to `data_sources`.
         options: other arguments of `data_sources`.
     """
 
@@ -51,7 +50,7 @@ class Dataset(NamedTuple):
         train: random access to {"image": uint8 [H, W, 3], "label": int}. Images may be larger than the size that
             `info.preprocessing` has, and of differing sizes: they are cropped at random in training.
         test: the test examples in the same form; all images are squares of that size.
-        info: of the labels and the images.
+        info: what is known of the labels and the images.
     """
 
     train: Sequence[dict[str, Any]]
@@ -65,10 +64,9 @@ def load(name: str, data_dir: str | None = None, image_size: int | None = None) 
     Args:
         name: one of `DATASETS`. CIFAR-10 is downloaded, the digits are part of scikit-learn, the archives of the
             ImageNets are fetched by hand, and "image_folder" is for images of one's own.
-        data_dir: the directory of prepared TFDS data sets, None for TFDS's default; or the folder of the images, as
-            `coda_jax.data.image_folder` has it.
-        image_size: height and width in pixels to which images of one's own are brought; None for the other data sets,
-            which have sizes of their own.
+        data_dir: the directory of prepared TFDS data sets, None for TFDS's default; or the folder of the images.
+        image_size: the height and width in pixels to which images of one's own are brought; None for the other data
+            sets, which have sizes of their own.
 
     Raises:
         InputError: an unknown name, or data that cannot be read or prepared. A single damaged example raises RunError

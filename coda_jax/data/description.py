@@ -8,12 +8,7 @@ from coda_jax.errors import InputError
 
 
 class DatasetInfo(NamedTuple):
-    """The classes of a data set, and how images are made ready.
-
-    Attributes:
-        class_names: the name of each label, in the labels' order.
-        preprocessing: how any other image becomes one of the kind that the data set holds.
-    """
+    """The names of a data set's labels, in their order, and how any other image becomes one of its kind."""
 
     class_names: tuple[str, ...]
     preprocessing: Preprocessing

@@ -26,8 +26,7 @@ def data_sources(data_dir: object = None) -> tuple[list[dict[str, Any]], list[di
     """
     pixels, labels = load_digits(return_X_y=True)
     grey = np.round(pixels.reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)  # The pixels are counts from 0 to 16.
-    examples = [
-        {"image": image, "label": int(label)} for image, label in zip(np.repeat(grey, 3, axis=-1), labels, strict=True)
-    ]
+    images = np.repeat(grey, 3, axis=-1)
+    examples = [{"image": image, "label": int(label)} for image, label in zip(images, labels, strict=True)]
     train, test = train_test_split(examples, test_size=360, stratify=labels, random_state=0)
     return train, test, tuple(str(digit) for digit in range(10))

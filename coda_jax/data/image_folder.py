@@ -4,14 +4,14 @@ The folder is either split, into `train/CLASS` and `test/CLASS` or `val/CLASS`, 
 every class is held back to be tested on. The images of a class may lie in further folders within its own. Hidden files
 and folders are passed over, links are followed, and files that are not named as images are skipped.
 
-The order of the images, and which of them are held back, are functions of their paths in the folder alone: the same on
-every machine and file system. An image that is added later leaves nearly all others where they are.
+The order of the images, and which of them are held back, are functions of their paths in the folder alone. An image
+that is added later leaves nearly all others where they are.
 """
 
 import hashlib
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,25 +24,18 @@ SUFFIXES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".
 
 _LISTED_NAMES = 10
 
-# (a number for the order, the path) of every image, by class.
+# The images of each class in their order: (the hash that gives the order, the path).
 _Images = dict[str, list[tuple[bytes, str]]]
 
 
 def class_names(directory: str | os.PathLike | None) -> tuple[str, ...]:
-    """The names of the classes, which are those of the subfolders, sorted.
-
-    Args:
-        directory: the folder.
-
-    Raises:
-        InputError: it cannot be read, or there are fewer than two classes.
-    """
+    """The sorted names of a folder's classes; raises InputError if it cannot be read or has fewer than two."""
     train, _ = _split(directory)
     names = tuple(entry.name for entry in _entries(train) if entry.is_dir())
     if len(names) < 2:
         found = f"only {one_line(names[0])} is there" if names else "there is none"
         raise InputError(
-            f"{_shown(train)} must have a subfolder of images for each of two or more classes, but {found}"
+            f"{one_line(train)} must have a subfolder of images for each of two or more classes, but {found}"
         )
     return names
 
@@ -50,81 +43,67 @@ def class_names(directory: str | os.PathLike | None) -> tuple[str, ...]:
 def data_sources(
     directory: str | os.PathLike | None, preprocessing: Preprocessing
 ) -> tuple[Sequence[dict[str, Any]], Sequence[dict[str, Any]], tuple[str, ...]]:
-    """The images of a folder, which are read when they are asked for.
+    """A folder's training examples, test examples and class names; images are read when they are asked for.
 
     What is tested on is `test` if it is there, otherwise `val`, otherwise a fifth of every class. A line on standard
-    error says so, with the numbers of classes and images; a second one tells how many files were skipped.
+    error says so, with the numbers of classes and images; a second one tells how many files were skipped. The classes
+    are mixed, so that the first images are of many.
 
-    Args:
-        directory: the folder.
-        preprocessing: how images become squares of one size.
-
-    Returns:
-        `(train, test, class_names)`. Each of `train` and `test` has a length and, at an index, a dict of "image": uint8
-        [size, size, RGB=3], and "label": int that indexes `class_names`. The classes are mixed, so that the first
-        images are of many. An image that cannot be read raises RunError, which names the file.
-
-    Raises:
-        InputError: the folder cannot be read; there are fewer than two classes; a class has no images, or just one of
-            which none can be held back; or images to be tested on are of no class that is trained on.
+    Raises InputError if the folder cannot be read; there are fewer than two classes; a class has no images, or just one
+    of which none can be held back; or images to be tested on are of no class that is trained on.
     """
     names = class_names(directory)
-    train_folder, test_folders = _split(directory)
-    train, skipped = _find_classes(train_folder)
+    folder, test_folders = _split(directory)
+    train, skipped = _find_images(folder)
     needed = 1 if test_folders else 2
     for name, images in train.items():
         if len(images) < needed:
-            raise InputError(
-                f"{_shown(train_folder / name)} has {len(images)} images, but needs {needed} at least: add images, or "
-                "remove the folder"
-            )
+            found = f"{one_line(folder / name)} has {len(images)} images"
+            raise InputError(f"{found}, but needs {needed} at least: add images, or remove the folder")
     if test_folders:
-        test, others = _find_classes(test_folders[0])
+        test_folder, *unused = test_folders
+        test, others = _find_images(test_folder)
         skipped += others
-        _check_test(test_folders[0], test, train_folder, names)
-        found = (
-            f"{_count(train)} images in {_shown(train_folder)}; tested on {_count(test)} in {_shown(test_folders[0])}"
-        )
-        found += "".join(f"; {_shown(unused)} is not used" for unused in test_folders[1:])
+        if unknown := [one_line(test_folder / name) for name in test if name not in names]:
+            raise InputError(f"{unknown[0]} is of no class in {one_line(folder)}: rename it, or move it away")
+        if not any(test.values()):
+            raise InputError(
+                f"{one_line(test_folder)} has no images in subfolders named as the classes are: put some there, or "
+                "move it away to have a fifth of each class held back"
+            )
+        tested_on = f"in {one_line(test_folder)}" + "".join(f"; {one_line(other)} is not used" for other in unused)
     else:
         test = {name: images[: max(1, len(images) // 5)] for name, images in train.items()}
         train = {name: images[len(test[name]) :] for name, images in train.items()}
-        found = (
-            f"{_count(train)} images in {_shown(train_folder)}; tested on {_count(test)} others, a fifth of each class"
-        )
+        tested_on = "others, a fifth of each class"
 
+    sources = _Source(train, names, preprocessing), _Source(test, names, preprocessing)
     listed = [one_line(name) for name in names[:_LISTED_NAMES]] + ["..."] * (len(names) > _LISTED_NAMES)
-    print(f"{len(names)} classes ({', '.join(listed)}): trained on {found}", file=sys.stderr)
+    print(
+        f"{len(names)} classes ({', '.join(listed)}): trained on {len(sources[0])} images in {one_line(folder)}; "
+        f"tested on {len(sources[1])} {tested_on}",
+        file=sys.stderr,
+    )
     if skipped:
-        print(
-            f"skipped {len(skipped)} files that are not named as images, such as {_shown(skipped[0])}", file=sys.stderr
-        )
-    return _Source(train, names, preprocessing), _Source(test, names, preprocessing), names
+        some = one_line(skipped[0])
+        print(f"skipped {len(skipped)} files that are not named as images, such as {some}", file=sys.stderr)
+    return *sources, names
 
 
 def labelled_images(directory: str | os.PathLike, info: DatasetInfo) -> Sequence[dict[str, Any]]:
-    """The images in a folder's subfolders, which are named as classes of a data set.
+    """Random access to the images in a folder's subfolders, which are named as classes of `info`; it need not have all.
 
-    Args:
-        directory: the folder. It need not have all the classes.
-        info: of the data set.
-
-    Returns:
-        Random access to examples as those of `data_sources`.
-
-    Raises:
-        InputError: the folder cannot be read, has no images, or a subfolder that is named as no class.
+    Raises InputError if the folder cannot be read, has no images, or has a subfolder that is named as no class.
     """
     directory = Path(directory)
     if not directory.is_dir():
-        raise InputError(f"there is no folder {_shown(directory)}")
-    images, _ = _find_classes(directory)
-    for name in images:
-        if name not in info.class_names:
-            known = ", ".join(map(one_line, info.class_names[:_LISTED_NAMES]))
-            raise InputError(f"{_shown(directory / name)} is named as no class of the network, such as {known}")
+        raise InputError(f"there is no folder {one_line(directory)}")
+    images, _ = _find_images(directory)
+    if unknown := [one_line(directory / name) for name in images if name not in info.class_names]:
+        known = ", ".join(map(one_line, info.class_names[:_LISTED_NAMES]))
+        raise InputError(f"{unknown[0]} is named as no class of the network, such as {known}")
     if not any(images.values()):
-        raise InputError(f"{_shown(directory)} has no images in subfolders that are named as classes")
+        raise InputError(f"{one_line(directory)} has no images in subfolders that are named as classes")
     return _Source(images, info.class_names, info.preprocessing)
 
 
@@ -155,9 +134,9 @@ def _split(directory: str | os.PathLike | None) -> tuple[Path, list[Path]]:
     try:
         directory = Path(directory).expanduser()
     except RuntimeError as error:
-        raise InputError(f"data_dir is {_shown(directory)}: there is no such home directory") from error
+        raise InputError(f"data_dir is {one_line(directory)}: there is no such home directory") from error
     if not directory.is_dir():
-        raise InputError(f"data_dir is {_shown(directory)}, but there is no such folder")
+        raise InputError(f"data_dir is {one_line(directory)}, but there is no such folder")
     train = directory / "train"
     tests = [folder for folder in (directory / "test", directory / "val") if folder.is_dir()]
     # A class may be called "train", after the vehicle.
@@ -166,36 +145,30 @@ def _split(directory: str | os.PathLike | None) -> tuple[Path, list[Path]]:
     return directory, []
 
 
-def _find_classes(folder: Path) -> tuple[_Images, list[str]]:
-    """The images of every subfolder, in their order, and all files that are not named as images."""
-    images, others = {}, []
-    for entry in _entries(folder):
-        if entry.is_dir():
-            paths, more = _find(entry.path, above=())
-            within = len(os.path.join(folder, ""))
-            images[entry.name] = sorted((hashlib.sha256(os.fsencode(path[within:])).digest(), path) for path in paths)
-            others += more
+def _find_images(folder: Path) -> tuple[_Images, list[str]]:
+    """The images in every subfolder, and all files that are not named as images."""
+    images: _Images = {entry.name: [] for entry in _entries(folder) if entry.is_dir()}
+    others = []
+    for file in _files(folder):
+        path = file.path.removeprefix(os.path.join(folder, ""))
+        name, *within = path.split(os.sep)
+        if within and file.is_file() and file.name.lower().endswith(SUFFIXES):
+            images[name].append((hashlib.sha256(os.fsencode(path)).digest(), file.path))
         else:
-            others.append(entry.path)
-    return images, others
+            others.append(file.path)
+    return {name: sorted(of_class) for name, of_class in images.items()}, others
 
 
-def _find(folder: str, above: tuple[str, ...]) -> tuple[list[str], list[str]]:
-    """The images in a folder and the folders within it, and the other files; `above` are the folders that it is in."""
+def _files(folder: str | os.PathLike, above: tuple[str, ...] = ()) -> Iterator[os.DirEntry]:
+    """All that is no folder, in a folder and in those within it; `above` are the folders that it is in."""
     real = os.path.realpath(folder)
     if real in above:
-        raise InputError(f"{_shown(folder)} is a link to a folder that it is in itself: remove the link")
-    images, others = [], []
+        raise InputError(f"{one_line(folder)} is a link to a folder that it is in itself: remove the link")
     for entry in _entries(folder):
         if entry.is_dir():
-            more_images, more_others = _find(entry.path, (*above, real))
-            images += more_images
-            others += more_others
-        elif entry.is_file() and entry.name.lower().endswith(SUFFIXES):
-            images.append(entry.path)
+            yield from _files(entry.path, (*above, real))
         else:
-            others.append(entry.path)
-    return images, others
+            yield entry
 
 
 def _entries(folder: str | os.PathLike) -> list[os.DirEntry]:
@@ -204,26 +177,4 @@ def _entries(folder: str | os.PathLike) -> list[os.DirEntry]:
         with os.scandir(os.fspath(folder)) as entries:
             return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
     except OSError as error:
-        raise InputError(f"cannot read the folder {_shown(folder)}: {error.strerror}") from error
-
-
-def _check_test(folder: Path, images: _Images, train_folder: Path, names: Iterable[str]) -> None:
-    """Raise InputError unless there are images to test on, all of classes that are trained on."""
-    for name in images:
-        if name not in names:
-            raise InputError(
-                f"{_shown(folder / name)} is of no class in {_shown(train_folder)}: rename it, or move it away"
-            )
-    if not any(images.values()):
-        raise InputError(
-            f"{_shown(folder)} has no images in subfolders named as the classes are: put some there, or move it away "
-            "to have a fifth of each class held back"
-        )
-
-
-def _count(images: _Images) -> int:
-    return sum(map(len, images.values()))
-
-
-def _shown(path: str | os.PathLike) -> str:
-    return one_line(os.fspath(path))
+        raise InputError(f"cannot read the folder {one_line(folder)}: {error.strerror}") from error

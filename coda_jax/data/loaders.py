@@ -1,4 +1,7 @@
-"""Batches of a data set, read, augmented and prefetched by grain."""
+"""Batches of a data set, read, augmented and prefetched by grain.
+
+Each of P processes gets N / P examples of every batch of N; these shares come in the order of the processes.
+"""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -12,8 +15,7 @@ from coda_jax.data.randaugment import RandAugment
 
 Batch = dict[str, np.ndarray]
 
-# As good as endless; grain cannot share what it repeats for ever among many processes.
-_EPOCHS = 2**31
+_EPOCHS = 2**31  # As good as endless; grain cannot share what it repeats for ever among many processes.
 # Grain's own 500 batches would be 22 GB of images of 240 pixels in batches of 64.
 _READ_AHEAD = grain.ReadOptions(num_threads=16, prefetch_buffer_size=16)
 
@@ -40,42 +42,32 @@ def train_batches(
 
     Args:
         source: random access to {"image": uint8 [H, W, C], "label": int}.
-        batch_size: N, over all processes, of whose number P it is a multiple.
-        seed: of the order and the augmentation.
+        batch_size: N, a multiple of P.
+        seed: the seed of the order and of the augmentation.
         flip: whether to mirror half of the images.
-        crop_padding: pixels by which images are padded before they are cropped.
-        size: height and width to which images, which may be of any larger sizes, are cropped; None for those that all
-            images have.
+        crop_padding: the pixels by which images are padded before they are cropped.
+        size: the height and width of the crops from images of any larger sizes; None for images of one size.
         randaugment: the magnitude of RandAugment's two operations, from 1 to 10; 0 for none.
         start: the number of batches to skip.
-        num_workers: processes that prepare batches; 0 for threads of this one.
-        process: which share, from 0 to P - 1; the shares of a batch follow one another in the order of the processes.
+        num_workers: the number of processes that prepare batches; 0 for threads of this one.
+        process: the number of the share, from 0 to P - 1.
         processes: P.
 
     Yields:
         "image" float32 [N / P, H, W, C] in [0, 1] and "label" int32 [N / P].
     """
-    examples = (
-        grain.MapDataset.source(source)
-        .seed(seed)
-        .shuffle()
-        .repeat(_EPOCHS)
-        .random_map(RandomFlipAndCrop(flip, crop_padding, size))
-    )
+    examples = grain.MapDataset.source(source).seed(seed).shuffle().repeat(_EPOCHS)
+    examples = examples.random_map(RandomFlipAndCrop(flip, crop_padding, size))
     if randaugment:
         examples = examples.random_map(RandAugment(randaugment))
-    batches = (
-        examples.map(_to_arrays)
-        .batch(batch_size // processes)
-        .slice(slice(start * processes + process, None, processes))
-    )
-    if not num_workers:
-        return iter(batches.to_iter_dataset(_READ_AHEAD))
-    # grain's workers read absl's flags, which nobody has parsed where the program is not an absl one.
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()
-    options = grain.multiprocessing.MultiprocessingOptions(num_workers=num_workers)
-    return iter(batches.to_iter_dataset(_READ_AHEAD).mp_prefetch(options))
+    batches = examples.map(_to_arrays).batch(batch_size // processes)[start * processes + process :: processes]
+    prefetched = batches.to_iter_dataset(_READ_AHEAD)
+    if num_workers:
+        # grain's workers read absl's flags, which nobody has parsed where the program is not an absl one.
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()
+        prefetched = prefetched.mp_prefetch(grain.multiprocessing.MultiprocessingOptions(num_workers=num_workers))
+    return iter(prefetched)
 
 
 def test_batches(
@@ -85,30 +77,22 @@ def test_batches(
 
     Args:
         source: random access to {"image": uint8 [H, W, C], "label": int}, all images of one size.
-        batch_size: N, over all processes, of whose number P it is a multiple; the last batch is filled up with zeros of
-            weight 0.
-        process: which share, from 0 to P - 1; the shares of a batch follow one another in the order of the processes.
+        batch_size: N, a multiple of P; the last batch is filled up with zeros of weight 0.
+        process: the number of the share, from 0 to P - 1.
         processes: P; all get the same number of batches.
 
     Yields:
         "image" float32 [N / P, H, W, C] in [0, 1], "label" int32 [N / P] and "weight" float32 [N / P], 1 or 0.
     """
-    share = batch_size // processes
-    shape = source[0]["image"].shape
+    filling = {key: np.zeros_like(array) for key, array in _to_arrays(source[0]).items()}
 
-    def read(number: int) -> Batch:
-        first = number * batch_size + process * share
-        batch = {
-            "image": np.zeros((share, *shape), np.float32),
-            "label": np.zeros(share, np.int32),
-            "weight": np.zeros(share, np.float32),
-        }
-        for row, index in enumerate(range(first, min(first + share, len(source)))):
-            for key, value in {**_to_arrays(source[index]), "weight": 1}.items():
-                batch[key][row] = value
-        return batch
+    def read(index: int) -> Batch:
+        example = _to_arrays(source[index]) if index < len(source) else filling
+        return {**example, "weight": np.array(index < len(source), np.float32)}
 
-    return iter(grain.MapDataset.range(-(-len(source) // batch_size)).map(read).to_iter_dataset(_READ_AHEAD))
+    examples = grain.MapDataset.range(-(-len(source) // batch_size) * batch_size).map(read)
+    batches = examples.batch(batch_size // processes)[process::processes]
+    return iter(batches.to_iter_dataset(_READ_AHEAD))
 
 
 def _to_arrays(example: dict[str, Any]) -> dict[str, np.ndarray]:

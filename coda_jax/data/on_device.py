@@ -1,8 +1,8 @@
 """Shuffling and augmentation on the device, for training images that fit in its memory.
 
-The same distribution as `loaders.train_batches` with `augmentation.RandomFlipAndCrop`, in functions that JAX compiles
-into the training step, so that no step waits for the host. The examples form one endless stream, epoch after epoch;
-what comes at a position is a function of the random key and the position alone.
+The distribution is that of `loaders.train_batches`, in functions that JAX compiles into the training step, so that no
+step waits for the host. The examples form one endless stream, epoch after epoch; what comes at a position is a function
+of the random key and the position alone.
 """
 
 import math
@@ -22,13 +22,9 @@ Examples = dict[str, Any]
 
 
 def read(source: Sequence[dict[str, Any]]) -> Examples:
-    """All examples of a source, as NumPy arrays.
+    """All examples of a source, random access to {"image": uint8 [H, W, C], "label": int}, as NumPy arrays.
 
-    Args:
-        source: random access to {"image": uint8 [H, W, C], "label": int}.
-
-    Raises:
-        InputError: the images have differing sizes, or need more memory than a device has, where it tells.
+    Raises InputError if the images have differing sizes, or need more memory than a device has, where it tells.
     """
     needed = len(source) * source[0]["image"].nbytes
     memory = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", math.inf)
@@ -43,24 +39,17 @@ def read(source: Sequence[dict[str, Any]]) -> Examples:
         images.append(example["image"])
         labels.append(example["label"])
         if images[-1].shape != images[0].shape:
+            first, other = ("×".join(map(str, image.shape)) for image in (images[0], images[-1]))
             raise InputError(
-                f"on_device needs images of one size, but some are {_size(images[0])} and some {_size(images[-1])}: "
-                "use on_device=False"
+                f"on_device needs images of one size, but some are {first} and some {other}: use on_device=False"
             )
     return {"image": np.stack(images), "label": np.array(labels, np.int32)}
 
 
 def epoch_orders(key: jax.Array, first: jax.Array, *, num_epochs: int, num_examples: int) -> jax.Array:
-    """The order of the examples in consecutive epochs.
+    """The order of n examples in each of e consecutive epochs, from the number `first`, int32 [], on: int32 [e, n].
 
-    Args:
-        key: of the order.
-        first: int32 [], the first of the epochs.
-        num_epochs: how many epochs, e.
-        num_examples: how many examples, n.
-
-    Returns:
-        int32 [e, n], of which each row is a permutation of all examples, a function of the key and the epoch.
+    Each row is a permutation of all examples, a function of the key and the epoch.
     """
     keys = _keys_at(key, first + jnp.arange(num_epochs))
     return jax.vmap(lambda epoch_key: jax.random.permutation(epoch_key, num_examples))(keys)
@@ -72,13 +61,12 @@ def augmented_batch(
     """A batch of augmented examples.
 
     Args:
-        examples: all of them.
-        indices: int32 [N], which of them.
-        key: of the flips and the crops.
-        positions: int32 [N], where in the stream of examples; an example's flip and crop are a function of the key and
-            its position.
+        examples: all examples.
+        indices: int32 [N], which of them are in the batch.
+        key: the key of the flips and the crops.
+        positions: int32 [N], where in the stream they are, from which their flips and crops follow.
         flip: whether to mirror half of the images.
-        crop_padding: pixels by which images are padded before they are cropped to their size.
+        crop_padding: the pixels by which images are padded before they are cropped to their size.
 
     Returns:
         "image" float32 [N, H, W, C] in [0, 1] and "label" int32 [N].
@@ -100,7 +88,3 @@ def random_flip_and_crop(key: jax.Array, image: jax.Array, *, flip: bool, paddin
 
 def _keys_at(key: jax.Array, numbers: jax.Array) -> jax.Array:
     return jax.vmap(partial(jax.random.fold_in, key))(numbers)
-
-
-def _size(image: np.ndarray) -> str:
-    return "×".join(map(str, image.shape))

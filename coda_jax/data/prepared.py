@@ -1,30 +1,30 @@
-"""Data sets in directories of TFDS's, prepared there once and read without TensorFlow."""
+"""Data sets in directories of TFDS's: they are prepared there once, and read, without TensorFlow."""
 
 import contextlib
 import fcntl
-import io
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import tensorflow_datasets as tfds
+from tqdm import tqdm
 
 from coda_jax.errors import InputError, one_line
 
+Contents = tuple[dict[str, Any], dict[str, Iterable[dict[str, Any]]]]
+"""What a data set is made from: its features "image", "label" and others, as TFDS describes them, and the examples of
+each split in the order in which they are stored."""
+
+_EXAMPLES_PER_FILE = 10_000  # A gigabyte of ImageNet.
+
 
 def root_of(data_dir: str | None, title: str, entry: str) -> Path:
-    """The directory of TFDS data sets.
+    """The directory of TFDS data sets in which one, called `title`, is in `entry`, such as "cifar10/3.0.2", or will be.
 
-    Args:
-        data_dir: an existing one, or None for TFDS's default (the environment variable TFDS_DATA_DIR, else
-            `~/tensorflow_datasets`), which need not exist.
-        title: of the data set that is looked for there, for the message.
-        entry: where that is in the directory, such as "cifar10/3.0.2".
-
-    Raises:
-        InputError: there is no such directory.
+    For None it is TFDS's default (the environment variable TFDS_DATA_DIR, else `~/tensorflow_datasets`), which need not
+    exist; raises InputError where another one does not.
     """
     root = Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
     if data_dir and not root.is_dir():
@@ -35,21 +35,21 @@ def root_of(data_dir: str | None, title: str, entry: str) -> Path:
     return root
 
 
-def prepare_once(root: Path, entry: str, title: str, begin: Callable[[], Callable[[], None]]) -> None:
-    """Prepare a data set in `root / entry` unless it is there.
+@contextlib.contextmanager
+def reading(archive: Path, remedy: str) -> Iterator[None]:
+    """Make InputErrors, which name the archive and the remedy, of all that goes wrong while it is read."""
+    try:
+        yield
+    except Exception as error:  # tarfile and zipfile raise many kinds for headers that make no sense.
+        reason = error if isinstance(error, InputError) else f"cannot be read ({one_line(error)})"
+        raise InputError(f"{archive} {reason}: {remedy}") from error
+
+
+def prepare_once(root: Path, entry: str, title: str, begin: Callable[[], Contents]) -> None:
+    """Prepare a data set in `root / entry`, from what `begin` fetches, unless it is there.
 
     Runs that are started together wait for the first one; an interrupted one leaves nothing that is taken for whole.
-
-    Args:
-        root: the directory of TFDS data sets.
-        entry: name and version of the data set.
-        title: of the data set, for messages.
-        begin: fetches what is needed, and returns the function that then writes the data set, such as
-            `download_and_prepare` of a builder of TFDS's. That writes under another name, which TFDS's
-            `incomplete_dir` has, and renames.
-
-    Raises:
-        InputError: the directory cannot be written, or what `begin` and its result raise.
+    Raises InputError, in which the data set is called `title`, where the directory cannot be written.
     """
     prepared = root / entry
     if prepared.exists():
@@ -59,21 +59,16 @@ def prepare_once(root: Path, entry: str, title: str, begin: Callable[[], Callabl
             raise NotADirectoryError(f"{prepared.parent} is not a directory")
         downloads = root / "downloads" / prepared.parent.name
         downloads.mkdir(parents=True, exist_ok=True)
-        # Runs started together would delete each other's unfinished files; a killed run's lock is released by the
-        # system.
+        # Runs started together would delete each other's unfinished files; the system releases a killed run's lock.
         with open(downloads / "lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if prepared.exists():
                 return
             for leftover in prepared.parent.glob(f"incomplete.*_{prepared.name}"):
                 shutil.rmtree(leftover)
-            write = begin()
+            contents = begin()
             print(f"Preparing {title} in {prepared}", file=sys.stderr)
-            if not sys.stderr.isatty():
-                tfds.disable_progress_bar()
-            # TFDS announces a download of unknown size on stdout, which is the caller's.
-            with contextlib.redirect_stdout(io.StringIO()):
-                write()
+            _write(contents, title, prepared)
     except (OSError, RuntimeError) as error:  # ArrayRecord's for a full disk is the latter.
         raise InputError(
             f"cannot prepare {title} in {root} ({one_line(error)}): free space there and make it writable, or give "
@@ -81,32 +76,44 @@ def prepare_once(root: Path, entry: str, title: str, begin: Callable[[], Callabl
         ) from error
 
 
+def _write(contents: Contents, title: str, directory: Path) -> None:
+    """Write a data set under another name, and rename it to `directory`."""
+    features, examples = contents
+    with tfds.core.utils.incomplete_dir(directory) as incomplete:
+        identity = tfds.core.dataset_info.DatasetIdentity(
+            name=directory.parent.name, version=directory.name, data_dir=incomplete, module_name=__name__
+        )
+        info = tfds.core.DatasetInfo(
+            builder=identity,
+            description=title,
+            features=tfds.features.FeaturesDict(features),
+            supervised_keys=("image", "label"),
+        )
+        # TFDS's builders would sort what is larger than a gigabyte with TensorFlow.
+        writer = tfds.core.SequentialWriter(info, _EXAMPLES_PER_FILE, file_format="array_record")
+        writer.initialize_splits(list(examples))
+        for split, of_split in examples.items():
+            writer.add_examples({split: tqdm(of_split, desc=split, unit=" images", disable=None)})  # For terminals.
+        writer.close_all()
+
+
 def open_sources(
-    prepared: Path, title: str, splits: Sequence[str], decoders: dict[str, Any] | None = None
-) -> tuple[list[Sequence], tuple[str, ...]]:
-    """Open a prepared data set.
+    prepared: Path, title: str, splits: tuple[str, str], decoders: dict[str, Any] | None = None
+) -> tuple[Sequence, Sequence, tuple[str, ...]]:
+    """Random access to the training and to the test examples of a prepared data set, and the names of its labels.
 
-    Args:
-        prepared: its directory.
-        title: of the data set, for messages.
-        splits: to be opened, such as "train".
-        decoders: for features that are not to be decoded, as TFDS has them.
-
-    Returns:
-        (random access to the examples of each split, the names of the labels).
-
-    Raises:
-        InputError: the data set is damaged, or not stored as ArrayRecord.
+    `splits` are the names of the two parts; `decoders` says which features are not to be decoded, as TFDS has it.
+    Raises InputError, in which the data set is called `title`, where it is damaged or not stored as ArrayRecord.
     """
     try:
         builder = tfds.builder_from_directory(prepared)
         formats = {file_format.value for file_format in builder.info.available_file_formats()}
         if "array_record" in formats:
-            sources = builder.as_data_source(list(splits), file_format="array_record", decoders=decoders)
+            train, test = builder.as_data_source(list(splits), file_format="array_record", decoders=decoders)
             # TFDS opens a file at the first access to it; a damaged one is to be found now.
-            for source in sources:
+            for source in (train, test):
                 _ = source[0], source[len(source) - 1]
-            return sources, tuple(builder.info.features["label"].names)
+            return train, test, tuple(builder.info.features["label"].names)
     except Exception as error:
         raise InputError(
             f"{prepared} is not a readable {title} data set ({one_line(error)}): delete it to have {title} prepared "

@@ -13,8 +13,8 @@ class Preprocessing(NamedTuple):
     """The square images of a data set.
 
     Attributes:
-        size: height and width in pixels.
-        shorter_side: to which an image's shorter side is resized before its centre is cropped; at least `size`.
+        size: their height and width in pixels.
+        shorter_side: what an image's shorter side is resized to before its centre is cropped; at least `size`.
         grey: whether the three channels are equal.
     """
 
@@ -27,9 +27,8 @@ def prepare(image: Image.Image, preprocessing: Preprocessing) -> tuple[np.ndarra
     """The centre of an image of any size and mode, and what was done to get it.
 
     Args:
-        image: as Pillow opens it. One that is a JPEG and has not been loaded is loaded in a reduced size, of at least
-            twice what is needed.
-        preprocessing: of the data set.
+        image: as Pillow opens it; a JPEG that has not been loaded is loaded in a reduced size.
+        preprocessing: that of the data set.
 
     Returns:
         (uint8 [size, size, RGB=3], one phrase for each change of more than the representation, such as "cropped to the
@@ -54,17 +53,9 @@ def prepare(image: Image.Image, preprocessing: Preprocessing) -> tuple[np.ndarra
 
 
 def resize_shorter_side(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
-    """The whole of an image whose shorter side is resized, for crops at random.
+    """The whole of an image, for crops at random; the arguments and errors are those of `prepare`.
 
-    Args:
-        image: as `prepare` takes it.
-        preprocessing: of the data set.
-
-    Returns:
-        uint8 [H, W, RGB=3], of which the smaller of H and W is `preprocessing.shorter_side`.
-
-    Raises:
-        InputError: as `prepare`.
+    It is uint8 [H, W, RGB=3], of which the smaller of H and W is `preprocessing.shorter_side`.
     """
     upright, (width, height), _ = _upright(image, preprocessing)
     scale = preprocessing.shorter_side / min(width, height)
@@ -75,7 +66,7 @@ def resize_shorter_side(image: Image.Image, preprocessing: Preprocessing) -> np.
 def _upright(image: Image.Image, preprocessing: Preprocessing) -> tuple[Image.Image, tuple[int, int], list[str]]:
     """The image in 8 bits as it is to be looked at, its width and height in the file, and what was done to it."""
     done = []
-    full_size = image.size
+    width, height = image.size
     try:
         # A large JPEG is decoded at a half, a quarter or an eighth of its size, in down to a tenth of the time.
         image.draft(None, (2 * preprocessing.shorter_side,) * 2)
@@ -96,12 +87,12 @@ def _upright(image: Image.Image, preprocessing: Preprocessing) -> tuple[Image.Im
         upright = Image.alpha_composite(Image.new("RGBA", opaque.size, "white"), opaque)
     if preprocessing.grey and upright.mode not in ("1", "L"):
         done.append("made grey")
-    width_and_height = full_size[::-1] if orientation in (5, 6, 7, 8) else full_size
-    return upright.convert("L" if preprocessing.grey else "RGB"), width_and_height, done
+    size = (height, width) if orientation in (5, 6, 7, 8) else (width, height)
+    return upright.convert("L" if preprocessing.grey else "RGB"), size, done
 
 
 def read_image(path: str | os.PathLike, preprocessing: Preprocessing) -> tuple[np.ndarray, tuple[str, ...]]:
-    """`prepare` of an image file; raises InputError, which names the file, where it cannot be read."""
+    """`prepare` an image file; raises InputError, which names the file, where it cannot be read."""
     try:
         with Image.open(path) as image:
             return prepare(image, preprocessing)

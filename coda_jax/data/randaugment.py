@@ -1,13 +1,12 @@
 """RandAugment: two random changes of an image, of fourteen, with one magnitude for all.
 
 The operations, and that each is as likely as any other, are the paper's; magnitudes are on its scale from 0 to 10,
-whose end is the end of AutoAugment's ranges. Two things are chosen as later implementations have them: all changes grow
-from magnitude 0, which changes nothing; and colour, contrast, brightness and sharpness are lowered as often as raised.
-Identity, autocontrast and equalise have no magnitude.
+whose end is the end of AutoAugment's ranges. As in later implementations, all changes grow from magnitude 0, which
+changes nothing; and colour, contrast, brightness and sharpness are lowered as often as raised. Identity, autocontrast
+and equalise have no magnitude.
 
 Sources: E. Cubuk et al., "RandAugment: Practical automated data augmentation with a reduced search space", CVPR
-Workshops 2020, arXiv 1909.13719; E. Cubuk et al., "AutoAugment: Learning Augmentation Policies from Data", CVPR 2019,
-arXiv 1805.09501.
+Workshops 2020, arXiv 1909.13719, and "AutoAugment: Learning Augmentation Policies from Data", CVPR 2019, 1805.09501.
 """
 
 from collections.abc import Callable
@@ -21,8 +20,7 @@ from PIL import Image, ImageEnhance, ImageOps
 OPERATIONS_PER_IMAGE = 2
 LARGEST_MAGNITUDE = 10
 
-_GREY = (128, 128, 128)
-"""Of pixels that come from outside of the image."""
+_GREY = (128, 128, 128)  # For pixels that come from outside of the image.
 
 
 def _enhance(kind: type) -> Callable[[Image.Image, float], Image.Image]:
@@ -34,8 +32,7 @@ def _affine(image: Image.Image, across: tuple[float, ...], down: tuple[float, ..
     return image.transform(image.size, Image.Transform.AFFINE, (*across, *down), fillcolor=_GREY)
 
 
-# AutoAugment's images have 331 pixels, and are moved by up to 150.
-_FARTHEST = 150 / 331
+_FARTHEST = 150 / 331  # AutoAugment's images have 331 pixels, and are moved by up to 150.
 
 OPERATIONS: dict[str, Callable[[Image.Image, float], Image.Image]] = {
     "identity": lambda image, strength: image,
@@ -58,11 +55,7 @@ OPERATIONS: dict[str, Callable[[Image.Image, float], Image.Image]] = {
 
 @dataclass(frozen=True)
 class RandAugment(grain.transforms.RandomMap):
-    """Change each image by two operations drawn at random, each in a direction drawn at random where it has two.
-
-    Attributes:
-        magnitude: of all operations, from 0 to 10.
-    """
+    """Change each image by two operations drawn at random, of one magnitude from 0 to 10, in random directions."""
 
     magnitude: int
 

@@ -1,4 +1,4 @@
-"""Tiny-ImageNet as random-access TFDS data sources, prepared without TensorFlow from an archive fetched by hand.
+"""Tiny-ImageNet, prepared without TensorFlow from an archive fetched by hand.
 
 The official archive has 200 classes, with 500 training and 50 validation images of 64×64 pixels each. One of the same
 layout with fewer classes or images is read as well. The validation images are what is tested on: the labels of the
@@ -13,56 +13,41 @@ import re
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import tensorflow_datasets as tfds
 from PIL import Image
+from tensorflow_datasets.core.hashing import Hasher
 
-from coda_jax.data.prepared import open_sources, prepare_once, root_of
+from coda_jax.data.prepared import Contents, open_sources, prepare_once, reading, root_of
 from coda_jax.errors import InputError, one_line
 
 ARCHIVE_URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 
-_VERSION = "1.0.0"
-_ENTRY = f"tiny_imagenet/{_VERSION}"
+_ENTRY = "tiny_imagenet/1.0.0"
 _SIZE = 64
 _FOLDER = "tiny-imagenet-200"
 _REMEDY = f"fetch it anew from {ARCHIVE_URL}"
-# The official words.txt has 2.6 MB, an image 3 kB at most.
-_MOST_BYTES = 10_000_000
+_MOST_BYTES = 10_000_000  # The official words.txt has 2.6 MB, an image 3 kB at most.
 
 
 def data_sources(data_dir: str | None) -> tuple[Sequence, Sequence, tuple[str, ...]]:
-    """Opens Tiny-ImageNet, after preparing it where that has not been done yet.
+    """Tiny-ImageNet's training examples, test examples and class names; it is prepared at the first use.
 
     It is prepared in `<data_dir>/tiny_imagenet/1.0.0` from `<data_dir>/downloads/manual/tiny-imagenet-200.zip` or, if
-    that is missing, from the only `tiny-imagenet-*.zip` there. The archive may be deleted afterwards.
-
-    Args:
-        data_dir: An existing directory of TFDS data sets, or None for TFDS's default.
-
-    Returns:
-        `(train, test, class_names)`. Each of `train` and `test` has a length and, at an integer index, a dict of
-        "image": uint8 [height=64, width=64, RGB=3], "label": int that indexes `class_names`, and "file_name": bytes.
-        The classes are in the order of their WordNet numbers.
-
-    Raises:
-        InputError: `data_dir` or the archive is missing; the archive is damaged, or has another layout; or the data set
-            cannot be prepared or read.
+    that is missing, from the only `tiny-imagenet-*.zip` there. The archive may be deleted afterwards. Examples are
+    {"image": uint8 [H=64, W=64, RGB=3], "label": int, "file_name": bytes}; classes are ordered by WordNet number.
     """
     root = root_of(data_dir, "Tiny-ImageNet", _ENTRY)
     if not (root / _ENTRY).exists():
-        archive = _find_archive(root)
-        prepare_once(root, _ENTRY, "Tiny-ImageNet", lambda: _Builder(archive, root).download_and_prepare)
-    (train, test), class_names = open_sources(root / _ENTRY, "Tiny-ImageNet", ("train", "validation"))
-    return train, test, class_names
+        archive = _find_archive(root / "downloads" / "manual")
+        prepare_once(root, _ENTRY, "Tiny-ImageNet", lambda: _contents(archive))
+    return open_sources(root / _ENTRY, "Tiny-ImageNet", ("train", "validation"))
 
 
-def _find_archive(root: Path) -> Path:
-    manual = root / "downloads" / "manual"
+def _find_archive(manual: Path) -> Path:
     official = manual / "tiny-imagenet-200.zip"
-    if official.exists():
-        return official
-    found = sorted(manual.glob("tiny-imagenet-*.zip"))
+    found = [official] if official.exists() else sorted(manual.glob("tiny-imagenet-*.zip"))
     if not found:
         raise InputError(f"Tiny-ImageNet is to be fetched by hand: download {ARCHIVE_URL} to {official}")
     if len(found) > 1:
@@ -71,127 +56,93 @@ def _find_archive(root: Path) -> Path:
     return found[0]
 
 
-class _Archive:
-    """The archive's images, by their paths, and what they show; raises InputError wherever something is wrong."""
+def _contents(path: Path) -> Contents:
+    """All that the archive holds but the images, which are read when the examples are asked for."""
+    with reading(path, _REMEDY):
+        archive = zipfile.ZipFile(path)
+        wnids = sorted(_lines(archive, "wnids.txt"))
+        if len(set(wnids)) != len(wnids) or len(wnids) < 2:
+            raise InputError("does not name two or more classes in wnids.txt, each once")
+        if strange := [wnid for wnid in wnids if not re.fullmatch(r"n\d{8}", wnid)]:
+            raise InputError(f"has a line in wnids.txt that is no WordNet number: {one_line(strange[0])!r}")
+        images = {"train": _train_images(archive, wnids), "validation": _validation_images(archive, wnids)}
+        names = _class_names(archive, wnids)
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        try:
-            self._zip = zipfile.ZipFile(path)
-        except Exception as error:  # zipfile raises many kinds for headers that make no sense.
-            raise self._error(f"cannot be read ({one_line(error)})") from error
-        self._names = set(self._zip.namelist())
-        self.wnids = sorted(self._lines("wnids.txt"))
-        if len(set(self.wnids)) != len(self.wnids) or len(self.wnids) < 2:
-            raise self._error("does not name two or more classes in wnids.txt, each once")
-        if strange := [wnid for wnid in self.wnids if not re.fullmatch(r"n\d{8}", wnid)]:
-            raise self._error(f"has a line in wnids.txt that is no WordNet number: {one_line(strange[0])!r}")
-        self.images = {"train": self._train_images(), "validation": self._validation_images()}
+    def examples(split: str) -> Iterator[dict[str, Any]]:
+        hasher = Hasher(split)  # The order is that in which TFDS's builders store examples.
+        with reading(path, _REMEDY):
+            for name in sorted(images[split], key=lambda name: hasher.hash_key(Path(name).name)):
+                label = wnids.index(images[split][name])
+                yield {"file_name": Path(name).name, "image": _read_image(archive, name), "label": label}
 
-    def class_names(self) -> list[str]:
-        """The first word for each class, or where classes share it, that and the WordNet number."""
-        words = dict(line.split("\t", 1) for line in self._lines("words.txt") if "\t" in line)
-        first = {wnid: one_line(words.get(wnid, wnid).split(",")[0]) or wnid for wnid in self.wnids}
-        counts = collections.Counter(first.values())
-        return [word if counts[word] == 1 else f"{word} ({wnid})" for wnid, word in first.items()]
-
-    def read_image(self, name: str) -> bytes:
-        """The JPEG file, of 64×64 pixels as its header says."""
-        content = self._read(name)
-        try:
-            with Image.open(io.BytesIO(content), formats=["JPEG"]) as image:
-                size = image.size
-        except Exception as error:
-            raise self._error(f"holds {one_line(name)}, which is no JPEG image") from error
-        if size != (_SIZE, _SIZE):
-            raise self._error(f"holds {one_line(name)} of {size[0]}×{size[1]} pixels, not {_SIZE}×{_SIZE}")
-        return content
-
-    def _train_images(self) -> list[tuple[str, str]]:
-        """(Path, class) of every training image."""
-        known = set(self.wnids)
-        images = []
-        for name in sorted(self._names):
-            parts = name.split("/")
-            if parts[:2] == [_FOLDER, "train"] and len(parts) == 5 and parts[3] == "images" and parts[4]:
-                if parts[2] not in known:
-                    raise self._error(f"holds {one_line(name)}, of a class that wnids.txt does not name")
-                images.append((name, parts[2]))
-        if missing := known - {wnid for _, wnid in images}:
-            raise self._error(f"has no training images of {min(missing)}")
-        return images
-
-    def _validation_images(self) -> list[tuple[str, str]]:
-        """(Path, class) of every validation image."""
-        known = set(self.wnids)
-        images = []
-        for line in self._lines("val/val_annotations.txt"):
-            file_name, wnid, *_ = *line.split("\t"), ""
-            if wnid not in known:
-                raise self._error(f"has a line in val_annotations.txt with no class of wnids.txt: {one_line(line)!r}")
-            images.append((f"{_FOLDER}/val/images/{file_name}", wnid))
-        if not images or len({path for path, _ in images}) != len(images):
-            raise self._error("does not name one or more images in val_annotations.txt, each once")
-        return images
-
-    def _lines(self, name: str) -> list[str]:
-        try:
-            text = self._read(f"{_FOLDER}/{name}").decode()
-        except UnicodeDecodeError as error:
-            raise self._error(f"holds {name}, which is no text") from error
-        return [line for line in text.splitlines() if line]
-
-    def _read(self, name: str) -> bytes:
-        if name not in self._names:
-            raise self._error(f"lacks {one_line(name)}")
-        try:
-            # Not more than this is unpacked, whatever size the archive states.
-            with self._zip.open(name) as file:
-                content = file.read(_MOST_BYTES + 1)
-        except Exception as error:
-            raise self._error(f"cannot be read ({one_line(error)})") from error
-        if len(content) > _MOST_BYTES:
-            raise self._error(f"holds {one_line(name)} of more than {_MOST_BYTES} bytes")
-        return content
-
-    def _error(self, reason: str) -> InputError:
-        return InputError(f"{self._path} {reason}: {_REMEDY}")
+    features = {
+        "file_name": tfds.features.Text(),
+        "image": tfds.features.Image(shape=(_SIZE, _SIZE, 3), encoding_format="jpeg"),
+        "label": tfds.features.ClassLabel(names=names),
+    }
+    return features, {split: examples(split) for split in images}
 
 
-class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
-    """Tiny-ImageNet from an archive."""
+def _train_images(archive: zipfile.ZipFile, wnids: list[str]) -> dict[str, str]:
+    """The class of every training image by its path."""
+    matches = (re.fullmatch(rf"{_FOLDER}/train/([^/]*)/images/[^/]+", name) for name in archive.namelist())
+    images = {match[0]: match[1] for match in matches if match}
+    if unknown := [name for name, wnid in images.items() if wnid not in wnids]:
+        raise InputError(f"holds {one_line(min(unknown))}, of a class that wnids.txt does not name")
+    if missing := set(wnids) - set(images.values()):
+        raise InputError(f"has no training images of {min(missing)}")
+    return images
 
-    name = "tiny_imagenet"
-    VERSION = tfds.core.Version(_VERSION)
 
-    def __init__(self, archive: Path, root: Path) -> None:
-        self._archive = _Archive(archive)
-        super().__init__(data_dir=root, file_format="array_record")
+def _validation_images(archive: zipfile.ZipFile, wnids: list[str]) -> dict[str, str]:
+    """The class of every validation image by its path."""
+    images = {}
+    lines = _lines(archive, "val/val_annotations.txt")
+    for line in lines:
+        file_name, wnid, *_ = *line.split("\t"), ""
+        if wnid not in wnids:
+            raise InputError(f"has a line in val_annotations.txt with no class of wnids.txt: {one_line(line)!r}")
+        images[f"{_FOLDER}/val/images/{file_name}"] = wnid
+    if not images or len(images) != len(lines):
+        raise InputError("does not name one or more images in val_annotations.txt, each once")
+    return images
 
-    def _info(self) -> tfds.core.DatasetInfo:
-        images = self._archive.images
-        return tfds.core.DatasetInfo(
-            builder=self,
-            description=(
-                f"{len(images['train'])} training and {len(images['validation'])} validation images of 64×64 pixels, "
-                f"in {len(self._archive.wnids)} classes."
-            ),
-            features=tfds.features.FeaturesDict(
-                {
-                    "file_name": tfds.features.Text(),
-                    "image": tfds.features.Image(shape=(_SIZE, _SIZE, 3), encoding_format="jpeg"),
-                    "label": tfds.features.ClassLabel(names=self._archive.class_names()),
-                }
-            ),
-            supervised_keys=("image", "label"),
-            homepage="http://cs231n.stanford.edu",
-        )
 
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
-        return {split: self._generate_examples(split) for split in self._archive.images}
+def _class_names(archive: zipfile.ZipFile, wnids: list[str]) -> list[str]:
+    """The first word for each class, or where classes share it, that and the WordNet number."""
+    words = dict(line.split("\t", 1) for line in _lines(archive, "words.txt") if "\t" in line)
+    first = {wnid: one_line(words.get(wnid, wnid).split(",")[0]) or wnid for wnid in wnids}
+    counts = collections.Counter(first.values())
+    return [word if counts[word] == 1 else f"{word} ({wnid})" for wnid, word in first.items()]
 
-    def _generate_examples(self, split: str) -> Iterator[tuple[str, dict]]:
-        for path, wnid in self._archive.images[split]:
-            file_name = path.rpartition("/")[-1]
-            image = self._archive.read_image(path)
-            yield file_name, {"file_name": file_name, "image": image, "label": self._archive.wnids.index(wnid)}
+
+def _read_image(archive: zipfile.ZipFile, name: str) -> bytes:
+    """The JPEG file, of 64×64 pixels as its header says."""
+    content = _read(archive, name)
+    try:
+        with Image.open(io.BytesIO(content), formats=["JPEG"]) as image:
+            size = image.size
+    except Exception as error:
+        raise InputError(f"holds {one_line(name)}, which is no JPEG image") from error
+    if size != (_SIZE, _SIZE):
+        raise InputError(f"holds {one_line(name)} of {size[0]}×{size[1]} pixels, not {_SIZE}×{_SIZE}")
+    return content
+
+
+def _lines(archive: zipfile.ZipFile, name: str) -> list[str]:
+    try:
+        text = _read(archive, f"{_FOLDER}/{name}").decode()
+    except UnicodeDecodeError as error:
+        raise InputError(f"holds {name}, which is no text") from error
+    return [line for line in text.splitlines() if line]
+
+
+def _read(archive: zipfile.ZipFile, name: str) -> bytes:
+    try:
+        with archive.open(name) as file:
+            content = file.read(_MOST_BYTES + 1)  # Not more is unpacked, whatever size the archive states.
+    except KeyError as error:
+        raise InputError(f"lacks {one_line(name)}") from error
+    if len(content) > _MOST_BYTES:
+        raise InputError(f"holds {one_line(name)} of more than {_MOST_BYTES} bytes")
+    return content

@@ -15,17 +15,11 @@ from PIL import Image, ImageSequence
 from coda_jax.errors import InputError, one_line
 
 VIDEO_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
-"""Of the files that FFmpeg opens; animated GIF, PNG and WebP files are opened by Pillow."""
+"""Those of files that FFmpeg opens; animated GIF, PNG and WebP files are opened by Pillow."""
 
 
 class Video(NamedTuple):
-    """Frames in time.
-
-    Attributes:
-        frames: yields them from the first one on, whenever it is called.
-        count: their number, as the file says.
-        rate: frames a second.
-    """
+    """Frames in time: `frames()` yields them from the first on, `count` as the file says, and `rate` a second."""
 
     frames: Callable[[], Iterator[Image.Image]]
     count: int
@@ -33,11 +27,7 @@ class Video(NamedTuple):
 
 
 def open_video(path: str | os.PathLike) -> Video | None:
-    """The frames of a file, or None if it is not a moving picture.
-
-    Raises:
-        InputError: a video that cannot be opened.
-    """
+    """The frames of a file, or None if it is not a moving picture; raises InputError for a video that is damaged."""
     if Path(path).suffix.lower() in VIDEO_SUFFIXES:
         try:
             with av.open(path) as file:
@@ -61,15 +51,15 @@ def open_video(path: str | os.PathLike) -> Video | None:
 
 
 def write_video(path: str | os.PathLike, frames: Iterable[np.ndarray], rate: float) -> None:
-    """Write a GIF or an MP4 (H.264), as the suffix says.
+    """Write a GIF, or an MP4 (H.264), as the suffix `.gif` or `.mp4` says.
 
     Args:
-        path: of the file, with the suffix `.gif` or `.mp4`.
+        path: the file.
         frames: uint8 [H, W, RGB=3], at least one; for `.mp4` with even H and W.
-        rate: frames a second.
+        rate: the number of frames a second.
 
     Raises:
-        InputError: a video that cannot be written, as where the directory is missing.
+        InputError: an MP4 that cannot be written, as where the directory is missing.
     """
     frames = iter(frames)
     first = next(frames)

@@ -217,25 +217,25 @@ def test_wrong_checksum(serve, tmp_path):
     server = serve(content)
     server.content = other = make_archive(official_files(seed=1))
     hashes = [hashlib.sha256(data).hexdigest() for data in (content, other)]
-    fails(tmp_path, server.url, *hashes, "Try again")
+    fails(tmp_path, server.url, *hashes, "try again")
     assert downloaded(tmp_path) == set()
 
 
 def test_truncated_archive(serve, tmp_path):
     content = make_archive(official_files())
     serve(content[: len(content) // 2])
-    fails(tmp_path, "cannot read", "cifar-10-binary.tar.gz", "official archive")
+    fails(tmp_path, "cannot be read", "cifar-10-binary.tar.gz", "official archive")
 
 
 def test_not_an_archive(serve, tmp_path):
     serve(b"<html>Welcome to this hotel's network</html>")
-    fails(tmp_path, "cannot read", "cifar-10-binary.tar.gz")
+    fails(tmp_path, "cannot be read", "cifar-10-binary.tar.gz")
 
 
 def test_messages_without_control_characters(serve, tmp_path, monkeypatch):
     serve(make_archive(official_files()))
     monkeypatch.setattr(tarfile, "open", lambda path: (_ for _ in ()).throw(OSError("\x1b[31mred\x07\nalert")))
-    assert fails(tmp_path, "cannot read").isprintable()
+    assert fails(tmp_path, "cannot be read").isprintable()
 
 
 def test_no_such_file_on_the_server(serve, tmp_path):
@@ -271,14 +271,14 @@ import os, signal
 from coda_jax.data import cifar10
 
 cifar10.ARCHIVE_URL, cifar10.ARCHIVE_SHA256 = {server.url!r}, {cifar10.ARCHIVE_SHA256!r}
-generate = cifar10._Builder._generate_examples
+examples = cifar10._examples
 
-def generate_and_die(self, split):
-    yield from generate(self, split)
+def examples_and_death(split, content):
+    yield from examples(split, content)
     if split == "test":
         os.kill(os.getpid(), signal.SIGKILL)
 
-cifar10._Builder._generate_examples = generate_and_die
+cifar10._examples = examples_and_death
 cifar10.data_sources({str(tmp_path)!r})
 """
     root = Path(__file__).parents[2]
@@ -295,12 +295,12 @@ def test_failed_preparation(serve, tmp_path, monkeypatch, error):
     files = official_files()
     serve(make_archive(files))
 
-    def disk_full(self, split):
+    def disk_full(split, content):
         raise error("No space left\non device")
         yield
 
     with monkeypatch.context() as patched:
-        patched.setattr(cifar10._Builder, "_generate_examples", disk_full)
+        patched.setattr(cifar10, "_examples", disk_full)
         fails(tmp_path, tmp_path, "No space left on device", "another data_dir")
     assert_prepared(tmp_path, files)
 

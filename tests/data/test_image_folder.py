@@ -95,6 +95,8 @@ def test_the_split_depends_on_the_paths_alone(tmp_path, monkeypatch):
     assert [grey_levels(source) for source in load(tmp_path / "another")[:2]] == before
     # The order of SHA-256 of "a/0.png" and so on, as sha256sum gives them: pinned, so that runs can go on for ever.
     assert before[1] == [(120, 1), (0, 0)]
+    fill(tmp_path / "third", c=6, h=6)  # c/4.png and h/1.png have the smallest hashes of their classes.
+    assert sorted(grey_levels(load(tmp_path / "third").test)) == [(80, 0), (140, 1)]
 
 
 def test_an_added_image_moves_no_other_from_test_to_training(tmp_path):
@@ -224,7 +226,7 @@ MISTAKES = [
     (build("train/a/0.png", "train/b/0.png", "val/0.png"), "DIR/val has no images in subfolders named as the classes"),
     (build("train/a/0.png", "train/b/0.png", "test/a/"), "DIR/test has no images in subfolders named as the classes"),
     (loop, "DIR/b/c/up is a link to a folder that it is in itself: remove the link"),
-    (around, "DIR/a/all/a is a link to a folder that it is in itself"),
+    (around, "DIR/a/all is a link to a folder that it is in itself"),
 ]
 
 

@@ -11,13 +11,13 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from coda_jax import data
-from coda_jax.data import imagenet
+from coda_jax.data import imagenet, prepared
 from coda_jax.data.preprocessing import Preprocessing, prepare
 from coda_jax.errors import InputError
 from tests.data.photographs import cuttings, encoded
 
 PREPROCESSING = Preprocessing(size=30, shorter_side=32)
-WNIDS = imagenet._class_names()
+WNIDS = imagenet._lines("labels.txt")
 VALIDATED = [WNIDS.index(wnid) for wnid in imagenet._lines("validation_labels.txt")[:60]]
 # Wide, high, grey, CMYK, and one that is a PNG in spite of its name.
 PHOTOGRAPHS = [*cuttings(3, 50, 40), *cuttings(3, 40, 70)]
@@ -67,7 +67,7 @@ def everything(tmp_path_factory):
     manual = write_archives(data_dir, train_files(1000), validation_files())
     # Several files for a split, as there are of all of ImageNet.
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(imagenet, "_EXAMPLES_PER_FILE", 300)
+        patched.setattr(prepared, "_EXAMPLES_PER_FILE", 300)
         imagenet.data_sources(str(data_dir), 1000, PREPROCESSING)
     for archive in manual.iterdir():
         archive.unlink()
