@@ -107,12 +107,9 @@ def check_whole(name: str, value: Any, least: int = 1) -> None:
 
 
 def check_number(name: str, value: Any, *, least: float = -math.inf, above: float = -math.inf) -> None:
-    """`value` must be a finite number, or array of one, of at least `least` that is larger than `above`."""
-    if isinstance(value, jax.Array):
-        real = not value.ndim and jnp.issubdtype(value.dtype, jnp.floating)
-    else:
-        real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not real:
+    """`value` must be a finite number, of JAX's too, of at least `least` and larger than `above`."""
+    scalar = isinstance(value, jax.Array) and not value.ndim and jnp.issubdtype(value.dtype, jnp.floating)
+    if isinstance(value, bool) or not (scalar or isinstance(value, numbers.Real)):
         raise InputError(f"{name} must be a number, not {value!r}")
     finite = False
     with contextlib.suppress(OverflowError):  # Of whole numbers that are too large for a float.

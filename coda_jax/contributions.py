@@ -87,8 +87,8 @@ def explain(
 ) -> Explanation:
     """Logits and the contributions that sum to them, from one forward pass.
 
-    Where `targets` is None, so many `top` classes are explained (T = `top`), the most probable one first; more than
-    the network has raise InputError.
+    The module says what the arguments are. Where `targets` is None, the `top` most probable classes are explained
+    (T = `top`), the most probable one first; more classes than the network has raise InputError.
     """
     return _explain(LinearMap.contributions, model, variables, inputs, targets, top, layer, chunk_size)
 
@@ -98,8 +98,8 @@ def contributions(
 ) -> jax.Array:
     """Contribution of every input value, or of every feature of a hybrid, to the targets' logits.
 
-    Returns:
-        [N, T, H, W, 6], of a hybrid [N, T, Hf, Wf, Cf]; the sum over the last three axes is `logit - logit_bias`.
+    The module says what the arguments are. The result is [N, T, H, W, 6], of a hybrid [N, T, Hf, Wf, Cf]; its sum over
+    the last three axes is `logit - logit_bias`.
     """
     return explain(model, variables, inputs, targets, chunk_size=chunk_size).contributions
 
@@ -113,11 +113,7 @@ def layer_contributions(
     *,
     chunk_size: int | None = None,
 ) -> jax.Array:
-    """Contribution of every value of one layer's input to the targets' logits.
-
-    Returns:
-        [N, T, Hl, Wl, Cl]; the sum over the last three axes is `logit - logit_bias` at every layer.
-    """
+    """As `contributions`, but of the values of a layer's input: [N, T, Hl, Wl, Cl], with the same sum at any layer."""
     return explain(model, variables, inputs, targets, layer=layer, chunk_size=chunk_size).contributions
 
 

@@ -37,7 +37,7 @@ FORMS = ("factored", "dense", "fused")
 
 
 def accumulation_dtype(dtype: jnp.dtype) -> jnp.dtype:
-    """The dtype in which dot products and norms of `dtype` values are summed: at least float32."""
+    """The dtype in which `dtype` values are summed: float32 at least."""
     return jnp.promote_types(dtype, jnp.float32)
 
 
@@ -208,7 +208,7 @@ class DynamicLinear:
         return map_in_chunks(to_inputs, (scaled, self.h), values)
 
     def dense(self) -> jax.Array:
-        """The whole matrix, mostly zeros: [N, Ho, Wo, K, H, W, C]. For tests and for looking at small layers."""
+        """The whole matrix, mostly zeros: [N, Ho, Wo, K, H, W, C], for tests and for looking at small layers."""
         return dense_matrix(self.apply, (len(self.s), *self.input_size, self.A.shape[2]))
 
     def _pull_back_factors(self, scaled: jax.Array, h: jax.Array) -> jax.Array:
@@ -223,12 +223,8 @@ class DynamicLinear:
 
     def _pull_back_weights(self, scaled: jax.Array, h: jax.Array) -> jax.Array:
         """The same, building `v`: one product of `d·K·r` values a position for all targets."""
-        v = self._unscaled_weights(h).astype(h.dtype)
-        return jnp.einsum("nxyijck,ntxyk->ntxyijc", v, scaled, preferred_element_type=self.s.dtype)
-
-    def _unscaled_weights(self, h: jax.Array) -> jax.Array:
-        """The dynamic weights before rescaling, `v`: [n, Ho, Wo, r] -> [n, Ho, Wo, k, k, C, K]."""
-        return jnp.einsum("nxyr,ijckr->nxyijck", h, self.A, preferred_element_type=self.s.dtype) + self.b
+        v = jnp.einsum("nxyr,ijckr->nxyijck", h, self.A, preferred_element_type=self.s.dtype) + self.b
+        return jnp.einsum("nxyijck,ntxyk->ntxyijc", v.astype(h.dtype), scaled, preferred_element_type=self.s.dtype)
 
 
 def dynamic_alignment(

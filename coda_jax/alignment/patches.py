@@ -53,17 +53,14 @@ def fold_patches(patches: jax.Array, input_size: tuple[int, int], stride: int, p
     kernel_size = patches.shape[3]
 
     def add(shifted: list[jax.Array], axis: int, size: int) -> jax.Array:
-        covered = stride * (shifted[0].shape[axis] - 1) + 1
-
-        def place(offset: int) -> tuple[int, int, int]:
+        covered, zero = stride * (shifted[0].shape[axis] - 1) + 1, jnp.zeros((), patches.dtype)
+        placed = []
+        for offset, array in enumerate(shifted):
+            places = [(0, 0, 0)] * array.ndim
             # lax.pad crops where the padding is negative, and spreads by the stride with its third value.
-            return offset - padding, size + padding - offset - covered, stride - 1
-
-        zero, kept = jnp.zeros((), patches.dtype), ((0, 0, 0),)
-        return sum(
-            lax.pad(array, zero, kept * axis + (place(offset),) + kept * (array.ndim - axis - 1))
-            for offset, array in enumerate(shifted)
-        )
+            places[axis] = offset - padding, size + padding - offset - covered, stride - 1
+            placed.append(lax.pad(array, zero, places))
+        return sum(placed)
 
     in_rows = add([patches[:, :, :, i] for i in range(kernel_size)], 1, input_size[0])
     return add([in_rows[:, :, :, j] for j in range(kernel_size)], 2, input_size[1])

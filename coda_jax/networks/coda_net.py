@@ -116,8 +116,8 @@ class CoDANet(nn.Module):
             found = ", ".join(f"{name} {length}" for name, length in lengths.items())
             raise InputError(f"every list must have one value a layer, but their lengths are: {found}")
         check_choice("norm", self.norm, NORMS)
-        for name in ("dtype", "param_dtype"):
-            check_dtype(name, getattr(self, name))
+        check_dtype("dtype", self.dtype)
+        check_dtype("param_dtype", self.param_dtype)
         check_number("temperature", self.temperature, above=0)
         check_number("logit_bias", self.logit_bias)
         super().__post_init__()
