@@ -58,7 +58,6 @@ from coda_jax.networks.hybrid import HybridNet
 
 Network = CoDANet | HybridNet
 Variables = Mapping[str, Any]
-Quantity = Callable[[LinearMap, jax.Array], jax.Array]
 
 
 class Explanation(NamedTuple):
@@ -175,7 +174,7 @@ def upsampled_map(maps: jax.Array, size: tuple[int, int]) -> jax.Array:
 
 
 def _explain(
-    quantity: Quantity,
+    quantity: Callable[[LinearMap, jax.Array], jax.Array],
     model: Network,
     variables: Variables,
     inputs: jax.Array,
@@ -205,13 +204,10 @@ def _explain(
 
 @partial(jax.jit, static_argnums=0)
 def _explained(
-    how: tuple[Quantity, Network, int, int, int | None],
-    variables: Variables,
-    inputs: jax.Array,
-    targets: jax.Array | None,
+    settings: tuple[Any, ...], variables: Variables, inputs: jax.Array, targets: jax.Array | None
 ) -> Explanation:
-    """What `_explain` returns; `how` is what its program is compiled for."""
-    quantity, model, top, layer, chunk_size = how
+    """What `_explain` returns, by a program that is compiled for the settings."""
+    quantity, model, top, layer, chunk_size = settings
 
     def explain_batch(batch: tuple[jax.Array, jax.Array | None]) -> Explanation:
         inputs, targets = batch

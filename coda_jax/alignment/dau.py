@@ -82,11 +82,9 @@ def gram(A: jax.Array, b: jax.Array) -> Gram:
     """The `Gram` of A [..., K, r] and b [..., K], whose first axes are those of a patch."""
     dtype = accumulation_dtype(A.dtype)
     A, b = A.reshape(-1, *A.shape[-2:]), b.reshape(-1, b.shape[-1])
-    return Gram(
-        _symmetric_products(A),
-        jnp.einsum("dkr,dk->rk", A, b, preferred_element_type=dtype),
-        jnp.einsum("dk,dk->k", b, b, preferred_element_type=dtype),
-    )
+    ATb = jnp.einsum("dkr,dk->rk", A, b, preferred_element_type=dtype)
+    bTb = jnp.einsum("dk,dk->k", b, b, preferred_element_type=dtype)
+    return Gram(_symmetric_products(A), ATb, bTb)
 
 
 def _products_within_units(left: jax.Array, right: jax.Array) -> jax.Array:

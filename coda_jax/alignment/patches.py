@@ -15,10 +15,8 @@ def output_size(size: int, kernel_size: int, stride: int, padding: int) -> int:
     """The number of positions of a kernel along one axis of `size` values."""
     positions = (size + 2 * padding - kernel_size) // stride + 1
     if positions < 1:
-        raise InputError(
-            f"a kernel of {kernel_size} does not fit into {size} pixels padded by {padding}: "
-            "use larger images, a smaller kernel or more padding"
-        )
+        remedy = "use larger images, a smaller kernel or more padding"
+        raise InputError(f"a kernel of {kernel_size} does not fit into {size} pixels padded by {padding}: {remedy}")
     return positions
 
 
@@ -28,10 +26,8 @@ def extract_patches(inputs: jax.Array, kernel_size: int, stride: int, padding: i
     padded = jnp.pad(inputs, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
 
     def shifted(array: jax.Array, axis: int, positions: int) -> list[jax.Array]:
-        return [
-            lax.slice_in_dim(array, offset, offset + stride * (positions - 1) + 1, stride, axis)
-            for offset in range(kernel_size)
-        ]
+        covered = stride * (positions - 1) + 1
+        return [lax.slice_in_dim(array, offset, offset + covered, stride, axis) for offset in range(kernel_size)]
 
     # One axis after the other: 2k slices rather than k², which also makes the gradient cheaper.
     in_columns = jnp.stack(shifted(padded, 2, columns), axis=3)
