@@ -1,4 +1,8 @@
-"""Evaluate a function of a batch a few examples at a time."""
+"""Evaluate a function of a batch a few examples at a time.
+
+Below, `function` maps a PyTree of arrays [n, ...] to another, example by example, and `batch` is a PyTree of arrays
+[N, ...]; the result is that of `function(batch)`.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -23,23 +27,15 @@ def examples_at_once(examples: int, values: int) -> int:
     if is_symbolic_dim(examples):
         return examples if values <= _MOST_VALUES_ELSEWHERE else 1
     most = _MOST_VALUES.get(jax.default_backend(), _MOST_VALUES_ELSEWHERE)
-    return max(
-        count for count in range(1, examples + 1) if examples % count == 0 and (count == 1 or count * values <= most)
-    )
+    fitting = range(1, max(1, min(examples, most // values)) + 1)
+    return max(count for count in fitting if examples % count == 0)
 
 
 def map_in_chunks(function: Callable[[Any], Any], batch: Any, values: int) -> Any:
-    """`function(batch)`, a few examples at a time, which bounds the memory of what it makes on the way.
+    """`function(batch)` in as many examples at once as fit, which bounds the memory of what it makes on the way.
 
-    The backward pass computes each chunk anew rather than keeping its intermediate results.
-
-    Args:
-        function: from a PyTree of arrays [n, ...] to another, example by example.
-        batch: a PyTree of arrays [N, ...].
-        values: the number of values in the largest array that `function` makes for one example.
-
-    Returns:
-        What `function(batch)` returns.
+    The backward pass computes each chunk anew rather than keeping its intermediate results. The largest array that
+    `function` makes for one example has so many `values`.
     """
     examples = jax.tree.leaves(batch)[0].shape[0]
     count = examples_at_once(examples, values)
@@ -51,16 +47,7 @@ def map_in_chunks(function: Callable[[Any], Any], batch: Any, values: int) -> An
 
 
 def map_batches(function: Callable[[Any], Any], batch: Any, size: int | None) -> Any:
-    """`function(batch)`, at most `size` examples at a time, whatever their number.
-
-    Args:
-        function: from a PyTree of arrays [n, ...] to another, example by example.
-        batch: a PyTree of arrays [N, ...].
-        size: of the batches that `function` gets, the last of which is filled up with repetitions; None for N.
-
-    Returns:
-        What `function(batch)` returns.
-    """
+    """`function(batch)` in batches of `size`, the last of which is filled up with repetitions; in one if it is None."""
     examples = jax.tree.leaves(batch)[0].shape[0]
     if size is None or size >= examples:
         return function(batch)

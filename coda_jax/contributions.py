@@ -7,13 +7,39 @@ without differentiation; a gradient would differentiate the weights as well, and
 A hybrid's features take the place of the inputs: its head is the matrix, and the contributions are those of the
 features, exactly; they do not say how the pixels made the features.
 
-All functions take a `CoDANet` or a `HybridNet`, its variables and encoded inputs [N, H, W, C], and agree on:
+The functions of a network take these arguments:
 
+    model: a `CoDANet` or a `HybridNet`.
+    variables: its parameters, as from `model.init`.
+    inputs: [N, H, W, 6], encoded images.
     targets: None for the predicted class (T = 1), "all" for every class (T = K), whole numbers [N] (T = 1) or [N, T].
-        A class that does not exist raises InputError; under `jax.jit`, where values are not known, its result is zero.
-    chunk_size: explain so many examples at a time, which bounds the memory; None for all at once.
+        Under `jax.jit`, where values are not known, a class that does not exist has zeros for its result.
+    layer: the layer whose input's values contribute: 0 for the image, or for the features of a hybrid; up to the number
+        of layers, for what is summed over positions.
+    chunk_size: the number of examples that are explained at a time, which bounds the memory; None for all at once.
 
-Inputs that are not floating-point [N, H, W, 6] in [0, 1] raise InputError (their range is not looked at when traced).
+They raise InputError for inputs that are not floating-point [N, H, W, 6] in [0, 1] (their range is not looked at when
+traced), for variables of another network, and for a class or a layer that does not exist.
+
+Examples:
+    >>> from coda_jax import CoDANet, add_inverse
+    >>> model = CoDANet(channels=(8, 10), ranks=(4, 4), kernel_sizes=(3, 1), strides=(2, 1), paddings=(1, 0))
+    >>> inputs = add_inverse(jax.random.uniform(jax.random.key(0), (2, 16, 16, 3)))
+    >>> variables = model.init(jax.random.key(1), inputs)
+    >>> every_class = contributions(model, variables, inputs, targets="all")
+    >>> every_class.shape
+    (2, 10, 16, 16, 6)
+    >>> logits = model.apply(variables, inputs)
+    >>> bool(jnp.allclose(every_class.sum((2, 3, 4)) + model.logit_bias, logits, rtol=1e-5))
+    True
+    >>> rows = linear_weights(model, variables, inputs, targets="all")
+    >>> bool(jnp.allclose(rows * inputs[:, None], every_class))
+    True
+    >>> [layer_contributions(model, variables, inputs, layer=layer).shape for layer in (0, 1, 2)]
+    [(2, 1, 16, 16, 6), (2, 1, 8, 8, 8), (2, 1, 8, 8, 10)]
+    >>> logits, targets, maps = explain(model, variables, inputs, targets=[[3, 7], [0, 7]])  # Two of each image.
+    >>> logits.shape, maps.shape
+    ((2, 10), (2, 2, 16, 16, 6))
 """
 
 from collections.abc import Callable, Mapping
@@ -29,6 +55,9 @@ from coda_jax.chunks import map_batches
 from coda_jax.errors import InputError
 from coda_jax.networks.coda_net import CoDANet, check_variables
 from coda_jax.networks.hybrid import HybridNet
+
+Network = CoDANet | HybridNet
+Variables = Mapping[str, Any]
 
 
 class Explanation(NamedTuple):
@@ -46,8 +75,8 @@ class Explanation(NamedTuple):
 
 
 def explain(
-    model: CoDANet | HybridNet,
-    variables: Mapping[str, Any],
+    model: Network,
+    variables: Variables,
     inputs: jax.Array,
     targets: Targets = None,
     *,
@@ -57,108 +86,40 @@ def explain(
 ) -> Explanation:
     """Logits and the contributions that sum to them, from one forward pass.
 
-    Args:
-        model: the network.
-        variables: its parameters, as from `model.init`.
-        inputs: [N, H, W, 6].
-        targets: see the module.
-        top: T where `targets` is None: the most probable classes are explained, the most probable one first.
-        layer: whose input's values contribute: 0 for the image, or for the features of a hybrid; up to the number of
-            layers, for what is summed over positions.
-        chunk_size: see the module.
-
-    Raises:
-        InputError: see the module; or a layer or a number of classes that the network does not have.
-
-    Examples:
-        >>> from coda_jax import CoDANet, add_inverse
-        >>> model = CoDANet(channels=(8, 10), ranks=(4, 4), kernel_sizes=(3, 1), strides=(2, 1), paddings=(1, 0))
-        >>> inputs = add_inverse(jax.random.uniform(jax.random.key(0), (2, 16, 16, 3)))
-        >>> variables = model.init(jax.random.key(1), inputs)
-        >>> explanation = explain(model, variables, inputs, targets=[[3, 7], [0, 7]])  # Two classes of each image.
-        >>> explanation.logits.shape, explanation.contributions.shape
-        ((2, 10), (2, 2, 16, 16, 6))
-        >>> sums = explanation.contributions.sum((2, 3, 4)) + model.logit_bias
-        >>> bool(jnp.allclose(sums, jnp.take_along_axis(explanation.logits, explanation.targets, axis=1), rtol=1e-5))
-        True
+    The module says what the arguments are. Where `targets` is None, the `top` most probable classes are explained
+    (T = `top`), the most probable one first; more classes than the network has raise InputError.
     """
     return _explain(LinearMap.contributions, model, variables, inputs, targets, top, layer, chunk_size)
 
 
 def contributions(
-    model: CoDANet | HybridNet,
-    variables: Mapping[str, Any],
-    inputs: jax.Array,
-    targets: Targets = None,
-    *,
-    chunk_size: int | None = None,
+    model: Network, variables: Variables, inputs: jax.Array, targets: Targets = None, *, chunk_size: int | None = None
 ) -> jax.Array:
     """Contribution of every input value, or of every feature of a hybrid, to the targets' logits.
 
-    Arguments and errors are those of `explain`.
-
-    Returns:
-        [N, T, H, W, 6], of a hybrid [N, T, Hf, Wf, Cf]; the sum over the last three axes is `logit - logit_bias`.
-
-    Examples:
-        >>> from coda_jax import CoDANet, add_inverse
-        >>> model = CoDANet(channels=(8, 10), ranks=(4, 4), kernel_sizes=(3, 1), strides=(2, 1), paddings=(1, 0))
-        >>> inputs = add_inverse(jax.random.uniform(jax.random.key(0), (2, 16, 16, 3)))
-        >>> variables = model.init(jax.random.key(1), inputs)
-        >>> every_class = contributions(model, variables, inputs, targets="all")
-        >>> every_class.shape
-        (2, 10, 16, 16, 6)
-        >>> logits = model.apply(variables, inputs)
-        >>> bool(jnp.allclose(every_class.sum((2, 3, 4)) + model.logit_bias, logits, rtol=1e-5))
-        True
+    The module says what the arguments are. The result is [N, T, H, W, 6], of a hybrid [N, T, Hf, Wf, Cf]; its sum over
+    the last three axes is `logit - logit_bias`.
     """
     return explain(model, variables, inputs, targets, chunk_size=chunk_size).contributions
 
 
 def layer_contributions(
-    model: CoDANet | HybridNet,
-    variables: Mapping[str, Any],
+    model: Network,
+    variables: Variables,
     inputs: jax.Array,
     targets: Targets = None,
     layer: int = 0,
     *,
     chunk_size: int | None = None,
 ) -> jax.Array:
-    """Contribution of every value of one layer's input to the targets' logits, [N, T, Hl, Wl, Cl].
-
-    Arguments and errors are those of `explain`. The sum over the last three axes is `logit - logit_bias` at every
-    layer.
-
-    Examples:
-        >>> from coda_jax import CoDANet, add_inverse
-        >>> model = CoDANet(channels=(8, 10), ranks=(4, 4), kernel_sizes=(3, 1), strides=(2, 1), paddings=(1, 0))
-        >>> inputs = add_inverse(jax.random.uniform(jax.random.key(0), (2, 16, 16, 3)))
-        >>> variables = model.init(jax.random.key(1), inputs)
-        >>> [layer_contributions(model, variables, inputs, layer=layer).shape for layer in (0, 1, 2)]
-        [(2, 1, 16, 16, 6), (2, 1, 8, 8, 8), (2, 1, 8, 8, 10)]
-    """
+    """As `contributions`, but of the values of a layer's input: [N, T, Hl, Wl, Cl], with the same sum at any layer."""
     return explain(model, variables, inputs, targets, layer=layer, chunk_size=chunk_size).contributions
 
 
 def linear_weights(
-    model: CoDANet | HybridNet,
-    variables: Mapping[str, Any],
-    inputs: jax.Array,
-    targets: Targets = None,
-    *,
-    chunk_size: int | None = None,
+    model: Network, variables: Variables, inputs: jax.Array, targets: Targets = None, *, chunk_size: int | None = None
 ) -> jax.Array:
-    """The targets' rows of the network's matrix `W(x)`; arguments, shapes and errors are those of `contributions`.
-
-    Examples:
-        >>> from coda_jax import CoDANet, add_inverse
-        >>> model = CoDANet(channels=(8, 10), ranks=(4, 4), kernel_sizes=(3, 1), strides=(2, 1), paddings=(1, 0))
-        >>> inputs = add_inverse(jax.random.uniform(jax.random.key(0), (2, 16, 16, 3)))
-        >>> variables = model.init(jax.random.key(1), inputs)
-        >>> rows = linear_weights(model, variables, inputs)
-        >>> bool(jnp.allclose(rows * inputs[:, None], contributions(model, variables, inputs)))
-        True
-    """
+    """The targets' rows of the network's matrix `W(x)`, of the shapes of `contributions`."""
     return _explain(LinearMap.rows, model, variables, inputs, targets, 1, 0, chunk_size).contributions
 
 
@@ -182,17 +143,14 @@ def upsampled_map(maps: jax.Array, size: tuple[int, int]) -> jax.Array:
     What a feature contributes is spread over the pixels around it with the weights of bilinear interpolation, made to
     sum to 1, so that a map keeps its sum whatever the sizes. This is for looking at maps, and for metrics that ask for
     pixels. It adds no knowledge: contributions are exact at the features, whose receptive fields are larger than
-    their share of the image, and it is taken that the features lie evenly over it.
+    their share of the image, over which they are taken to lie evenly.
 
     Args:
-        maps: [N, T, h, w], from `contribution_map`.
-        size: (H, W) of the image, in pixels.
+        maps: [N, T, h, w], floating, from `contribution_map`.
+        size: (H, W) of the image, in pixels, at least 1.
 
     Returns:
-        [N, T, H, W].
-
-    Raises:
-        InputError: maps of another shape, or a size that is not two whole numbers of at least 1.
+        [N, T, H, W]; other arguments raise InputError.
 
     Examples:
         >>> import numpy as np
@@ -217,8 +175,8 @@ def upsampled_map(maps: jax.Array, size: tuple[int, int]) -> jax.Array:
 
 def _explain(
     quantity: Callable[[LinearMap, jax.Array], jax.Array],
-    model: CoDANet | HybridNet,
-    variables: Mapping[str, Any],
+    model: Network,
+    variables: Variables,
     inputs: jax.Array,
     targets: Targets,
     top: int,
@@ -241,20 +199,16 @@ def _explain(
     if targets is not None:
         targets = check_targets(targets, inputs.shape[0], classes)
     with naming("model cannot be applied to these variables and inputs"):
-        return _explained(quantity, model, top, layer, chunk_size, variables, inputs, targets)
+        return _explained((quantity, model, top, layer, chunk_size), variables, inputs, targets)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
+@partial(jax.jit, static_argnums=0)
 def _explained(
-    quantity: Callable[[LinearMap, jax.Array], jax.Array],
-    model: CoDANet | HybridNet,
-    top: int,
-    layer: int,
-    chunk_size: int | None,
-    variables: Mapping[str, Any],
-    inputs: jax.Array,
-    targets: jax.Array | None,
+    settings: tuple[Any, ...], variables: Variables, inputs: jax.Array, targets: jax.Array | None
 ) -> Explanation:
+    """What `_explain` returns, by a program that is compiled for the settings."""
+    quantity, model, top, layer, chunk_size = settings
+
     def explain_batch(batch: tuple[jax.Array, jax.Array | None]) -> Explanation:
         inputs, targets = batch
         linear_map: LinearMap  # Flax does not know what a method returns.

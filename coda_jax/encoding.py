@@ -12,13 +12,10 @@ def add_inverse(images: jax.Array) -> jax.Array:
     With it every colour, black too, has a direction of its own that a unit can align with.
 
     Args:
-        images: [N, H, W, 3], floating, in [0, 1].
+        images: [N, H, W, 3], floating, in [0, 1]; others raise InputError (the range is not looked at when traced).
 
     Returns:
         [N, H, W, 6], in the images' dtype, red, green, blue, and their inverses.
-
-    Raises:
-        InputError: another shape, dtype or (unless traced) range.
 
     Examples:
         >>> import numpy as np

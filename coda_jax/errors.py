@@ -11,14 +11,11 @@ class InputError(ValueError):
 class RunError(RuntimeError):
     """A run that cannot go on; the message is one line that says why, and what is kept.
 
-    The command line prints the message and exits with `status`.
-
-    Attributes:
-        status: of the program: 1, or 128 and the number of the signal that ended the run.
+    The command line prints the message and exits with `status`: 1, or 128 and the number of the signal that ended it.
     """
 
     def __init__(self, message: str, status: int = 1):
-        """Say why, and what is kept."""
+        """Keep the status."""
         super().__init__(message)
         self.status = status
 

@@ -10,14 +10,14 @@ from flax import linen as nn
 from jax.tree_util import Partial
 from ml_collections import ConfigDict
 
-from coda_jax import CoDANet, HybridNet, InputError, add_inverse, data
+from coda_jax import CoDANet, InputError, add_inverse, data
 from coda_jax.attribution.gradcam import gradcam
 from coda_jax.checks import check_whole
 from coda_jax.contributions import contribution_map, explain, upsampled_map
 from coda_jax.data import image_folder
 from coda_jax.networks.architectures import make_model
 from coda_jax.plotting.curves import learning_curves
-from coda_jax.plotting.maps import OF_FEATURES, contribution_sheet
+from coda_jax.plotting.maps import contribution_sheet
 from coda_jax.report import write_report
 from coda_jax.training import loop
 from coda_jax.training.configuration import DEFAULTS, Training, check_type
@@ -65,7 +65,7 @@ def main(config: ConfigDict) -> None:
     else:
         model, variables = load_run(workdir)
         dataset = load_dataset(workdir, config.data_dir)
-    if isinstance(model, CoDANet | HybridNet):
+    if hasattr(model, "decompose"):
         path, name = workdir / "contributions.png", "contribution maps"
     else:
         path, name = workdir / "gradcam.png", "maps by Grad-CAM"
@@ -154,11 +154,10 @@ def _explain(model: nn.Module, variables: dict, dataset: data.Dataset, path: Pat
     """
     batch = next(data.test_batches(dataset.test, batch_size=_EXPLAINED))
     inputs = add_inverse(batch["image"])
-    if isinstance(model, CoDANet | HybridNet):
-        quantity = OF_FEATURES if isinstance(model, HybridNet) else "contributions"
+    if hasattr(model, "decompose"):
         logits, targets, attributions = explain(model, variables, inputs, top=min(2, model.channels[-1]))
     else:
-        logits_fn, quantity = Partial(model.apply, variables), "Grad-CAM attributions"
+        logits_fn = Partial(model.apply, variables)
         logits = jax.jit(model.apply)(variables, inputs)
         targets = jnp.argsort(-logits, axis=-1)[:, :2]
         attributions = gradcam(logits_fn, inputs, targets, layer=model.gradcam_layer)
@@ -171,5 +170,5 @@ def _explain(model: nn.Module, variables: dict, dataset: data.Dataset, path: Pat
         probabilities=np.asarray(jax.nn.sigmoid(np.take_along_axis(logits, targets, axis=-1))),
         labels=batch["label"],
         class_names=dataset.info.class_names,
-        quantity=quantity,
+        quantity=model.quantity,
     )

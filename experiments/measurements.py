@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from coda_jax import CoDANet, add_inverse, data
+from coda_jax import add_inverse, data
 from coda_jax.contributions import contribution_map
 from coda_jax.metrics.completeness import completeness_residual
 from coda_jax.metrics.localisation import compose_grids, draw_grids, localisation_score
@@ -62,7 +62,7 @@ class Run(NamedTuple):
     @property
     def temperature(self) -> float:
         """T of a CoDA-Net, and infinity for other networks."""
-        return self.model.temperature if isinstance(self.model, CoDANet) else math.inf
+        return getattr(self.model, "temperature", math.inf)
 
     @property
     def results(self) -> Path:

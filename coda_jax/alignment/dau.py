@@ -8,10 +8,10 @@ For one position with the zero-padded patch `p` (`d = k·k·C` values) a layer o
     w_j = s_j v_j                        s = ‖v‖/(1+‖v‖²) ("sq": ‖w‖ < 1)  or  1/‖v‖ ("l2": ‖w‖ = 1)
     y_j = w_jᵀ p
 
-`dense_alignment` computes `v_jᵀp` and `‖v_j‖²` just so. `factored_alignment` never builds `v`:
-`v_jᵀp = hᵀ(A_jᵀp) + b_jᵀp`, and `‖v_j‖² = hᵀG_jh + 2(A_jᵀb_j)ᵀh + ‖b_j‖²` with `G_j = A_jᵀA_j`; the kernel in
-`coda_jax.alignment.fused` does the same. In all of them `(h, s)` together with the parameters are the input-dependent
-weights in factored form: `DynamicLinear` holds them and applies them in either direction.
+`dense_alignment` computes `v_jᵀp` and `‖v_j‖²` just so. `factored_alignment` and the kernel of
+`coda_jax.alignment.fused` never build `v`: `v_jᵀp = hᵀ(A_jᵀp) + b_jᵀp`, and `‖v_j‖² = hᵀG_jh + 2(A_jᵀb_j)ᵀh + ‖b_j‖²`
+with `G_j = A_jᵀA_j`. In all of them `(h, s)` together with the parameters are the input-dependent weights in factored
+form: `DynamicLinear` holds them and applies them in either direction.
 
 Layers work on a few examples at a time (`coda_jax.chunks`) and compute their maps of `r·K` values a position again in
 the backward pass. docs/performance.md says what that brings.
@@ -20,38 +20,31 @@ Axes in the einsums below: n batch, t target, x and y position, i and j and c pl
 values of a patch, p all positions, k unit, r and q rank.
 """
 
+import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-from coda_jax.alignment.patches import extract_patches, fold_patches, output_size, reached_pixels
+from coda_jax.alignment.patches import extract_patches, fold_patches, output_size
+from coda_jax.checks import check_choice
 from coda_jax.chunks import map_in_chunks
-from coda_jax.errors import InputError
 
 NORMS = ("sq", "l2")
 FORMS = ("factored", "dense", "fused")
 
 
 def accumulation_dtype(dtype: jnp.dtype) -> jnp.dtype:
-    """The dtype in which dot products and norms of `dtype` values are summed: at least float32."""
+    """The dtype in which `dtype` values are summed: float32 at least."""
     return jnp.promote_types(dtype, jnp.float32)
 
 
-def _as_matrices(*parameters: jax.Array) -> tuple[jax.Array, ...]:
-    """[k, k, C, ...] -> [d, ...] for each: XLA compiles products of few axes to faster code."""
-    return tuple(parameter.reshape(-1, *parameter.shape[3:]) for parameter in parameters)
-
-
 def rescaling(squared_norm: jax.Array, norm: str) -> jax.Array:
-    """The factor `s` that turns `v` into the dynamic weight `w = s·v`, from `‖v‖²`.
+    """The factor `s` that turns `v` into the dynamic weight `w = s·v`, from `‖v‖²` of any shape.
 
-    Where `‖v‖²` is zero, so are `s` and its derivative.
-
-    Args:
-        squared_norm: `‖v‖²`, any shape, floating.
-        norm: "sq" for ‖v‖/(1+‖v‖²) or "l2" for 1/‖v‖.
+    Where `‖v‖²` is zero (or, by rounding, below), so are `s` and its derivative.
     """
     nonzero = squared_norm > 0
     # The inner where keeps the square root's infinite slope at 0 out of the gradient.
@@ -61,16 +54,10 @@ def rescaling(squared_norm: jax.Array, norm: str) -> jax.Array:
 
 
 def dense_alignment(p: jax.Array, h: jax.Array, A: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """`v_jᵀp` and `‖v_j‖²` of a layer's units, building the dynamic weight `v` at every position.
+    """`v_jᵀp` and `‖v_j‖²` of a layer's units, both [P, K], building the dynamic weight `v` at every position.
 
-    Args:
-        p: [P, d], the patches, float32, bfloat16 or float64.
-        h: [P, r], the patches projected by `B`, in the patches' dtype.
-        A: [d, K, r], in the patches' dtype.
-        b: [d, K], in the patches' dtype.
-
-    Returns:
-        (alignment [P, K], squared norm [P, K]), in the dtype that `accumulation_dtype` gives for the patches'.
+    The arguments, p [P, d], h [P, r], A [d, K, r] and b [d, K], have one dtype: float32, bfloat16 or float64. That of
+    the results is its `accumulation_dtype`.
     """
     dtype = accumulation_dtype(p.dtype)
     v = jnp.matmul(h, A.reshape(-1, A.shape[-1]).T, preferred_element_type=dtype).reshape(-1, *b.shape) + b
@@ -78,7 +65,7 @@ def dense_alignment(p: jax.Array, h: jax.Array, A: jax.Array, b: jax.Array) -> t
 
 
 class Gram(NamedTuple):
-    """What the factored form needs of the parameters alone to find `‖v‖²`.
+    """What `‖v‖²` needs of the parameters alone in the factored form.
 
     Attributes:
         ATA: `A_jᵀA_j`, [r, K, r], in the parameters' dtype.
@@ -92,14 +79,12 @@ class Gram(NamedTuple):
 
 
 def gram(A: jax.Array, b: jax.Array) -> Gram:
-    """The `Gram` of parameters A [k, k, C, K, r] and b [k, k, C, K]."""
+    """The `Gram` of A [..., K, r] and b [..., K], whose first axes are those of a patch."""
     dtype = accumulation_dtype(A.dtype)
-    A, b = _as_matrices(A, b)
-    return Gram(
-        _symmetric_products(A),
-        jnp.einsum("dkr,dk->rk", A, b, preferred_element_type=dtype),
-        jnp.einsum("dk,dk->k", b, b, preferred_element_type=dtype),
-    )
+    A, b = A.reshape(-1, *A.shape[-2:]), b.reshape(-1, b.shape[-1])
+    ATb = jnp.einsum("dkr,dk->rk", A, b, preferred_element_type=dtype)
+    bTb = jnp.einsum("dk,dk->k", b, b, preferred_element_type=dtype)
+    return Gram(_symmetric_products(A), ATb, bTb)
 
 
 def _products_within_units(left: jax.Array, right: jax.Array) -> jax.Array:
@@ -151,10 +136,7 @@ def _(primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array
 def factored_alignment(
     p: jax.Array, h: jax.Array, A: jax.Array, b: jax.Array, products: Gram
 ) -> tuple[jax.Array, jax.Array]:
-    """The same without ever building a dynamic weight, from `products = gram(A, b)` besides.
-
-    Rounding can leave a tiny negative squared norm where it is zero; `rescaling` takes it for zero.
-    """
+    """The same without building `v`, by `products = gram(A, b)`. Rounding can leave a norm a little below zero."""
     dtype = accumulation_dtype(p.dtype)
     alignment = _dot_per_unit(_per_unit(p, A), h) + jnp.matmul(p, b, preferred_element_type=dtype)
     squared_norm = _quadratic_form(h, products.ATA) + 2 * jnp.matmul(h.astype(dtype), products.ATb) + products.bTb
@@ -164,10 +146,18 @@ def factored_alignment(
 def cheapest_form(patch_values: int, rank: int) -> str:
     """The faster form of two for a patch of `d` values: "dense" where `d ≤ 1.25 r`, else "factored".
 
-    The dense form spares the products with `G` but passes over `d·K` values a position rather than `2·r·K`. Measured
-    on two CPU cores, forward and backward cost the same between d = 1.1 r and 1.5 r.
+    The dense form spares the products with `G` but passes over `d·K` values a position rather than `2·r·K`. On two CPU
+    cores both cost the same between d = 1.1 r and 1.5 r.
     """
     return "dense" if 4 * patch_values <= 5 * rank else "factored"
+
+
+def dense_matrix(apply: Callable[[jax.Array], jax.Array], input_shape: tuple[int, ...]) -> jax.Array:
+    """The matrices of linear maps of N inputs [N, H, W, C] to [N, ...], column by column: [N, ..., H, W, C]."""
+    examples, *shape = input_shape
+    columns = jnp.eye(math.prod(shape)).reshape(-1, *shape)
+    matrix = jax.vmap(lambda column: apply(jnp.broadcast_to(column, (examples, *shape))), out_axes=-1)(columns)
+    return matrix.reshape(*matrix.shape[:-1], *shape)
 
 
 @struct.dataclass
@@ -180,8 +170,8 @@ class DynamicLinear:
         h: [N, Ho, Wo, r], the patches projected by `B`.
         s: [N, Ho, Wo, K], the rescaling of each unit's dynamic weight.
         input_size: (H, W) of the layer's input, in pixels.
-        stride: of the layer, in pixels.
-        padding: of the layer, in pixels, with zeros.
+        stride: the distance between neighbouring patches, in pixels.
+        padding: the zeros added on each side, in pixels.
     """
 
     A: jax.Array
@@ -216,12 +206,8 @@ class DynamicLinear:
         return map_in_chunks(to_inputs, (scaled, self.h), values)
 
     def dense(self) -> jax.Array:
-        """The whole matrix, mostly zeros: [N, Ho, Wo, K, H, W, C]. For tests and for looking at small layers."""
-        weights = self._unscaled_weights(self.h) * self.s[:, :, :, None, None, None, :]
-        rows, columns = (
-            reached_pixels(size, self.A.shape[0], self.stride, self.padding, weights.dtype) for size in self.input_size
-        )
-        return jnp.einsum("nxyijck,xih,yjw->nxykhwc", weights, rows, columns)
+        """The whole matrix, mostly zeros: [N, Ho, Wo, K, H, W, C], for tests and for looking at small layers."""
+        return dense_matrix(self.apply, (len(self.s), *self.input_size, self.A.shape[2]))
 
     def _pull_back_factors(self, scaled: jax.Array, h: jax.Array) -> jax.Array:
         """`Σ_j A_j(ȳ_j s_j h) + b_j ȳ_j s_j`: scaled [n, T, Ho, Wo, K], h [n, Ho, Wo, r] -> [n·T·Ho·Wo, d]."""
@@ -235,12 +221,8 @@ class DynamicLinear:
 
     def _pull_back_weights(self, scaled: jax.Array, h: jax.Array) -> jax.Array:
         """The same, building `v`: one product of `d·K·r` values a position for all targets."""
-        v = self._unscaled_weights(h).astype(h.dtype)
-        return jnp.einsum("nxyijck,ntxyk->ntxyijc", v, scaled, preferred_element_type=self.s.dtype)
-
-    def _unscaled_weights(self, h: jax.Array) -> jax.Array:
-        """The dynamic weights before rescaling, `v`: [n, Ho, Wo, r] -> [n, Ho, Wo, k, k, C, K]."""
-        return jnp.einsum("nxyr,ijckr->nxyijck", h, self.A, preferred_element_type=self.s.dtype) + self.b
+        v = jnp.einsum("nxyr,ijckr->nxyijck", h, self.A, preferred_element_type=self.s.dtype) + self.b
+        return jnp.einsum("nxyijck,ntxyk->ntxyijc", v.astype(h.dtype), scaled, preferred_element_type=self.s.dtype)
 
 
 def dynamic_alignment(
@@ -259,12 +241,12 @@ def dynamic_alignment(
 
     Args:
         inputs: [N, H, W, C], float32, bfloat16 or float64.
-        B: [k, k, C, r], the inputs' dtype.
-        A: [k, k, C, K, r], the inputs' dtype.
-        b: [k, k, C, K], the inputs' dtype.
+        B: [k, k, C, r], in the inputs' dtype.
+        A: [k, k, C, K, r], in the inputs' dtype.
+        b: [k, k, C, K], in the inputs' dtype.
         norm: "sq" or "l2".
-        stride: distance between neighbouring patches, in pixels.
-        padding: zeros added on each side, in pixels.
+        stride: the distance between neighbouring patches, in pixels.
+        padding: the zeros added on each side, in pixels.
         form: "factored", "dense", "fused" (a kernel for GPUs; CPUs interpret it, slowly), or None for the cheaper of
             the first two.
         products: `gram(A, b)`, which spares the factored form its computation.
@@ -272,36 +254,33 @@ def dynamic_alignment(
     Returns:
         (outputs [N, Ho, Wo, K] in the inputs' dtype, the `DynamicLinear` with `outputs = map.apply(inputs)`).
 
-    Raises:
-        InputError: an unknown norm or form, or a kernel that fits nowhere.
+    An unknown norm or form, or a kernel that fits nowhere, raises InputError.
     """
-    if norm not in NORMS:
-        raise InputError(f"norm is {norm!r}, but must be one of {', '.join(NORMS)}")
     kernel_size, patch_values, (features, rank) = B.shape[0], b[..., 0].size, A.shape[3:]
+    check_choice("norm", norm, NORMS)
     if form is None:
         form = cheapest_form(patch_values, rank)
-    matrices: tuple[jax.Array | Gram, ...] = _as_matrices(A, b)
+    check_choice("form", form, FORMS)
+    parameters: tuple[jax.Array | Gram, ...] = A.reshape(patch_values, features, rank), b.reshape(patch_values, -1)
     if form == "factored":
         alignment_and_norm, values = factored_alignment, features * rank
-        matrices += (gram(A, b) if products is None else products,)
+        parameters += (gram(A, b) if products is None else products,)
     elif form == "dense":
         alignment_and_norm, values = dense_alignment, features * patch_values
-    elif form == "fused":
+    else:
         # Pallas takes longer to import than the rest of the package, and few need it.
         from coda_jax.alignment.fused import fused_alignment_and_norm as alignment_and_norm
 
         values = patch_values
-    else:
-        raise InputError(f"form is {form!r}, but must be one of {', '.join(FORMS)}, or None to choose by cost")
     rows, columns = (output_size(size, kernel_size, stride, padding) for size in inputs.shape[1:3])
 
     def layer(inputs: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        patches = extract_patches(inputs, kernel_size, stride, padding)
-        p = patches.reshape(-1, patch_values)
-        h = jnp.matmul(p, *_as_matrices(B), preferred_element_type=accumulation_dtype(p.dtype)).astype(p.dtype)
-        alignment, squared_norm = alignment_and_norm(p, h, *matrices)
+        p = extract_patches(inputs, kernel_size, stride, padding).reshape(-1, patch_values)
+        h = jnp.matmul(p, B.reshape(patch_values, rank), preferred_element_type=accumulation_dtype(p.dtype))
+        h = h.astype(p.dtype)
+        alignment, squared_norm = alignment_and_norm(p, h, *parameters)
         s = rescaling(squared_norm, norm)
-        return tuple(array.reshape(*patches.shape[:3], -1) for array in (alignment * s, h, s))
+        return tuple(array.reshape(-1, rows, columns, array.shape[-1]) for array in (alignment * s, h, s))
 
     outputs, h, s = map_in_chunks(layer, inputs, rows * columns * values)
     return outputs.astype(inputs.dtype), DynamicLinear(A, b, h, s, inputs.shape[1:3], stride, padding)

@@ -1,25 +1,19 @@
-"""The two numbers that a dynamic alignment unit needs of each patch, without its maps in memory.
+"""The alignment of a layer's units as kernels for GPUs, without the maps of `A_jᵀp` in memory.
 
-For a patch `p`, its projection `h` and a unit with the dynamic weight `v_k = A_k h + b_k` these are `v_kᵀp` and
-`‖v_k‖²`. With `G_k = A_kᵀA_k` and `c_k = A_kᵀb_k`, which no input changes,
+`v_jᵀp` and `‖v_j‖²` in the factored form of `coda_jax.alignment.dau` are a bilinear form `xᵀM_j y` each for every
+position and unit, plus small matrix products. XLA computes all the `x M_j`, rank × units numbers a position, writes
+them to memory and reads them back to sum them against `y`. The kernels below hold a tile of one unit's `x M_j` in
+registers and write only the sum. The form's derivatives
 
-    v_kᵀp  = pᵀA_k h + b_kᵀp
-    ‖v_k‖² = hᵀG_k h + 2 c_kᵀh + ‖b_k‖²
+    x̄ = Σ_j f̄_j M_j y        ȳ = Σ_j f̄_j M_jᵀx        M̄_j = Σ_positions f̄_j x yᵀ
 
-Both are a bilinear form `xᵀM_k y` for each position and unit, plus small matrix products. XLA computes all the `x M_k`,
-rank × units numbers a position, writes them to memory and reads them back to sum them against `y`. The kernels below
-hold a tile of one unit's `x M_k` in registers and write only the sum. The form's derivatives
+are sums of the same kind, and compute what they need of `M_j y` and `M_jᵀx` again.
 
-    x̄ = Σ_k f̄_k M_k y        ȳ = Σ_k f̄_k M_kᵀx        M̄_k = Σ_positions f̄_k x yᵀ
-
-are sums of the same kind, and compute what they need of `M_k y` and `M_kᵀx` again.
-
-The kernels are Pallas's, for GPUs, through Triton: the one GPU compiler that `pallas_call` reaches in both JAX 0.10 and
-0.12 (since 0.11 with a warning that Pallas is to drop it). Triton's tiles have sides that are powers of two, at least
-16 for tensor cores; the arguments are padded to them with zeros. TPUs, whose tiles are 128 lanes wide, would need other
-kernels. A CPU interprets these, slowly, which is for tests.
-
-Nobody has timed the kernels on a GPU yet, or tuned their tiles, so no layer chooses them by itself.
+Pallas compiles the kernels through Triton, the one GPU compiler that it has in both JAX 0.10 and 0.12 (since 0.11 with
+a warning that it will be dropped). Triton's tiles have sides that are powers of two, at least 16 for tensor cores; the
+arguments are padded to them with zeros. TPUs, whose tiles are 128 lanes wide, would need other kernels. A CPU
+interprets these, slowly, for tests. Nobody has timed the kernels on a GPU yet, or tuned their tiles, so no layer
+chooses them by itself.
 """
 
 import functools
@@ -30,6 +24,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
+
+from coda_jax.alignment.dau import accumulation_dtype, gram
 
 # A program's sums are a tile of POSITIONS × COLUMNS in float32, or two: with WARPS · 32 threads at most 64 of the 255
 # registers that each may have. Its loop has STAGES pairs of factors in flight, POSITIONS × STEP and STEP × COLUMNS:
@@ -42,49 +38,32 @@ STAGES = 3
 PROGRAMS = 256  # Enough to give an H100's 132 multiprocessors about two each.
 
 
-def plain_alignment_and_norm(p: jax.Array, h: jax.Array, A: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """What `fused_alignment_and_norm` computes, by definition: arguments and results are the same."""
-    dtype = _sum_dtype(p)
-    v = jnp.einsum("pr,dkr->pdk", h, A, preferred_element_type=dtype) + b
-    return jnp.sum(v * p[..., None], axis=1), jnp.sum(v * v, axis=1)
-
-
 def fused_alignment_and_norm(p: jax.Array, h: jax.Array, A: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """`vᵀp` and `‖v‖²` of every unit's dynamic weight `v = A h + b`, without `v` or `Aᵀp` in memory.
+    """What `dense_alignment` computes, from the same arguments, without `v` or `Aᵀp` in memory.
 
-    Reverse-mode derivatives exist, once, and `jax.vmap` works. Sums are float32 (float64 for float64). A GPU rounds
-    the factors of float32 products to TensorFloat-32, as it does in XLA's products, unless
-    `jax.default_matmul_precision("highest")` forbids it. Rounding can leave a norm of zero a little below zero.
-
-    Args:
-        p: [P, d], the patches, float32, bfloat16 or float64.
-        h: [P, r], the patches' projections, in the patches' dtype.
-        A: [d, K, r], in the patches' dtype.
-        b: [d, K], in the patches' dtype.
-
-    Returns:
-        (alignment [P, K], squared norm [P, K]), float32, or float64 for float64.
+    Reverse-mode derivatives exist, once, and `jax.vmap` works. A GPU rounds the factors of float32 products to
+    TensorFloat-32, as it does in XLA's products, unless `jax.default_matmul_precision("highest")` forbids it. Rounding
+    can leave a squared norm a little below zero where it is zero.
 
     Raises:
         NotImplementedError: compiled for a platform that is neither a CPU nor a GPU.
     """
-    dtype = _sum_dtype(p)
+    dtype = accumulation_dtype(p.dtype)
     alignment = _bilinear_forms(p, h, A) + jnp.matmul(p, b, preferred_element_type=dtype)
     # The norm's terms cancel where v is small, so what is bfloat16 does not stay so here.
-    h, A, b = h.astype(dtype), A.astype(dtype), b.astype(dtype)
-    ATA = jnp.einsum("dkr,dkq->rkq", A, A)
-    ATb = jnp.einsum("dkr,dk->rk", A, b)
-    return alignment, _bilinear_forms(h, h, ATA) + 2 * h @ ATb + jnp.sum(b * b, axis=0)
+    h, products = h.astype(dtype), gram(A.astype(dtype), b.astype(dtype))
+    return alignment, _bilinear_forms(h, h, products.ATA) + 2 * h @ products.ATb + products.bTb
 
 
 @jax.custom_vjp
 def _bilinear_forms(x: jax.Array, y: jax.Array, M: jax.Array) -> jax.Array:
-    """`xᵀM_k y` at each position: [P, n], [P, m] and [n, K, m] of one dtype -> [P, K]."""
+    """`xᵀM_j y` at each position: [P, n], [P, m] and [n, K, m] of one dtype -> [P, K]."""
     (positions, n), m, units = x.shape, y.shape[1], M.shape[1]
     rows, columns, step = _tile(positions, POSITIONS), _tile(m, COLUMNS), _tile(n, STEP)
     x, y, M = _pad(x, rows, step), _pad(y, rows, columns), _pad(M, step, 1, columns)
     forms = _run(
         functools.partial(_forms_kernel, columns=columns, step=step),
+        [x, y, M],
         grid=(units, len(x) // rows),
         in_specs=[
             pl.BlockSpec((rows, x.shape[1]), lambda k, i: (i, 0)),
@@ -92,8 +71,8 @@ def _bilinear_forms(x: jax.Array, y: jax.Array, M: jax.Array) -> jax.Array:
             pl.BlockSpec((M.shape[0], 1, M.shape[2]), lambda k, i: (0, k, 0)),
         ],
         out_specs=pl.BlockSpec((None, rows), lambda k, i: (k, i)),
-        out_shape=jax.ShapeDtypeStruct((units, len(x)), _sum_dtype(x)),
-    )(x, y, M)
+        out_shape=jax.ShapeDtypeStruct((units, len(x)), accumulation_dtype(x.dtype)),
+    )
     return forms[:, :positions].T
 
 
@@ -116,7 +95,7 @@ _bilinear_forms.defvjp(_forward, _backward)
 
 
 def _weighted_products(weights: jax.Array, x: jax.Array, M: jax.Array) -> jax.Array:
-    """`Σ_k weights_k (x M_k)`: [K, P], [P, n] and [n, K, m] -> [P, m]."""
+    """`Σ_j weights_j (x M_j)`: [K, P], [P, n] and [n, K, m] -> [P, m]."""
     (positions, n), m, units = x.shape, M.shape[2], M.shape[1]
     rows, columns, step = _tile(positions, POSITIONS), _tile(m, COLUMNS), _tile(n, STEP)
     parts = _parts(units, pl.cdiv(positions, rows) * pl.cdiv(m, columns))
@@ -124,6 +103,7 @@ def _weighted_products(weights: jax.Array, x: jax.Array, M: jax.Array) -> jax.Ar
     weights, x, M = _pad(weights, parts * share, rows), _pad(x, rows, step), _pad(M, step, parts * share, columns)
     sums = _run(
         functools.partial(_weighted_products_kernel, step=step),
+        [weights, x, M],
         grid=(len(x) // rows, M.shape[2] // columns, parts),
         in_specs=[
             pl.BlockSpec((share, rows), lambda i, j, part: (part, i)),
@@ -132,12 +112,12 @@ def _weighted_products(weights: jax.Array, x: jax.Array, M: jax.Array) -> jax.Ar
         ],
         out_specs=pl.BlockSpec((None, rows, columns), lambda i, j, part: (part, i, j)),
         out_shape=jax.ShapeDtypeStruct((parts, len(x), M.shape[2]), weights.dtype),
-    )(weights, x, M)
+    )
     return jnp.sum(sums, axis=0)[:positions, :m]
 
 
 def _weighted_outer_products(weights: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
-    """`Σ_positions weights_k x yᵀ` for each unit: [K, P], [P, n] and [P, m] -> [n, K, m]."""
+    """`Σ_positions weights_j x yᵀ` for each unit: [K, P], [P, n] and [P, m] -> [n, K, m]."""
     (positions, n), m, units = x.shape, y.shape[1], len(weights)
     rows, columns, step = _tile(n, COLUMNS), _tile(m, COLUMNS), _tile(positions, STEP)
     parts = _parts(pl.cdiv(positions, step), units * pl.cdiv(n, rows) * pl.cdiv(m, columns))
@@ -145,6 +125,7 @@ def _weighted_outer_products(weights: jax.Array, x: jax.Array, y: jax.Array) -> 
     weights, x, y = _pad(weights, 1, parts * share), _pad(x, parts * share, rows), _pad(y, parts * share, columns)
     sums = _run(
         functools.partial(_weighted_outer_products_kernel, step=step),
+        [weights, x, y],
         grid=(x.shape[1] // rows, y.shape[1] // columns, units, parts),
         in_specs=[
             pl.BlockSpec((None, share), lambda i, j, k, part: (k, part)),
@@ -153,7 +134,7 @@ def _weighted_outer_products(weights: jax.Array, x: jax.Array, y: jax.Array) -> 
         ],
         out_specs=pl.BlockSpec((None, rows, None, columns), lambda i, j, k, part: (part, i, k, j)),
         out_shape=jax.ShapeDtypeStruct((parts, x.shape[1], units, y.shape[1]), weights.dtype),
-    )(weights, x, y)
+    )
     return jnp.sum(sums, axis=0)[:n, :, :m]
 
 
@@ -195,24 +176,16 @@ def _product(x_ref, M_ref, unit: int | jax.Array, columns: pl.Slice, step: int) 
         here = pl.ds(i * step, step)
         return product + jnp.matmul(x_ref[:, here], M_ref[here, unit, columns], preferred_element_type=product.dtype)
 
-    zeros = jnp.zeros((x_ref.shape[0], columns.size), _sum_dtype(x_ref))
+    zeros = jnp.zeros((x_ref.shape[0], columns.size), accumulation_dtype(x_ref.dtype))
     return lax.fori_loop(0, x_ref.shape[1] // step, add, zeros)
 
 
-def _run(kernel: Callable[..., None], **tiling) -> Callable[..., jax.Array]:
-    """The function of arrays that runs the kernel: compiled on a GPU, interpreted on a CPU."""
+def _run(kernel: Callable[..., None], arrays: list[jax.Array], **tiling) -> jax.Array:
+    """Run the kernel: compiled on a GPU, interpreted on a CPU."""
     compiler_params = triton.CompilerParams(num_warps=WARPS, num_stages=STAGES)
-
-    def run(*arrays: jax.Array) -> jax.Array:
-        interpreted = pl.pallas_call(kernel, interpret=True, **tiling)
-        compiled = pl.pallas_call(kernel, compiler_params=compiler_params, **tiling)
-        return lax.platform_dependent(*arrays, cpu=interpreted, cuda=compiled, rocm=compiled)
-
-    return run
-
-
-def _sum_dtype(array) -> jnp.dtype:
-    return jnp.promote_types(array.dtype, jnp.float32)
+    interpreted = pl.pallas_call(kernel, interpret=True, **tiling)
+    compiled = pl.pallas_call(kernel, compiler_params=compiler_params, **tiling)
+    return lax.platform_dependent(*arrays, cpu=interpreted, cuda=compiled, rocm=compiled)
 
 
 def _tile(size: int, largest: int) -> int:
@@ -221,9 +194,7 @@ def _tile(size: int, largest: int) -> int:
 
 
 def _parts(terms: int, programs: int) -> int:
-    """In how many parts to compute a sum, so that a large GPU has work everywhere. The parts themselves go through
-    memory, so each is to have several terms.
-    """
+    """In how many parts to compute a sum: enough for a large GPU, of several terms each, as they go through memory."""
     return max(1, min(terms // 8, PROGRAMS // programs))
 
 

@@ -1,11 +1,10 @@
-"""The layers of a CoDA-Net as Flax linen modules; each returns its output and the linear map that it applied."""
+"""The layer of a CoDA-Net as a Flax linen module, which returns its output and the linear map that it applied."""
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from coda_jax.alignment.dau import DynamicLinear, Gram, accumulation_dtype, dynamic_alignment
-from coda_jax.alignment.linear_map import SumPool
+from coda_jax.alignment.dau import DynamicLinear, Gram, dynamic_alignment
 from coda_jax.errors import InputError
 
 
@@ -22,11 +21,11 @@ class DAUConv(nn.Module):
         features: K, the number of units.
         rank: r, of the matrices `A_j B` that make the dynamic weights.
         kernel_size: k, in pixels.
-        stride: in pixels.
-        padding: in pixels, with zeros.
+        stride: the distance between neighbouring patches, in pixels.
+        padding: the zeros added on each side, in pixels.
         norm: "sq" or "l2".
-        dtype: of the computation; dot products and norms are summed in float32 at least.
-        param_dtype: of the parameters `B` [k, k, C, r], `A` [k, k, C, K, r] and `b` [k, k, C, K].
+        dtype: the dtype of the computation; dot products and norms are summed in float32 at least.
+        param_dtype: the dtype of the parameters `B` [k, k, C, r], `A` [k, k, C, K, r] and `b` [k, k, C, K].
     """
 
     features: int
@@ -42,17 +41,18 @@ class DAUConv(nn.Module):
     def __call__(self, inputs: jax.Array) -> tuple[jax.Array, DynamicLinear]:
         """Inputs [N, H, W, C] -> (outputs [N, Ho, Wo, K] of `dtype`, the map that was applied).
 
-        Where the variables have the collection "gram" (see `CoDANet.with_gram`), it is used.
-
-        Raises:
-            InputError: inputs of another number of channels than the parameters were made for, an unknown norm, or
-                a kernel that fits nowhere.
+        Where the variables have the collection "gram" (see `CoDANet.with_gram`), it is used. InputError is raised for
+        inputs of other channels than the parameters were made for, an unknown norm, or a kernel that fits nowhere.
         """
-        _check_channels(self, inputs)
-        window = (self.kernel_size, self.kernel_size, inputs.shape[-1])
-        fan_in = self.kernel_size**2 * inputs.shape[-1]
+        channels = inputs.shape[-1]
+        if self.has_variable("params", "B"):
+            expected: int = self.get_variable("params", "B").shape[2]
+            if expected != channels:
+                hint = ": encode images with coda_jax.add_inverse" if (expected, channels) == (6, 3) else ""
+                raise InputError(f"{self.name} takes {expected} channels, but its input has {channels}{hint}")
+        window = (self.kernel_size, self.kernel_size, channels)
         parameters = (
-            self.param("B", _uniform(fan_in), (*window, self.rank), self.param_dtype),
+            self.param("B", _uniform(self.kernel_size**2 * channels), (*window, self.rank), self.param_dtype),
             self.param("A", _uniform(self.rank), (*window, self.features, self.rank), self.param_dtype),
             self.param("b", _uniform(self.rank), (*window, self.features), self.param_dtype),
         )
@@ -64,31 +64,3 @@ class DAUConv(nn.Module):
             padding=self.padding,
             products=Gram(**self.variables["gram"]) if "gram" in self.variables else None,
         )
-
-
-def _check_channels(layer: nn.Module, inputs: jax.Array) -> None:
-    """Raise InputError unless the inputs have as many channels as the parameters were made for."""
-    if layer.has_variable("params", "B"):
-        expected: int = layer.get_variable("params", "B").shape[2]
-        if expected != inputs.shape[-1]:
-            raise InputError(
-                f"{layer.name} takes {expected} channels, but its input has {inputs.shape[-1]}"
-                + (": encode images with coda_jax.add_inverse" if (expected, inputs.shape[-1]) == (6, 3) else "")
-            )
-
-
-class Head(nn.Module):
-    """From the last layer's units to logits: global sum, division by the temperature, bias.
-
-    Attributes:
-        temperature: T; a larger one forces the units to align better.
-        logit_bias: b₀, added to every logit.
-    """
-
-    temperature: float
-    logit_bias: float
-
-    def __call__(self, inputs: jax.Array) -> tuple[jax.Array, SumPool]:
-        """Inputs [N, H, W, K] -> (logits [N, K], the map to `logits - logit_bias`); float32 at least."""
-        pool = SumPool(inputs.shape[1:], self.temperature)
-        return pool.apply(inputs.astype(accumulation_dtype(inputs.dtype))) + self.logit_bias, pool

@@ -1,10 +1,14 @@
-"""The input-dependent linear map of a whole network: the composition of its layers' maps."""
+"""The input-dependent linear map of a whole network: the composition of its layers' maps.
+
+Each of the classes has `apply`, `W x` with the weights held fixed; `transpose`, `Wᵀ ȳ` for T cotangents an example;
+and `dense`, the whole matrix, for tests and for looking at small networks.
+"""
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-from coda_jax.alignment.dau import DynamicLinear, accumulation_dtype
+from coda_jax.alignment.dau import DynamicLinear, accumulation_dtype, dense_matrix
 
 
 @struct.dataclass
@@ -13,15 +17,15 @@ class SumPool:
 
     Attributes:
         input_shape: (H, W, K) of the head's input.
-        temperature: T, by which the sum is divided.
+        temperature: T; a larger one forces the units to align better.
     """
 
     input_shape: tuple[int, int, int] = struct.field(pytree_node=False)
     temperature: float = struct.field(pytree_node=False)
 
     def apply(self, inputs: jax.Array) -> jax.Array:
-        """[N, H, W, K] -> [N, K], without the logit bias."""
-        return jnp.sum(inputs, axis=(1, 2)) / self.temperature
+        """[N, H, W, K] -> [N, K], float32 at least, without the logit bias."""
+        return jnp.sum(inputs.astype(accumulation_dtype(inputs.dtype)), axis=(1, 2)) / self.temperature
 
     def transpose(self, cotangents: jax.Array) -> jax.Array:
         """[N, T, K] -> [N, T, H, W, K]."""
@@ -30,9 +34,7 @@ class SumPool:
 
     def dense(self) -> jax.Array:
         """The matrix, the same for every example: [1, K, H, W, K]."""
-        height, width, classes = self.input_shape
-        identity = jnp.eye(classes)[None, :, None, None] / self.temperature
-        return jnp.broadcast_to(identity, (1, classes, height, width, classes))
+        return dense_matrix(self.apply, (1, *self.input_shape))
 
 
 @struct.dataclass
@@ -56,16 +58,13 @@ class LinearMap:
         return LinearMap(self.layers[layers], self.inputs[layers])
 
     def apply(self, inputs: jax.Array) -> jax.Array:
-        """`W x` with the weights held fixed: [N, H, W, C] -> [N, K] for a map that ends with the head."""
+        """[N, H, W, C] -> [N, K] for a map that ends with the head."""
         for layer in self.layers:
             inputs = layer.apply(inputs)
         return inputs
 
     def transpose(self, cotangents: jax.Array) -> jax.Array:
-        """`Wᵀ ȳ` for T cotangents an example: [N, T, K] -> [N, T, H, W, C].
-
-        A cotangent that is 1 at one class and 0 elsewhere gives that class's row of `W(x)`.
-        """
+        """[N, T, K] -> [N, T, H, W, C]; of a cotangent that is 1 at one class and 0 elsewhere, that row of `W(x)`."""
         for layer in reversed(self.layers):
             cotangents = layer.transpose(cotangents)
         return cotangents
@@ -80,10 +79,5 @@ class LinearMap:
         return self.rows(targets) * self.inputs[0][:, None]
 
     def dense(self) -> jax.Array:
-        """The product of the layers' matrices, with the head [N, K, H, W, C]. For tests and for looking."""
-        product = self.layers[-1].dense()
-        for layer in reversed(self.layers[:-1]):
-            matrix = layer.dense()
-            product = jnp.broadcast_to(product, (len(matrix), *product.shape[1:]))  # The head's is one for all.
-            product = jnp.einsum("n...xyk,nxykhwc->n...hwc", product, matrix)
-        return product
+        """The whole matrix, with the head [N, K, H, W, C]."""
+        return dense_matrix(self.apply, self.inputs[0].shape)

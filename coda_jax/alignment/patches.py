@@ -1,4 +1,8 @@
-"""Extract the patches that a convolution sees, and fold them back."""
+"""Extract the patches that a convolution sees, and fold them back.
+
+Kernel sizes k, strides (the distance between neighbouring patches) and paddings (zeros added on each side) are in
+pixels. A kernel that fits nowhere raises InputError.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -8,63 +12,26 @@ from coda_jax.errors import InputError
 
 
 def output_size(size: int, kernel_size: int, stride: int, padding: int) -> int:
-    """Number of positions of a kernel along one axis of `size` values.
-
-    Raises:
-        InputError: the kernel fits nowhere.
-    """
+    """The number of positions of a kernel along one axis of `size` values."""
     positions = (size + 2 * padding - kernel_size) // stride + 1
     if positions < 1:
-        raise InputError(
-            f"a kernel of {kernel_size} does not fit into {size} pixels padded by {padding}: "
-            "use larger images, a smaller kernel or more padding"
-        )
+        remedy = "use larger images, a smaller kernel or more padding"
+        raise InputError(f"a kernel of {kernel_size} does not fit into {size} pixels padded by {padding}: {remedy}")
     return positions
 
 
 def extract_patches(inputs: jax.Array, kernel_size: int, stride: int, padding: int) -> jax.Array:
-    """The zero-padded k×k patch at every position.
-
-    Args:
-        inputs: [N, H, W, C].
-        kernel_size: k, in pixels.
-        stride: distance between neighbouring patches, in pixels.
-        padding: zeros added on each side, in pixels.
-
-    Returns:
-        [N, Ho, Wo, k, k, C], in the inputs' dtype.
-
-    Raises:
-        InputError: the kernel fits nowhere.
-    """
-    _, height, width, _ = inputs.shape
-    rows = output_size(height, kernel_size, stride, padding)
-    columns = output_size(width, kernel_size, stride, padding)
+    """The zero-padded k×k patch at every position: [N, H, W, C] -> [N, Ho, Wo, k, k, C], in the inputs' dtype."""
+    rows, columns = (output_size(size, kernel_size, stride, padding) for size in inputs.shape[1:3])
     padded = jnp.pad(inputs, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
 
     def shifted(array: jax.Array, axis: int, positions: int) -> list[jax.Array]:
-        return [
-            lax.slice_in_dim(array, offset, offset + stride * (positions - 1) + 1, stride, axis)
-            for offset in range(kernel_size)
-        ]
+        covered = stride * (positions - 1) + 1
+        return [lax.slice_in_dim(array, offset, offset + covered, stride, axis) for offset in range(kernel_size)]
 
     # One axis after the other: 2k slices rather than k², which also makes the gradient cheaper.
     in_columns = jnp.stack(shifted(padded, 2, columns), axis=3)
     return jnp.stack(shifted(in_columns, 1, rows), axis=3)
-
-
-def reached_pixels(size: int, kernel_size: int, stride: int, padding: int, dtype: jnp.dtype) -> jax.Array:
-    """Where along one axis of `size` pixels every patch's values come from, as a dense matrix.
-
-    Returns:
-        [positions, k, size]: 1 where a patch's value is that pixel, otherwise 0, also for values in the padding.
-
-    Raises:
-        InputError: the kernel fits nowhere.
-    """
-    positions = output_size(size, kernel_size, stride, padding)
-    pixel = jnp.arange(positions)[:, None] * stride + jnp.arange(kernel_size) - padding
-    return jax.nn.one_hot(pixel, size, dtype=dtype)
 
 
 def fold_patches(patches: jax.Array, input_size: tuple[int, int], stride: int, padding: int) -> jax.Array:
@@ -73,8 +40,8 @@ def fold_patches(patches: jax.Array, input_size: tuple[int, int], stride: int, p
     Args:
         patches: [N, Ho, Wo, k, k, C].
         input_size: (H, W), in pixels.
-        stride: as given to `extract_patches`.
-        padding: as given to `extract_patches`; what falls on it is dropped.
+        stride: the stride that the patches were extracted with.
+        padding: the padding that they were extracted with; what falls on it is dropped.
 
     Returns:
         [N, H, W, C], in the patches' dtype.
@@ -82,17 +49,14 @@ def fold_patches(patches: jax.Array, input_size: tuple[int, int], stride: int, p
     kernel_size = patches.shape[3]
 
     def add(shifted: list[jax.Array], axis: int, size: int) -> jax.Array:
-        covered = stride * (shifted[0].shape[axis] - 1) + 1
-
-        def place(offset: int) -> tuple[int, int, int]:
+        covered, zero = stride * (shifted[0].shape[axis] - 1) + 1, jnp.zeros((), patches.dtype)
+        placed = []
+        for offset, array in enumerate(shifted):
+            places = [(0, 0, 0)] * array.ndim
             # lax.pad crops where the padding is negative, and spreads by the stride with its third value.
-            return offset - padding, size + padding - offset - covered, stride - 1
-
-        zero, kept = jnp.zeros((), patches.dtype), ((0, 0, 0),)
-        return sum(
-            lax.pad(array, zero, kept * axis + (place(offset),) + kept * (array.ndim - axis - 1))
-            for offset, array in enumerate(shifted)
-        )
+            places[axis] = offset - padding, size + padding - offset - covered, stride - 1
+            placed.append(lax.pad(array, zero, places))
+        return sum(placed)
 
     in_rows = add([patches[:, :, :, i] for i in range(kernel_size)], 1, input_size[0])
     return add([in_rows[:, :, :, j] for j in range(kernel_size)], 2, input_size[1])

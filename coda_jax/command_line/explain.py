@@ -19,9 +19,8 @@ from coda_jax.data.video import VIDEO_SUFFIXES, Video, open_video, write_video
 from coda_jax.encoding import add_inverse
 from coda_jax.errors import InputError, one_line
 from coda_jax.interop.pretrained import Pretrained
-from coda_jax.networks.hybrid import HybridNet
 from coda_jax.plotting.animation import explained_frame
-from coda_jax.plotting.maps import OF_FEATURES, contribution_scale, explanation, terms
+from coda_jax.plotting.maps import contribution_scale, explanation, terms
 from coda_jax.training.progress import Progress
 
 HELP = """\
@@ -90,8 +89,7 @@ class _Explainer:
         logits, targets, maps = (array[0] for array in self._explain(image[None], self._targets))
         names = [one_line(self._info.class_names[target]) for target in targets]
         written = self._new_file(path, ".png")
-        quantity = OF_FEATURES if isinstance(self._model, HybridNet) else "contributions"
-        explanation(written, image, maps, names, logits[targets], self._model.logit_bias, quantity)
+        explanation(written, image, maps, names, logits[targets], self._model.logit_bias, self._model.quantity)
         print(f"{one_line(path)}: {'; '.join(done) or 'taken as it is'}")
         for name, logit, contributed in zip(names, logits[targets], maps, strict=True):
             print(f"  {_probability(logit):6.1%}  {name}  logit {terms(contributed, self._model.logit_bias)}")

@@ -4,14 +4,12 @@ from pathlib import Path
 
 from coda_jax.errors import InputError
 from coda_jax.interop.pretrained import Pretrained, load
-from coda_jax.networks.coda_net import CoDANet
-from coda_jax.networks.hybrid import HybridNet
 
 
 def load_explainable(trained: Path) -> Pretrained:
     """What `coda_jax.load` loads; raises InputError for a network that is neither a CoDA-Net nor a hybrid."""
     network = load(trained)
-    if not isinstance(network.model, CoDANet | HybridNet):
+    if not hasattr(network.model, "decompose"):
         raise InputError(
             f"{trained} is a run of a {type(network.model).__name__}: the commands of coda-jax are for CoDA-Nets and "
             "hybrids"

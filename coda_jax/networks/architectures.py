@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from coda_jax.checks import check_choice
+from coda_jax.checks import check_choice, naming
 from coda_jax.errors import InputError
 from coda_jax.networks.coda_net import CoDANet, without_former_attributes
 from coda_jax.networks.hybrid import HybridNet
@@ -34,21 +34,15 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
 
 
 def make_model(attributes: Mapping[str, Any]) -> nn.Module:
-    """The network that a configuration describes.
+    """The network that a configuration describes by its attributes and its "architecture", by default a `CoDANet`.
 
-    Args:
-        attributes: of the network, and "architecture", one of `ARCHITECTURES`; without it, of a `CoDANet`.
-
-    Raises:
-        InputError: attributes that are missing, unknown, or out of range.
+    Attributes that are missing, unknown or out of range raise InputError.
     """
     attributes = without_former_attributes({"architecture": "coda_net", **attributes})
     name = attributes.pop("architecture")
     check_choice("architecture", name, tuple(ARCHITECTURES))
-    try:
+    with naming("the configuration's model"):
         model = ARCHITECTURES[name](**attributes)
-    except TypeError as error:
-        raise InputError(f"the configuration's model: {error}") from error
-    if jnp.dtype(getattr(model, "dtype", jnp.float32)) == jnp.float64 and not jax.config.jax_enable_x64:  # type: ignore[attr-defined]
+    if jnp.dtype(getattr(model, "head", model).dtype) == jnp.float64 and not jax.config.jax_enable_x64:  # type: ignore[attr-defined]
         raise InputError("dtype is float64, which JAX computes with only where JAX_ENABLE_X64=1 is set")
     return model

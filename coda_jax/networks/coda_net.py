@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from coda_jax.alignment.dau import NORMS, gram
-from coda_jax.alignment.layers import DAUConv, Head
-from coda_jax.alignment.linear_map import LinearMap
+from coda_jax.alignment.layers import DAUConv
+from coda_jax.alignment.linear_map import LinearMap, SumPool
 from coda_jax.checks import check_choice, check_images, check_number
 from coda_jax.errors import InputError
 
@@ -45,8 +45,8 @@ M_CODA: dict[str, tuple[int, ...]] = {
     "strides": (2, 1, 1, 2, 1, 1, 2, 1, 1),
     "paddings": (2, 1, 1, 1, 1, 1, 1, 1, 0),
 }
-"""Ours between the two, for Tiny-ImageNet: as L-CoDA with half of its ranks and S-CoDA's last layer, so that images of
-64 pixels end at 8×8 positions. 17,954,336 parameters for 200 classes, 16,468,256 for 20."""
+"""Ours for Tiny-ImageNet: L-CoDA with half of its ranks and S-CoDA's last layer, so that images of 64 pixels end at
+8×8 positions. 17,954,336 parameters for 200 classes, 16,468,256 for 20."""
 
 L_CODA: dict[str, tuple[int, ...]] = {
     "channels": (16, 32, 32, 64, 64, 64, 64, 64, 100),
@@ -61,23 +61,21 @@ L_CODA: dict[str, tuple[int, ...]] = {
 class CoDANet(nn.Module):
     """A stack of DAU layers with nothing between them, a global sum, a temperature and a bias.
 
-    There is no other non-linearity: for each input the network is one matrix, which `decompose` returns with
-    the logits. Layer `l` is named `layers_l` in the parameters.
+    For each input the network is one matrix, which `decompose` returns with the logits.
 
     Attributes:
-        channels: units of each layer; the last number is that of the classes.
+        channels: the units of each layer; the last number is that of the classes.
         ranks: r of each layer.
         kernel_sizes: k of each layer, in pixels.
-        strides: of each layer, in pixels.
-        paddings: of each layer, in pixels, with zeros.
-        norm: "sq" or "l2", of all layers.
+        strides: the stride of each layer, in pixels.
+        paddings: the padding of each layer with zeros, in pixels.
+        norm: "sq" or "l2", for all layers.
         temperature: T, by which the sum over positions is divided.
         logit_bias: b₀, added to every logit.
-        dtype: of the computation, or its name, one of `DTYPES`; dot products and norms are summed in float32 at least.
-        param_dtype: of the parameters.
+        dtype: the dtype of the computation, or its name, one of `DTYPES`; sums are made in float32 at least.
+        param_dtype: the dtype of the parameters.
 
-    Raises:
-        InputError: lists of different lengths, or values out of range.
+    Lists of different lengths, and values out of range, raise InputError.
 
     Examples:
         >>> from coda_jax import add_inverse
@@ -89,8 +87,8 @@ class CoDANet(nn.Module):
         (2, 10)
         >>> bool(jnp.allclose(linear_map.apply(inputs) + model.logit_bias, logits, rtol=1e-5))
         True
-        >>> CoDANet(**S_CODA, temperature=1000.0).channels
-        (16, 16, 32, 32, 32, 64, 64, 64, 10)
+        >>> CoDANet(**S_CODA, temperature=1000.0).title
+        '9L-S-CoDA-SQ-1000'
     """
 
     channels: Sequence[int]
@@ -103,6 +101,7 @@ class CoDANet(nn.Module):
     logit_bias: float = LOGIT_BIAS
     dtype: jnp.dtype = jnp.float32
     param_dtype: jnp.dtype = jnp.float32
+    quantity = "contributions"
 
     def __post_init__(self) -> None:
         """Check the attributes, and make lists into tuples so that the module can be hashed."""
@@ -117,46 +116,39 @@ class CoDANet(nn.Module):
             found = ", ".join(f"{name} {length}" for name, length in lengths.items())
             raise InputError(f"every list must have one value a layer, but their lengths are: {found}")
         check_choice("norm", self.norm, NORMS)
-        for name in ("dtype", "param_dtype"):
-            check_dtype(name, getattr(self, name))
+        check_dtype("dtype", self.dtype)
+        check_dtype("param_dtype", self.param_dtype)
         check_number("temperature", self.temperature, above=0)
         check_number("logit_bias", self.logit_bias)
         super().__post_init__()
 
     @property
     def title(self) -> str:
-        """Such as 9L-S-CoDA-SQ-1000: the number of layers, the size if it has a name, the norm and the temperature."""
+        """The number of layers, the size if it has a name, the norm and the temperature."""
         sizes = {"XS-": XS_CODA, "S-": S_CODA, "M-": M_CODA, "L-": L_CODA}
         size = next((name for name, size in sizes.items() if all(getattr(self, key) == size[key] for key in size)), "")
         return f"{len(self.channels)}L-{size}CoDA-{self.norm.upper()}-{self.temperature:g}"
 
     @property
     def layer_names(self) -> tuple[str, ...]:
-        """Names of the layers in the parameters, from the input to the output."""
+        """`layers_l` for each layer `l`."""
         return tuple(f"layers_{index}" for index in range(len(self.channels)))
 
     @property
     def gradcam_layer(self) -> str:
-        """The last layer whose output has positions, which Grad-CAM explains."""
+        """The last layer."""
         return self.layer_names[-1]
 
     def setup(self) -> None:
-        """Make the layers and the head."""
+        """Make the layers."""
         sizes = zip(self.channels, self.ranks, self.kernel_sizes, self.strides, self.paddings, strict=True)
         self.layers = [DAUConv(*layer, self.norm, self.dtype, self.param_dtype) for layer in sizes]  # type: ignore[misc]
-        self.head = Head(self.temperature, self.logit_bias)
 
     def with_gram(self, variables: Mapping[str, Any]) -> dict[str, Any]:
-        """The variables with the products that depend on the parameters only, so that calls need not recompute them.
+        """The variables, and in the collection "gram" the products that every call would make anew of the parameters.
 
-        For small batches these products cost more than all the rest. Use the result wherever the parameters stay as
-        they are, to classify and to explain; after a change of the parameters it would give wrong answers.
-
-        Args:
-            variables: with the collection "params", as from `init`.
-
-        Returns:
-            The same with the collection "gram" besides: for every layer the fields of `coda_jax.alignment.dau.Gram`.
+        For small batches these products, the fields of `coda_jax.alignment.dau.Gram` of each layer, cost more than all
+        the rest. After a change of the parameters they would give wrong answers.
         """
 
         def of_layer(layer: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
@@ -172,22 +164,19 @@ class CoDANet(nn.Module):
         """The logits, and the linear map that made them.
 
         Args:
-            inputs: [N, H, W, C], floating.
+            inputs: [N, H, W, C], floating; others raise InputError, as do those of another number of channels than the
+                parameters were made for, or too small for a layer's kernel.
 
         Returns:
             (logits [N, K], `linear_map` with `logits = linear_map.apply(inputs) + logit_bias`).
-
-        Raises:
-            InputError: inputs of another rank or dtype, of another number of channels than the parameters were
-                made for, or too small for a layer's kernel.
         """
-        inputs = check_images("inputs", inputs)
-        maps, layer_inputs = [], []
-        for layer in (*self.layers, self.head):
-            layer_inputs.append(inputs)
-            inputs, linear = layer(inputs)
+        layer_inputs, maps = [check_images("inputs", inputs)], []
+        for layer in self.layers:
+            outputs, linear = layer(layer_inputs[-1])
+            layer_inputs.append(outputs)
             maps.append(linear)
-        return inputs, LinearMap(tuple(maps), tuple(layer_inputs))
+        pool = SumPool(outputs.shape[1:], self.temperature)
+        return pool.apply(outputs) + self.logit_bias, LinearMap((*maps, pool), tuple(layer_inputs))
 
 
 def check_dtype(name: str, dtype: Any) -> None:
@@ -198,11 +187,7 @@ def check_dtype(name: str, dtype: Any) -> None:
 
 
 def without_former_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """The attributes of a saved `CoDANet` without "forms" and "unit", which older versions wrote.
-
-    Raises:
-        InputError: the network is of efficient units, which there are no longer.
-    """
+    """The attributes of a saved `CoDANet` without "forms" and "unit", which older versions wrote."""
     if attributes.get("unit", "full") != "full":
         raise InputError(f"unit is {attributes['unit']!r}, but only full units can be loaded now")
     return {name: value for name, value in attributes.items() if name not in ("forms", "unit")}
@@ -216,7 +201,7 @@ def check_variables(model: CoDANet, variables: Mapping[str, Any]) -> None:
     if not isinstance(variables, Mapping) or not isinstance(variables.get("params"), Mapping):
         raise InputError('variables must be a mapping with the collection "params", as from model.init')
     for name, shape in parameter_shapes(model).items():
-        layer, _, parameter = name.partition(".")
+        layer, parameter = name.split(".")
         entry = variables["params"].get(layer)
         found = getattr(entry.get(parameter), "shape", None) if isinstance(entry, Mapping) else None
         if found != shape:

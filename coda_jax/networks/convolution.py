@@ -1,10 +1,13 @@
-"""The layer that conventional networks are made of."""
+"""What conventional networks are made of, and have in common."""
 
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+
+from coda_jax.checks import check_images, check_whole
+from coda_jax.networks.coda_net import check_dtype
 
 
 class NormalisedConvolution(nn.Module):
@@ -13,9 +16,9 @@ class NormalisedConvolution(nn.Module):
 
     Attributes:
         channels: K, of the output.
-        stride: in pixels.
+        stride: the distance between neighbouring positions, in pixels.
         activation: the function at the end; None for none.
-        dtype: of the computation; the parameters are float32.
+        dtype: the dtype of the computation; the parameters are float32.
     """
 
     channels: int
@@ -37,3 +40,34 @@ class NormalisedConvolution(nn.Module):
         norm = nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=dtype)
         x = norm(convolution(x))
         return x if self.activation is None else self.activation(x)
+
+
+class ConventionalNet(nn.Module):
+    """A base for networks with `num_classes`, `dtype` and `features`, of whose mean a linear layer makes the logits.
+
+    The mean and the linear layer are computed in float32 at least; all parameters are float32. Attributes out of range
+    raise InputError.
+    """
+
+    quantity = "Grad-CAM attributions"
+
+    def __post_init__(self) -> None:
+        """Check the attributes."""
+        check_whole("num_classes", self.num_classes)
+        check_dtype("dtype", self.dtype)
+        super().__post_init__()
+
+    @property
+    def gradcam_layer(self) -> str:
+        """The last layer before the linear one."""
+        return self.layer_names[-2]
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
+        """Inputs [N, H, W, 6], floating -> logits [N, K], float32 at least; other inputs raise InputError.
+
+        With `train`, batch normalisation takes the statistics of the batch, and "batch_stats" must be mutable.
+        """
+        x = self.features(check_images("inputs", inputs, encoded=True), train)
+        x = jnp.mean(x, axis=(1, 2), dtype=jnp.promote_types(x.dtype, jnp.float32))
+        return nn.Dense(self.num_classes, name="head")(x)

@@ -1,14 +1,13 @@
 """Hybrids: CoDA layers after the early layers of a conventional network (Böhle, Fritz, Schiele, arXiv 2109.13004).
 
 A trunk computes features of an image, and a CoDA-Net classifies them. The logits are, exactly, sums of contributions
-from the features; of how the features came from the pixels these say nothing.
+from the features, which say nothing of how the features came from the pixels.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
 
 from coda_jax.alignment.linear_map import LinearMap
@@ -18,18 +17,13 @@ from coda_jax.networks.coda_net import CoDANet
 
 
 class HybridNet(nn.Module):
-    """A trunk and, on its features, a CoDA-Net.
-
-    Their variables are named "trunk" and "head". The features may have either sign and any scale.
+    """A trunk and, on its features, a CoDA-Net, whose variables are named "trunk" and "head".
 
     Attributes:
-        trunk: any linen module with `__call__(inputs [N, H, W, C], train=False) -> features [N, Hf, Wf, Cf]`; to be
-            used on images of any size, as the metrics on grids of images do, a fully convolutional one. It may have
-            batch statistics, in the collection "batch_stats".
+        trunk: any linen module with `__call__(inputs [N, H, W, C], train=False) -> features [N, Hf, Wf, Cf]`, of either
+            sign and any scale; a fully convolutional one for images of any size, such as the metrics' grids. It may
+            have batch statistics, in the collection "batch_stats".
         head: the network on the features.
-
-    Raises:
-        InputError: a trunk that is no linen module, or a head that is no `CoDANet`.
 
     Examples:
         >>> from coda_jax import add_inverse
@@ -49,6 +43,8 @@ class HybridNet(nn.Module):
 
     trunk: nn.Module
     head: CoDANet
+    quantity = "contributions of the features (upsampled)"
+    layer_names = ("trunk", "head")
 
     def __post_init__(self) -> None:
         """Check the attributes."""
@@ -60,37 +56,22 @@ class HybridNet(nn.Module):
 
     @property
     def channels(self) -> tuple[int, ...]:
-        """Units of each layer of the head; the last number is that of the classes."""
+        """The head's channels."""
         return self.head.channels
 
     @property
-    def temperature(self) -> float:
-        """T of the head."""
-        return self.head.temperature
-
-    @property
     def logit_bias(self) -> float:
-        """b₀ of the head."""
+        """The head's b₀."""
         return self.head.logit_bias
 
     @property
-    def dtype(self) -> jnp.dtype:
-        """Of the head's computation."""
-        return self.head.dtype
-
-    @property
     def title(self) -> str:
-        """The name of the network, as people write it, with the trunk's where it has one."""
+        """With the trunk's title, or its class where it has none."""
         return f"hybrid after {getattr(self.trunk, 'title', type(self.trunk).__name__)}"
 
     @property
-    def layer_names(self) -> tuple[str, ...]:
-        """Names in the parameters, from the input to the output."""
-        return ("trunk", "head")
-
-    @property
     def gradcam_layer(self) -> str:
-        """The last layer of the head, which Grad-CAM explains."""
+        """The head's last layer."""
         return f"head/{self.head.gradcam_layer}"
 
     def with_gram(self, variables: Mapping[str, Any]) -> dict[str, Any]:
@@ -107,17 +88,9 @@ class HybridNet(nn.Module):
         return check_images("the trunk's features", self.trunk(check_images("inputs", inputs), train=train))
 
     def decompose(self, inputs: jax.Array, train: bool = False) -> tuple[jax.Array, LinearMap]:
-        """The logits, and the linear map that made them from the features.
+        """Logits [N, K], and the linear map with `logits = linear_map.apply(features) + logit_bias`.
 
-        Args:
-            inputs: [N, H, W, C], floating.
-            train: given to the trunk, whose batch statistics are those of the batch where it is true.
-
-        Returns:
-            (logits [N, K], `linear_map` with `logits = linear_map.apply(features) + logit_bias`).
-
-        Raises:
-            InputError: inputs or features of another rank or dtype, or features too small for one of the head's
-                kernels, or of another number of channels than its parameters were made for.
+        With `train`, the trunk takes the statistics of the batch. InputError is raised for inputs that are not
+        floating-point [N, H, W, C], and for features that are not, or that do not fit the head's parameters or kernels.
         """
         return self.head.decompose(self.features(inputs, train))

@@ -6,36 +6,23 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from coda_jax.checks import check_encoded, check_whole
+from coda_jax.checks import check_images, check_whole
 from coda_jax.errors import InputError
 from coda_jax.networks.coda_net import check_dtype
-from coda_jax.networks.convolution import NormalisedConvolution
+from coda_jax.networks.convolution import ConventionalNet, NormalisedConvolution
 
 
-class ResNet(nn.Module):
+class ResNet(ConventionalNet):
     """The residual network for CIFAR-10, with shortcuts that have no parameters (option A).
 
     A convolution with 16 channels; three stages of n blocks with 16, 32 and 64 channels, of which the second and the
-    third halve the resolution; the mean over all positions; and a linear layer. Takes images of any size.
+    third halve the resolution; the mean over all positions; and a linear layer. It takes images of any size.
 
     Attributes:
-        depth: layers with parameters, 6n + 2: 20, 32, 44, 56 or 110 in the paper.
+        depth: the number of layers with parameters, 6n + 2: 20, 32, 44, 56 or 110 in the paper.
         num_classes: K.
-        dtype: of the computation, or its name, one of `coda_net.DTYPES`; the last mean and linear layer are computed in
-            float32 at least, and the parameters are float32.
-        activation: the element-wise function after normalisation, in the place of which some attribution methods put
-            their own.
-
-    Raises:
-        InputError: another depth, fewer than one class, or another dtype.
-
-    Examples:
-        >>> model = ResNet(depth=20, num_classes=10)
-        >>> variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 6)))
-        >>> sorted(variables)
-        ['batch_stats', 'params']
-        >>> sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
-        270154
+        dtype: the dtype of the computation, or its name, one of `coda_net.DTYPES`.
+        activation: the element-wise function after normalisation, for which some attribution methods put their own.
     """
 
     depth: int
@@ -46,58 +33,31 @@ class ResNet(nn.Module):
     def __post_init__(self) -> None:
         """Check the attributes."""
         _number_of_blocks(self.depth)
-        check_whole("num_classes", self.num_classes)
-        check_dtype("dtype", self.dtype)
         super().__post_init__()
 
     @property
-    def layer_names(self) -> tuple[str, ...]:
-        """Names of the layers in the parameters, from the input to the output."""
-        return ("stem", *(f"blocks_{index}" for index in range(_number_of_blocks(self.depth))), "head")
-
-    @property
     def title(self) -> str:
-        """The name of the network, as people write it."""
+        """Such as ResNet-20."""
         return f"ResNet-{self.depth}"
 
     @property
-    def gradcam_layer(self) -> str:
-        """The last layer whose output has positions, which Grad-CAM explains."""
-        return self.layer_names[-2]
+    def layer_names(self) -> tuple[str, ...]:
+        """The names of the first convolution, the blocks and the linear layer."""
+        return ("stem", *(f"blocks_{index}" for index in range(_number_of_blocks(self.depth))), "head")
 
-    @nn.compact
-    def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
-        """Inputs [N, H, W, 6] -> logits [N, K], float32 at least.
-
-        With `train`, batch normalisation takes the statistics of the batch, and "batch_stats" must be mutable.
-
-        Raises:
-            InputError: inputs that are not floating-point [N, H, W, 6].
-        """
-        blocks = _number_of_blocks(self.depth)
-        x = _features(check_encoded("inputs", inputs), train, self.depth, blocks, self.dtype, self.activation)
-        features = jnp.mean(x, axis=(1, 2), dtype=jnp.promote_types(x.dtype, jnp.float32))
-        return nn.Dense(self.num_classes, name="head")(features)
+    def features(self, x: jax.Array, train: bool) -> jax.Array:
+        """[N, H, W, 6] -> [N, ⌈H / 4⌉, ⌈W / 4⌉, 64]."""
+        return _features(self, x, train, _number_of_blocks(self.depth))
 
 
 class ResNetTrunk(nn.Module):
     """The first layers of a `ResNet`, under the same names: features for a `coda_jax.HybridNet`.
 
     Attributes:
-        depth: of the ResNet.
+        depth: the ResNet's depth.
         blocks: how many of its blocks there are after the first convolution, from 0 to all (depth - 2) / 2.
-        dtype: of the computation, as of the ResNet.
-        activation: as of the ResNet.
-
-    Raises:
-        InputError: another depth, more blocks than the ResNet has, or another dtype.
-
-    Examples:
-        >>> trunk = ResNetTrunk(depth=20, blocks=6)  # Two of its three stages.
-        >>> inputs = jnp.zeros((1, 32, 32, 6))
-        >>> features, _ = jax.eval_shape(trunk.init_with_output, jax.random.key(0), inputs)
-        >>> features.shape
-        (1, 16, 16, 32)
+        dtype: the dtype of the computation, as for the ResNet.
+        activation: the function after normalisation, as for the ResNet.
     """
 
     depth: int
@@ -116,13 +76,13 @@ class ResNetTrunk(nn.Module):
 
     @property
     def title(self) -> str:
-        """What it is, as people write it."""
+        """Such as 6 of 9 blocks of ResNet-20."""
         return f"{self.blocks} of {_number_of_blocks(self.depth)} blocks of ResNet-{self.depth}"
 
     @nn.compact
     def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
-        """Inputs [N, H, W, 6] -> features [N, Hf, Wf, Cf]; `train` and errors as of the ResNet."""
-        return _features(check_encoded("inputs", inputs), train, self.depth, self.blocks, self.dtype, self.activation)
+        """Inputs [N, H, W, 6] -> features [N, Hf, Wf, Cf]; `train` and errors as for the ResNet."""
+        return _features(self, check_images("inputs", inputs, encoded=True), train, self.blocks)
 
 
 def _number_of_blocks(depth: int) -> int:
@@ -133,15 +93,13 @@ def _number_of_blocks(depth: int) -> int:
     return (depth - 2) // 2
 
 
-def _features(
-    x: jax.Array, train: bool, depth: int, blocks: int, dtype: jnp.dtype, activation: Callable[[jax.Array], jax.Array]
-) -> jax.Array:
-    """The first convolution and so many blocks of a ResNet, as layers of the module that calls this."""
-    x = NormalisedConvolution(16, dtype=dtype, activation=activation, name="stem")(x, train)
+def _features(model: ResNet | ResNetTrunk, x: jax.Array, train: bool, blocks: int) -> jax.Array:
+    """The output of the first convolution and so many blocks, which become layers of the model that calls this."""
+    x = NormalisedConvolution(16, 1, model.activation, model.dtype, name="stem")(x, train)
     for index in range(blocks):
-        stage, place = divmod(index, _number_of_blocks(depth) // 3)
+        stage, place = divmod(index, _number_of_blocks(model.depth) // 3)
         stride = 2 if stage and not place else 1
-        x = Block(16 * 2**stage, stride, dtype, activation, name=f"blocks_{index}")(x, train)
+        x = Block(16 * 2**stage, stride, model.dtype, model.activation, name=f"blocks_{index}")(x, train)
     return x
 
 
@@ -149,10 +107,10 @@ class Block(nn.Module):
     """Two convolutions, to whose output the block's input is added.
 
     Attributes:
-        channels: of the output, as many as the input has or more; zeros are added for what the input has fewer.
-        stride: of the first convolution; the input that is added is subsampled by the same stride.
-        dtype: of the computation.
-        activation: of the network.
+        channels: the output's channels, as many as the input has or more; the input gets zeros for those it lacks.
+        stride: the first convolution's stride; the input that is added is subsampled by the same stride.
+        dtype: the dtype of the computation.
+        activation: the network's activation.
     """
 
     channels: int

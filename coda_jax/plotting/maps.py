@@ -14,9 +14,6 @@ from coda_jax.errors import InputError, one_line
 COLOUR_MAP = "RdBu_r"
 """Diverging and safe for the colour-blind: red speaks for the class, blue against it, white is zero."""
 
-OF_FEATURES = "contributions of the features (upsampled)"
-"""What the maps of a hybrid are maps of."""
-
 _LONGEST_NAME = 32
 
 
@@ -138,7 +135,7 @@ def explanation(
         names: of the T classes.
         logits: [T], of the classes.
         offset: the logit bias, which the contributions leave out.
-        quantity: what the maps are maps of, such as `OF_FEATURES`.
+        quantity: what the maps are maps of, such as the `quantity` of a network.
     """
     panels = 1 + len(maps)
     figure = Figure(figsize=(2.5 * panels + 0.4, 4.1), layout="constrained")

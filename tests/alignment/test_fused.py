@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 
-from coda_jax.alignment.fused import fused_alignment_and_norm, plain_alignment_and_norm
+from coda_jax.alignment.dau import dense_alignment
+from coda_jax.alignment.fused import fused_alignment_and_norm
 
 # P, d, K, r: alone, odd and small, S-CoDA's first layer with ten units, and with several tiles on every axis.
 SHAPES = [(1, 1, 1, 1), (5, 7, 3, 2), (33, 54, 10, 32), (300, 70, 20, 70), (600, 20, 16, 17)]
@@ -44,7 +45,7 @@ def assert_close(results, expected, tolerance):
         np.testing.assert_allclose(result, other, rtol=0, atol=tolerance * np.abs(other).max())
 
 
-@pytest.mark.parametrize("function", [plain_alignment_and_norm, fused_alignment_and_norm])
+@pytest.mark.parametrize("function", [dense_alignment, fused_alignment_and_norm])
 def test_one_unit_by_hand(function):
     # v = (3, 0)·1 + (0, 4) = (3, 4); vᵀp = 3·1 + 4·2 = 11; ‖v‖² = 9 + 16 = 25.
     p, h = jnp.array([[1.0, 2.0]]), jnp.array([[1.0]])
@@ -61,11 +62,11 @@ def test_one_unit_by_hand(function):
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_fused_is_plain(shape):
+def test_fused_is_dense(shape):
     arguments = random_arguments(shape)
     # Two orders of summing at most 600 · 20 products in float32, each rounded by 6e-8.
-    assert_close(jax.jit(fused_alignment_and_norm)(*arguments), plain_alignment_and_norm(*arguments), 5e-6)
-    assert_close(gradients(fused_alignment_and_norm, arguments), gradients(plain_alignment_and_norm, arguments), 5e-6)
+    assert_close(jax.jit(fused_alignment_and_norm)(*arguments), dense_alignment(*arguments), 5e-6)
+    assert_close(gradients(fused_alignment_and_norm, arguments), gradients(dense_alignment, arguments), 5e-6)
 
 
 def test_bfloat16_sums_in_float32():
@@ -73,17 +74,17 @@ def test_bfloat16_sums_in_float32():
     in_float32 = [argument.astype(jnp.float32) for argument in arguments]
     results = fused_alignment_and_norm(*arguments)
     assert [result.dtype for result in results] == [jnp.float32, jnp.float32]
-    assert_close(results, plain_alignment_and_norm(*in_float32), 5e-6)  # The products of two bfloat16s are exact.
+    assert_close(results, dense_alignment(*in_float32), 5e-6)  # The products of two bfloat16s are exact.
     fused = gradients(fused_alignment_and_norm, arguments)
     assert all(gradient.dtype == jnp.bfloat16 for gradient in fused)
     # A gradient is a sum of two or three terms, each made of factors rounded to bfloat16, by 2⁻⁹, and rounded itself.
-    assert_close(fused, gradients(plain_alignment_and_norm, in_float32), 2**-7)
+    assert_close(fused, gradients(dense_alignment, in_float32), 2**-7)
 
 
 def test_float64_stays_float64():
     with jax.enable_x64(True):
         arguments = random_arguments((5, 7, 3, 2), np.float64)
-        assert_close(fused_alignment_and_norm(*arguments), plain_alignment_and_norm(*arguments), 1e-14)
+        assert_close(fused_alignment_and_norm(*arguments), dense_alignment(*arguments), 1e-14)
 
 
 def test_patches_of_zeros_give_zero_in_value_and_gradient():
@@ -98,7 +99,7 @@ def test_vmap_over_inputs():
     mapped = jax.vmap(fused_alignment_and_norm, in_axes=(0, 0, None, None))(
         p.reshape(2, 3, 7), h.reshape(2, 3, 2), A, b
     )
-    expected = plain_alignment_and_norm(p, h, A, b)
+    expected = dense_alignment(p, h, A, b)
     assert_close([result.reshape(6, 3) for result in mapped], expected, 5e-6)
 
 
@@ -120,7 +121,7 @@ def test_no_array_has_a_map_for_every_rank_and_unit():
     def largest(function):
         return largest_array(jax.make_jaxpr(lambda *arguments: gradients(function, arguments))(*arguments))
 
-    assert largest(plain_alignment_and_norm) == positions * d * units
+    assert largest(dense_alignment) == positions * d * units
     assert largest(fused_alignment_and_norm) < positions * rank * units / 2
 
 

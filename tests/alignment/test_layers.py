@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from coda_jax import InputError
-from coda_jax.alignment.layers import DAUConv, Head
+from coda_jax.alignment.layers import DAUConv
 
 INPUTS = jax.random.uniform(jax.random.key(1), (2, 8, 7, 6))
 
@@ -47,10 +47,3 @@ def test_inputs_of_other_channels():
     variables = jax.jit(layer.init)(jax.random.key(0), INPUTS)
     with pytest.raises(InputError, match="takes 6 channels, but its input has 3: encode images with"):
         layer.apply(variables, INPUTS[..., :3])
-
-
-def test_head_by_hand():
-    # (1 + 3) / 10 - 2 and (2 + 4) / 10 - 2.
-    logits, pool = Head(temperature=10.0, logit_bias=-2.0).apply({}, jnp.array([[[[1.0, 2.0], [3.0, 4.0]]]]))
-    np.testing.assert_allclose(logits, [[-1.6, -1.4]], rtol=1e-6)
-    assert pool.input_shape == (1, 2, 2)

@@ -30,6 +30,8 @@ def decomposed():
 def test_sum_pool_by_hand():
     pool = SumPool((1, 2, 2), temperature=10.0)
     np.testing.assert_allclose(pool.apply(jnp.array([[[[1.0, 2.0], [3.0, 4.0]]]])), [[0.4, 0.6]], rtol=1e-6)
+    ones = jnp.ones((1, 1, 1001, 2), jnp.bfloat16)  # bfloat16 has no number 1001.
+    np.testing.assert_array_equal(SumPool(ones.shape[1:], temperature=1.0).apply(ones), [[1001, 1001]])
     np.testing.assert_allclose(pool.transpose(jnp.array([[[5.0, 7.0]]])), [[[[[0.5, 0.7]] * 2]]], rtol=1e-6)
     np.testing.assert_allclose(pool.dense(), [[[[[0.1, 0]] * 2], [[[0, 0.1]] * 2]]][0:1], rtol=1e-6)
 

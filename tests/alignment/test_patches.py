@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coda_jax import InputError
-from coda_jax.alignment.patches import extract_patches, fold_patches, output_size, reached_pixels
+from coda_jax.alignment.patches import extract_patches, fold_patches, output_size
 
 extract = jax.jit(extract_patches, static_argnums=(1, 2, 3))
 fold = jax.jit(fold_patches, static_argnums=(1, 2, 3))
@@ -24,12 +24,6 @@ def test_extract_by_hand():
 def test_extract_leaves_out_what_no_patch_reaches():
     patches = extract_patches(IMAGE, kernel_size=1, stride=2, padding=0)
     np.testing.assert_array_equal(patches.squeeze(), [[1, 3], [7, 9]])
-
-
-def test_reached_pixels_by_hand():
-    reached = reached_pixels(size=3, kernel_size=2, stride=2, padding=1, dtype=jnp.float32)
-    # The first patch holds one value of the padding and pixel 0, the second pixels 1 and 2.
-    np.testing.assert_array_equal(reached, [[[0, 0, 0], [1, 0, 0]], [[0, 1, 0], [0, 0, 1]]])
 
 
 def test_fold_counts_the_patches_that_hold_a_pixel():

@@ -44,3 +44,19 @@ def test_what_is_wrong_is_said():
         make_model({**SIZES, "depth": 3})
     with pytest.raises(InputError, match="the configuration's model: .*'paddings'"):
         make_model({key: value for key, value in SIZES.items() if key != "paddings"})
+
+
+@pytest.mark.parametrize(
+    ("model", "quantity", "decomposes"),
+    [
+        (CoDANet(**SIZES), "contributions", True),
+        (HybridNet(ResNetTrunk(8, 2), CoDANet(**SIZES)), "contributions of the features (upsampled)", True),
+        (ResNet(8, 3), "Grad-CAM attributions", False),
+        (VGG(((4, 5), (6,)), 3), "Grad-CAM attributions", False),
+    ],
+    ids=["CoDANet", "HybridNet", "ResNet", "VGG"],
+)
+def test_networks_say_what_their_maps_are_maps_of(model, quantity, decomposes):
+    assert (model.quantity, hasattr(model, "decompose")) == (quantity, decomposes)
+    assert model.title and model.layer_names
+    assert model.gradcam_layer.split("/")[0] in model.layer_names

@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from coda_jax.networks.convolution import NormalisedConvolution
+from coda_jax.networks.convolution import ConventionalNet, NormalisedConvolution
 
 # One channel in and out; the kernel passes on the pixel itself, so that all that is left is the normalisation.
 KERNEL = jnp.zeros((3, 3, 1, 1)).at[1, 1].set(1.0)
@@ -48,3 +48,17 @@ def test_computes_in_bfloat16_with_parameters_in_float32():
     )
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
     assert output.dtype == jnp.bfloat16
+
+
+class Identity(ConventionalNet):
+    num_classes: int = 1
+    dtype: jnp.dtype = jnp.bfloat16
+
+    def features(self, x, train):
+        return x[..., :1].astype(self.dtype)
+
+
+def test_the_mean_is_float32():
+    inputs = jnp.broadcast_to(jnp.array([1, 1 + 2**-7]).reshape(1, 1, 2, 1), (1, 1, 2, 6))
+    variables = {"params": {"head": {"kernel": jnp.ones((1, 1)), "bias": jnp.zeros(1)}}}
+    assert Identity().apply(variables, inputs).item() == 1 + 2**-8  # bfloat16 has no number between the two.
