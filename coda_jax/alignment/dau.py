@@ -8,10 +8,9 @@ For one position with the zero-padded patch `p` (`d = k·k·C` values) a layer o
     w_j = s_j v_j                        s = ‖v‖/(1+‖v‖²) ("sq": ‖w‖ < 1)  or  1/‖v‖ ("l2": ‖w‖ = 1)
     y_j = w_jᵀ p
 
-`dense_alignment` computes `v_jᵀp` and `‖v_j‖²` just so. `factored_alignment` and the kernel of
-`coda_jax.alignment.fused` never build `v`: `v_jᵀp = hᵀ(A_jᵀp) + b_jᵀp`, and `‖v_j‖² = hᵀG_jh + 2(A_jᵀb_j)ᵀh + ‖b_j‖²`
-with `G_j = A_jᵀA_j`. In all of them `(h, s)` together with the parameters are the input-dependent weights in factored
-form: `DynamicLinear` holds them and applies them in either direction.
+`dense_alignment` computes `v_jᵀp` and `‖v_j‖²` just so. `factored_alignment` never builds `v`:
+`v_jᵀp = hᵀ(A_jᵀp) + b_jᵀp`, and `‖v_j‖² = hᵀG_jh + 2(A_jᵀb_j)ᵀh + ‖b_j‖²` with `G_j = A_jᵀA_j`. In both of them `(h, s)`
+together with the parameters are the input-dependent weights in factored form: `DynamicLinear` holds them and applies them in either direction.
 
 Layers work on a few examples at a time (`coda_jax.chunks`) and compute their maps of `r·K` values a position again in
 the backward pass. docs/performance.md says what that brings.
@@ -33,7 +32,7 @@ from coda_jax.checks import check_choice
 from coda_jax.chunks import map_in_chunks
 
 NORMS = ("sq", "l2")
-FORMS = ("factored", "dense", "fused")
+FORMS = ("factored", "dense")
 
 
 def accumulation_dtype(dtype: jnp.dtype) -> jnp.dtype:
@@ -247,14 +246,13 @@ def dynamic_alignment(
         norm: "sq" or "l2".
         stride: the distance between neighbouring patches, in pixels.
         padding: the zeros added on each side, in pixels.
-        form: "factored", "dense", "fused" (a kernel for GPUs; CPUs interpret it, slowly), or None for the cheaper of
-            the first two.
+        form: "factored", "dense", or None for the cheaper of the two.
         products: `gram(A, b)`, which spares the factored form its computation.
 
     Returns:
         (outputs [N, Ho, Wo, K] in the inputs' dtype, the `DynamicLinear` with `outputs = map.apply(inputs)`).
 
-    An unknown norm or form, or a kernel that fits nowhere, raises InputError.
+    An unknown norm or form, or a kernel of more pixels than the padded input, raises InputError.
     """
     kernel_size, patch_values, (features, rank) = B.shape[0], b[..., 0].size, A.shape[3:]
     check_choice("norm", norm, NORMS)
@@ -265,13 +263,8 @@ def dynamic_alignment(
     if form == "factored":
         alignment_and_norm, values = factored_alignment, features * rank
         parameters += (gram(A, b) if products is None else products,)
-    elif form == "dense":
-        alignment_and_norm, values = dense_alignment, features * patch_values
     else:
-        # Pallas takes longer to import than the rest of the package, and few need it.
-        from coda_jax.alignment.fused import fused_alignment_and_norm as alignment_and_norm
-
-        values = patch_values
+        alignment_and_norm, values = dense_alignment, features * patch_values
     rows, columns = (output_size(size, kernel_size, stride, padding) for size in inputs.shape[1:3])
 
     def layer(inputs: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:

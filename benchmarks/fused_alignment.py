@@ -12,8 +12,8 @@ are sums of the same kind, and compute what they need of `M_j y` and `M_jᵀx` a
 Pallas compiles the kernels through Triton, the one GPU compiler that it has in both JAX 0.10 and 0.12 (since 0.11 with
 a warning that it will be dropped). Triton's tiles have sides that are powers of two, at least 16 for tensor cores; the
 arguments are padded to them with zeros. TPUs, whose tiles are 128 lanes wide, would need other kernels. A CPU
-interprets these, slowly, for tests. Nobody has timed the kernels on a GPU yet, or tuned their tiles, so no layer
-chooses them by itself.
+interprets these, slowly, for tests. Nobody has timed the kernels on a GPU yet, or tuned their tiles, so that they are
+no part of the library: `python -m benchmarks.accelerator` measures a network whose layers use them.
 """
 
 import functools
@@ -25,6 +25,8 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
+from coda_jax import chunks
+from coda_jax.alignment import dau
 from coda_jax.alignment.dau import accumulation_dtype, gram
 
 # A program's sums are a tile of POSITIONS × COLUMNS in float32, or two: with WARPS · 32 threads at most 64 of the 255
@@ -53,6 +55,13 @@ def fused_alignment_and_norm(p: jax.Array, h: jax.Array, A: jax.Array, b: jax.Ar
     # The norm's terms cancel where v is small, so what is bfloat16 does not stay so here.
     h, products = h.astype(dtype), gram(A.astype(dtype), b.astype(dtype))
     return alignment, _bilinear_forms(h, h, products.ATA) + 2 * h @ products.ATb + products.bTb
+
+
+def use_in_all_layers() -> None:
+    """Let the kernels compute every layer that this process compiles from now on, on whole batches."""
+    dau.cheapest_form = lambda *_: "factored"
+    dau.factored_alignment = lambda p, h, A, b, products: fused_alignment_and_norm(p, h, A, b)
+    chunks.examples_at_once = lambda examples, values: examples
 
 
 @jax.custom_vjp

@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 
-from coda_jax.alignment.dau import dense_alignment
-from coda_jax.alignment.fused import fused_alignment_and_norm
+from benchmarks import fused_alignment
+from benchmarks.fused_alignment import fused_alignment_and_norm
+from coda_jax import chunks
+from coda_jax.alignment import dau
+from coda_jax.alignment.dau import dense_alignment, dynamic_alignment
 
 # P, d, K, r: alone, odd and small, S-CoDA's first layer with ten units, and with several tiles on every axis.
 SHAPES = [(1, 1, 1, 1), (5, 7, 3, 2), (33, 54, 10, 32), (300, 70, 20, 70), (600, 20, 16, 17)]
@@ -141,3 +144,25 @@ def test_kernels_of_s_coda_lower_for_a_gpu(shape, dtype):
         program = jax.jit(results_and_gradients).trace(*arguments).lower(lowering_platforms=("cuda",)).as_text()
     # Alignment and norm are a form each, and each form has three derivatives.
     assert program.count("@__gpu$xla.gpu.triton") == 8
+
+
+def test_layers_use_the_kernels(monkeypatch):
+    rng = np.random.default_rng(0)
+    shapes = (2, 6, 6, 4), (3, 3, 4, 5), (3, 3, 4, 7, 5), (3, 3, 4, 7)
+    layer = [jnp.asarray(rng.normal(size=shape), np.float32) for shape in shapes]
+
+    def results(form):
+        def loss(*layer):
+            outputs, linear = dynamic_alignment(*layer, padding=1, form=form)
+            return jnp.sum(outputs**2), linear
+
+        return jax.jit(jax.value_and_grad(loss, argnums=(0, 1, 2, 3), has_aux=True))(*layer)
+
+    dense = results("dense")
+    for module, name in ((dau, "cheapest_form"), (dau, "factored_alignment"), (chunks, "examples_at_once")):
+        monkeypatch.setattr(module, name, getattr(module, name))  # To be put back after the test.
+    fused_alignment.use_in_all_layers()
+    assert "pallas_call" in str(jax.make_jaxpr(lambda *layer: dynamic_alignment(*layer, padding=1)[0])(*layer))
+    for fused, other in zip(*map(jax.tree.leaves, (results(None), dense)), strict=True):
+        # Two orders of summing some hundred float32 products.
+        np.testing.assert_allclose(fused, other, rtol=1e-4, atol=1e-5 * np.abs(other).max())
