@@ -10,7 +10,7 @@ from tqdm import tqdm
 class Progress:
     """Counts from `done` to `total`, and tells the rate and the time left on standard error.
 
-    Of several processes, the first one does.
+    Of several processes, the first one tells.
     """
 
     def __init__(self, total: int, done: int = 0, unit: str = "images"):
@@ -34,9 +34,8 @@ class Progress:
             return
         if self._bar.disable and self._seen:
             rate = self._seen / (time.monotonic() - self._started)
-            message += (
-                f"  {rate:.{0 if rate >= 10 else 2}f} {self._unit}/s  {tqdm.format_interval(self._left / rate)} left"
-            )
+            decimals, left = 0 if rate >= 10 else 2, tqdm.format_interval(self._left / rate)
+            message += f"  {rate:.{decimals}f} {self._unit}/s  {left} left"
         self._bar.write(message, file=sys.stderr)
         sys.stderr.flush()
 

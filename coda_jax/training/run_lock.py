@@ -18,13 +18,11 @@ from coda_jax.errors import InputError, one_line
 
 @contextmanager
 def locked(workdir: Path) -> Iterator[None]:
-    """Hold the directory of a run, which is made if need be, so that no other run can use it meanwhile.
+    """Hold the directory of a run, so that no other run can use it meanwhile.
 
-    The operating system lets go of the lock when the process ends, however it does: what a killed run leaves is no
-    obstacle. Of the processes of one run, which all call it, the first holds the lock for all.
-
-    Args:
-        workdir: the directory. It is removed at the end if it was made here and nothing was written into it.
+    The directory is made if need be, and removed at the end if nothing was written into it then. The operating system
+    lets go of the lock when the process ends, even where it is killed. All processes of a run call this; the first one
+    holds the lock for all.
 
     Raises:
         InputError: another run holds it, or it cannot be made or written. All processes raise it.

@@ -1,5 +1,6 @@
 """What a training step changes."""
 
+from collections.abc import Sequence
 from dataclasses import field
 from typing import Any
 
@@ -20,8 +21,8 @@ class TrainState:
     """The state of a run; with the run's seed it determines everything that follows.
 
     Attributes:
-        step: int32 [], steps done. Shuffling, flips and crops are functions of the seed and the step, which is
-            therefore the position in the data and the random state as well.
+        step: int32 [], steps done; the position in the data and the random state as well, since shuffling, flips and
+            crops are functions of the seed and the step.
         params: the network's parameters.
         opt_state: the optimiser's.
         batch_stats: the running averages of a network with batch normalisation, empty for others.
@@ -49,10 +50,10 @@ def create(
     """The state before the first step, on every device of this process.
 
     Args:
-        model: the network, for encoded images of `image_size` (H, W).
-        optimizer: made by optax.
-        image_size: (H, W), in pixels.
-        seed: of the initial parameters.
+        model: the network, for encoded images.
+        optimizer: the optimiser, whose state the first step is given.
+        image_size: (H, W) of the images, in pixels.
+        seed: the seed of the initial parameters.
     """
 
     # The seed is no part of the compiled program, which is kept for other runs.
@@ -65,11 +66,6 @@ def create(
     return jax.jit(init, out_shardings=replicated())(jax.random.key(seed))
 
 
-def replicated() -> NamedSharding:
-    """The placement of what every device of this process holds whole, which is where mapped steps leave a state."""
-    return NamedSharding(Mesh(np.array(jax.local_devices()), (AXIS,)), PartitionSpec())
-
-
-def everywhere() -> NamedSharding:
-    """The placement of what every device of all processes holds whole."""
-    return NamedSharding(Mesh(np.array(jax.devices()), (AXIS,)), PartitionSpec())
+def replicated(devices: Sequence[jax.Device] = ()) -> NamedSharding:
+    """The placement of what each of the devices holds whole: those of this process, as mapped steps leave a state."""
+    return NamedSharding(Mesh(np.array(devices or jax.local_devices()), (AXIS,)), PartitionSpec())
