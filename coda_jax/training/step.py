@@ -1,7 +1,6 @@
 """One step of training or evaluation as a function of one device's share of a batch."""
 
 import math
-import numbers
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -40,17 +39,18 @@ def train_step(
     Args:
         state: the same on every device.
         batch: this device's {"image": float32 [n, H, W, 3], "label": int32 [n]}.
-        model: the network: a `CoDANet`, or any module from inputs to logits [n, K]; one with batch normalisation is
-            given `train=True` besides.
+        model: a `CoDANet`, or any module from inputs to logits [n, K]; one with batch normalisation is given
+            `train=True` besides.
         optimizer: the one that made the state's `opt_state`.
         accumulation: the number of equal parts of the batch that are computed one after the other, in the memory of
             one; n is a multiple of it.
-        penalty: λ, by which `losses.weight_penalty` is multiplied before it is added to the loss, for a `CoDANet`. Its
-            classes, as from `losses.draw_penalised_classes`, are a function of the step and the place in the batch.
+        penalty: λ, the weight of `losses.weight_penalty` in what is minimised; 0 but for a `CoDANet`. The classes, as
+            from `losses.draw_penalised_classes`, are a function of the step and the place in the batch.
 
     Returns:
-        (the next state, the metrics "loss" [] in nats, without the penalty, "accuracy" [] in [0, 1], "finite" [], 1 or
-        0, whether loss and gradients are, and with a λ "penalty" [], without λ), the same on every device.
+        (the next state, the metrics), the same on every device. The metrics are float32 []: "loss" in nats, without the
+        penalty; "accuracy" in [0, 1]; "finite", 1 if the loss and the gradients are finite, else 0; and, if λ is not 0,
+        "penalty", without λ.
     """
     if penalty:
         share = len(batch["label"])
@@ -75,14 +75,12 @@ def train_step(
             loss += penalty * metrics["penalty"]
         return loss, (metrics, batch_stats)
 
-    def gradients_of(batch: Batch) -> tuple[dict, tuple[Metrics, dict]]:
-        return jax.grad(objective, has_aux=True)(state.params, batch)
-
+    gradients_of = partial(jax.grad(objective, has_aux=True), state.params)
     if accumulation == 1:
         means = gradients_of(batch)
     else:
         parts = jax.tree.map(lambda array: array.reshape(accumulation, -1, *array.shape[1:]), batch)
-        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(gradients_of, batch))
+        zeros = jax.tree.map(jnp.zeros_like, jax.eval_shape(gradients_of, batch))
         sums, _ = lax.scan(lambda sums, part: (jax.tree.map(jnp.add, sums, gradients_of(part)), None), zeros, parts)
         means = jax.tree.map(lambda leaf: leaf / accumulation, sums)
     gradients, (metrics, batch_stats) = lax.pmean(means, AXIS)
@@ -114,14 +112,14 @@ def train_steps(
 
     Args:
         state: the same on every device. Up to 2³¹ - 1 examples can be seen in a run.
-        examples: all n training examples, the same on every device.
-        key: of the order and the augmentation, the same on every device.
-        count: int32 [], the number of steps, at most up to the one with which the epoch of the first example ends. Not
-            part of the compiled program, which serves every count.
+        examples: all training examples, the same on every device.
+        key: the key of the order and the augmentation, the same on every device.
+        count: int32 [], the number of steps, at most up to the one with which the epoch of the first example ends. The
+            compiled program serves every count.
         device: int32 [], this device's index on the axis `AXIS`, which says what part of each batch is its own.
-        model: the network.
-        optimizer: the one that made the state's `opt_state`.
-        batch_size: over all devices.
+        model: as in `train_step`.
+        optimizer: as in `train_step`.
+        batch_size: examples a step, over all devices.
         flip: whether to mirror half of the images.
         crop_padding: pixels by which images are padded before they are cropped to their size.
         accumulation: as in `train_step`.
@@ -163,12 +161,12 @@ def eval_step(variables: dict, batch: Batch, *, model: nn.Module) -> Metrics:
     """Sums of the metrics over a batch, over all devices of the axis `AXIS`.
 
     Args:
-        variables: the network's, the same on every device.
+        variables: the network's variables, the same on every device.
         batch: this device's {"image": float32 [n, H, W, 3], "label": int32 [n], "weight": float32 [n]}.
         model: the network.
 
     Returns:
-        "loss", "accuracy" and "weight", [] each, sums over the examples, times their weights.
+        "loss", "accuracy" and "weight", [] each, the sums over the examples, each times its weight.
     """
     logits = model.apply(variables, add_inverse(batch["image"]))
     sums = {
@@ -182,9 +180,9 @@ def eval_step(variables: dict, batch: Batch, *, model: nn.Module) -> Metrics:
 def mapped_train_step(
     model: nn.Module, optimizer: optax.GradientTransformation, accumulation: int = 1, penalty: float = 0.0
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """`train_step` over all devices of all processes, for this process's share of a batch, [devices, n, ...].
+    """`train_step` over all devices, for this process's share of a batch, [devices, n, ...].
 
-    The given state's memory is reused.
+    The memory of the given state is reused.
     """
     step = partial(train_step, model=model, optimizer=optimizer, accumulation=accumulation, penalty=penalty)
     return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=0)
@@ -193,23 +191,22 @@ def mapped_train_step(
 def mapped_train_steps(
     model: nn.Module, optimizer: optax.GradientTransformation, **settings: Any
 ) -> Callable[[TrainState, on_device.Examples, jax.Array, int, jax.Array], tuple[TrainState, Metrics]]:
-    """`train_steps` with its settings over all devices of all processes, for this process's `device` [devices].
+    """`train_steps` over all devices, for this process's `device` [devices], with the other settings of `train_steps`.
 
-    The given state's memory is reused.
+    The memory of the given state is reused.
     """
     steps = partial(train_steps, model=model, optimizer=optimizer, **settings)
     return jax.pmap(steps, axis_name=AXIS, in_axes=(None, None, None, None, 0), out_axes=None, donate_argnums=0)
 
 
 def mapped_eval_step(model: nn.Module) -> Callable[[dict, Batch], Metrics]:
-    """`eval_step` over all devices of all processes, for this process's share of a batch, [devices, n, ...]."""
+    """`eval_step` over all devices, for this process's share of a batch, [devices, n, ...]."""
     return jax.pmap(partial(eval_step, model=model), axis_name=AXIS, in_axes=(None, 0), out_axes=None)
 
 
 def split_over_devices(batch: Batch) -> Batch:
     """[n, ...] -> [devices, n / devices, ...] for every array of this process's share of a batch."""
-    devices = jax.local_device_count()
-    return {key: array.reshape(devices, -1, *array.shape[1:]) for key, array in batch.items()}
+    return jax.tree.map(lambda array: array.reshape(jax.local_device_count(), -1, *array.shape[1:]), batch)
 
 
 def total(metrics: Sequence[Metrics]) -> dict[str, float]:
@@ -218,12 +215,8 @@ def total(metrics: Sequence[Metrics]) -> dict[str, float]:
 
 
 def check_batch_size(batch_size: int, accumulation: int = 1) -> None:
-    """Raise InputError unless the batch can be shared among all devices, and each share be cut in `accumulation` parts.
-
-    Raises:
-        InputError: what the batch size must be a multiple of.
-    """
+    """Raise InputError unless all devices can share the batch, and each share can be cut into `accumulation` parts."""
     devices = jax.device_count()
-    if not isinstance(batch_size, numbers.Integral) or batch_size < 1 or batch_size % (devices * accumulation):
+    if batch_size < 1 or batch_size % (devices * accumulation):
         parts = f"{devices} device(s)" + (f" times {accumulation} accumulated parts" if accumulation > 1 else "")
         raise InputError(f"batch_size is {batch_size}, but must be a positive multiple of the {parts}")
