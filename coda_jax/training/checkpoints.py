@@ -14,7 +14,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Sharding, SingleDeviceSharding
 
 from coda_jax.errors import InputError, RunError, one_line
-from coda_jax.training.state import TrainState, as_variables, replicated
+from coda_jax.training.state import TrainState, replicated
 
 
 class Checkpoints:
@@ -85,8 +85,8 @@ class Checkpoints:
         """The network's variables in the newest checkpoint, on the default device; raises as `restore`."""
         # The image size does not matter for the shapes, as long as every kernel fits.
         shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 256, 256, 6)))
-        variables = as_variables(shapes["params"], shapes.get("batch_stats"))
-        return self._restore_newest(_abstract(variables, SingleDeviceSharding(jax.local_devices()[0])))[0]
+        saved = {name: shapes[name] for name in ("params", "batch_stats") if name in shapes}
+        return self._restore_newest(_abstract(saved, SingleDeviceSharding(jax.local_devices()[0])))[0]
 
     def _restore_newest(self, abstract: dict[str, Any]) -> tuple[dict[str, Any], list[int]]:
         """What `abstract`, entries of a state, asks for of the newest whole checkpoint; and the damaged ones."""

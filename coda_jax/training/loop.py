@@ -1,6 +1,5 @@
 """The training loop."""
 
-import math
 import time
 from collections.abc import Callable, Iterable
 from contextlib import closing
@@ -80,9 +79,12 @@ def train(model: nn.Module, dataset: Dataset, training: Training, workdir: Path)
     if checkpoints.latest_step() is not None:
         state = checkpoints.restore(state)
     start, num_steps = int(state.step), training.steps(num_examples)
-    test_after = partial(_end_of_epoch, batch_size=training.batch_size, num_examples=num_examples)
     advance, read_test = _stepper(model, optimizer, dataset, training, start), _test_reader(dataset, training)
     eval_step = mapped_eval_step(model)
+
+    def test_after(step: int) -> int:
+        """The first step after `step` with which an epoch ends."""
+        return training.steps_of(step * training.batch_size // num_examples + 1, num_examples)
 
     with Interruption() as interruption, closing(_Recorder(workdir, training, num_examples, start)) as recorder:
 
@@ -230,10 +232,8 @@ def _stepper(
     It takes a state and the most steps to do, and returns the state after at least one step, the sums of the steps'
     metrics, and how many steps it did.
     """
-    augmentation = {"flip": training.flip, "crop_padding": training.crop_padding}
-    objective = {"accumulation": training.accumulation, "penalty": training.penalty}
     if training.on_device:
-        train_steps = mapped_train_steps(model, optimizer, batch_size=training.batch_size, **objective, **augmentation)
+        train_steps = mapped_train_steps(model, optimizer, training)
         examples = jax.device_put(on_device.read(dataset.train), replicated())
         devices = jax.process_index() * jax.local_device_count() + np.arange(jax.local_device_count())
         key = jax.random.key(training.seed)
@@ -243,7 +243,7 @@ def _stepper(
 
         return all_at_once
 
-    train_step = mapped_train_step(model, optimizer, **objective)
+    train_step = mapped_train_step(model, optimizer, training)
     batches = train_batches(
         dataset.train,
         batch_size=training.batch_size,
@@ -251,8 +251,9 @@ def _stepper(
         start=start,
         num_workers=training.num_workers,
         size=dataset.info.preprocessing.size,
+        flip=training.flip,
+        crop_padding=training.crop_padding,
         randaugment=training.randaugment,
-        **augmentation,
         **_processes(),
     )
 
@@ -260,9 +261,3 @@ def _stepper(
         return *train_step(state, split_over_devices(next(batches))), 1
 
     return one_at_a_time
-
-
-def _end_of_epoch(step: int, batch_size: int, num_examples: int) -> int:
-    """The first step after `step` with which an epoch ends."""
-    epochs = step * batch_size // num_examples + 1
-    return math.ceil(epochs * num_examples / batch_size)

@@ -36,12 +36,8 @@ class TrainState:
     @property
     def variables(self) -> dict[str, Any]:
         """What the network is applied with."""
-        return as_variables(self.params, self.batch_stats)
-
-
-def as_variables(params: Any, batch_stats: Any) -> dict[str, Any]:
-    """The variables of a network; those of one without batch normalisation have no collection "batch_stats"."""
-    return {"params": params, **({"batch_stats": batch_stats} if batch_stats else {})}
+        # Those of a network without batch normalisation have no collection "batch_stats".
+        return {"params": self.params, **({"batch_stats": self.batch_stats} if self.batch_stats else {})}
 
 
 def create(

@@ -1,9 +1,9 @@
 """One step of training or evaluation as a function of one device's share of a batch."""
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +15,9 @@ from jax import lax
 from coda_jax.data import on_device
 from coda_jax.encoding import add_inverse
 from coda_jax.errors import InputError
+from coda_jax.training.configuration import Training
 from coda_jax.training.losses import binary_cross_entropy, draw_penalised_classes, weight_penalty
-from coda_jax.training.state import AXIS, TrainState, as_variables
+from coda_jax.training.state import AXIS, TrainState
 
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
@@ -28,8 +29,7 @@ def train_step(
     *,
     model: nn.Module,
     optimizer: optax.GradientTransformation,
-    accumulation: int = 1,
-    penalty: float = 0.0,
+    training: Training,
 ) -> tuple[TrainState, Metrics]:
     """One step of the optimiser, with gradients and metrics averaged over the axis `AXIS`.
 
@@ -42,16 +42,16 @@ def train_step(
         model: a `CoDANet`, or any module from inputs to logits [n, K]; one with batch normalisation is given
             `train=True` besides.
         optimizer: the one that made the state's `opt_state`.
-        accumulation: the number of equal parts of the batch that are computed one after the other, in the memory of
-            one; n is a multiple of it.
-        penalty: λ, the weight of `losses.weight_penalty` in what is minimised; 0 but for a `CoDANet`. The classes, as
-            from `losses.draw_penalised_classes`, are a function of the step and the place in the batch.
+        training: the settings, of which `accumulation` and `penalty` matter here. n is a multiple of the first; the
+            second is 0 but for a `CoDANet`, and its classes, as from `losses.draw_penalised_classes`, are a function of
+            the step and the place in the batch.
 
     Returns:
         (the next state, the metrics), the same on every device. The metrics are float32 []: "loss" in nats, without the
         penalty; "accuracy" in [0, 1]; "finite", 1 if the loss and the gradients are finite, else 0; and, if λ is not 0,
         "penalty", without λ.
     """
+    accumulation, penalty = training.accumulation, training.penalty
     if penalty:
         share = len(batch["label"])
         positions = lax.axis_index(AXIS) * share + jnp.arange(share)
@@ -60,7 +60,8 @@ def train_step(
         batch = {**batch, "penalised": drawn[:, None]}
 
     def objective(params: dict, batch: Batch) -> tuple[jax.Array, tuple[Metrics, dict]]:
-        inputs, variables, batch_stats = add_inverse(batch["image"]), as_variables(params, state.batch_stats), {}
+        inputs, batch_stats = add_inverse(batch["image"]), {}
+        variables = dataclasses.replace(state, params=params).variables
         if penalty:
             logits, linear_map = model.apply(variables, inputs, method="decompose")
         elif state.batch_stats:
@@ -99,11 +100,7 @@ def train_steps(
     *,
     model: nn.Module,
     optimizer: optax.GradientTransformation,
-    batch_size: int,
-    flip: bool,
-    crop_padding: int,
-    accumulation: int = 1,
-    penalty: float = 0.0,
+    training: Training,
 ) -> tuple[TrainState, Metrics]:
     """`train_step` many times, on batches that are drawn on the device.
 
@@ -119,16 +116,12 @@ def train_steps(
         device: int32 [], this device's index on the axis `AXIS`, which says what part of each batch is its own.
         model: as in `train_step`.
         optimizer: as in `train_step`.
-        batch_size: examples a step, over all devices.
-        flip: whether to mirror half of the images.
-        crop_padding: pixels by which images are padded before they are cropped to their size.
-        accumulation: as in `train_step`.
-        penalty: as in `train_step`.
+        training: the settings of the batches and of `train_step`.
 
     Returns:
         (the next state, the sums of the steps' metrics), the same on every device.
     """
-    num_examples = len(examples["label"])
+    batch_size, num_examples = training.batch_size, len(examples["label"])
     order_key, augmentation_key = jax.random.split(key)
     epoch, offset = jnp.divmod(state.step * batch_size, num_examples)
     # Sorting takes too long to be done at every step. The last batch reaches into as many epochs as it has room for.
@@ -145,15 +138,13 @@ def train_steps(
             orders.reshape(-1)[since_epoch],
             augmentation_key,
             epoch * num_examples + since_epoch,
-            flip=flip,
-            crop_padding=crop_padding,
+            flip=training.flip,
+            crop_padding=training.crop_padding,
         )
-        state, metrics = train_step(
-            state, batch, model=model, optimizer=optimizer, accumulation=accumulation, penalty=penalty
-        )
+        state, metrics = train_step(state, batch, model=model, optimizer=optimizer, training=training)
         return state, jax.tree.map(jnp.add, sums, metrics)
 
-    names = ("loss", "accuracy", "finite") + (("penalty",) if penalty else ())
+    names = ("loss", "accuracy", "finite") + (("penalty",) if training.penalty else ())
     return lax.fori_loop(0, count, step, (state, dict.fromkeys(names, jnp.zeros(()))))
 
 
@@ -178,24 +169,24 @@ def eval_step(variables: dict, batch: Batch, *, model: nn.Module) -> Metrics:
 
 
 def mapped_train_step(
-    model: nn.Module, optimizer: optax.GradientTransformation, accumulation: int = 1, penalty: float = 0.0
+    model: nn.Module, optimizer: optax.GradientTransformation, training: Training
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """`train_step` over all devices, for this process's share of a batch, [devices, n, ...].
 
     The memory of the given state is reused.
     """
-    step = partial(train_step, model=model, optimizer=optimizer, accumulation=accumulation, penalty=penalty)
+    step = partial(train_step, model=model, optimizer=optimizer, training=training)
     return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=0)
 
 
 def mapped_train_steps(
-    model: nn.Module, optimizer: optax.GradientTransformation, **settings: Any
+    model: nn.Module, optimizer: optax.GradientTransformation, training: Training
 ) -> Callable[[TrainState, on_device.Examples, jax.Array, int, jax.Array], tuple[TrainState, Metrics]]:
-    """`train_steps` over all devices, for this process's `device` [devices], with the other settings of `train_steps`.
+    """`train_steps` over all devices, for this process's `device` [devices].
 
     The memory of the given state is reused.
     """
-    steps = partial(train_steps, model=model, optimizer=optimizer, **settings)
+    steps = partial(train_steps, model=model, optimizer=optimizer, training=training)
     return jax.pmap(steps, axis_name=AXIS, in_axes=(None, None, None, None, 0), out_axes=None, donate_argnums=0)
 
 

@@ -205,8 +205,8 @@ def test_other_number_of_classes(tmp_path):
 
 
 def test_batch_size_that_the_devices_cannot_share(tmp_path):
-    with pytest.raises(InputError, match="batch_size is 0"):
-        run(tmp_path, batch_size=0)
+    with pytest.raises(InputError, match="batch_size is 8, but must be a positive multiple of the"):
+        run(tmp_path, accumulation=3)
 
 
 def test_resident_images_have_no_randaugment(tmp_path):
