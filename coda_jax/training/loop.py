@@ -81,6 +81,8 @@ def train(model: nn.Module, dataset: Dataset, training: Training, workdir: Path)
     start, num_steps = int(state.step), training.steps(num_examples)
     advance, read_test = _stepper(model, optimizer, dataset, training, start), _test_reader(dataset, training)
     eval_step = mapped_eval_step(model)
+    records = read_metrics(workdir / "metrics.jsonl")
+    tested = any(record["step"] == start and "test_loss" in record for record in records)
 
     def test_after(step: int) -> int:
         """The first step after `step` with which an epoch ends."""
@@ -92,7 +94,7 @@ def train(model: nn.Module, dataset: Dataset, training: Training, workdir: Path)
             recorder.write(evaluate(eval_step, state.variables, read_test(), interruption.check))
 
         try:
-            if start and start == min(test_after(start - 1), num_steps) and not recorder.tested:
+            if start and start == min(test_after(start - 1), num_steps) and not tested:
                 test()  # The run was stopped during this evaluation.
             while recorder.step < num_steps:
                 record_at, checkpoint_at = (
@@ -128,9 +130,6 @@ class _Recorder:
 
     def __init__(self, workdir: Path, training: Training, num_examples: int, start: int):
         """Open the record as it was after `start` steps."""
-        records = read_metrics(workdir / "metrics.jsonl")
-        # Whether the state after these steps was evaluated.
-        self.tested = any(record["step"] == start and "test_loss" in record for record in records)
         self.step = self._start = self._recorded = start
         self._recent: list[tuple[Metrics, int]] = []  # Since the step that was recorded last.
         self._training, self._num_examples = training, num_examples
@@ -166,23 +165,20 @@ class _Recorder:
 
     def check_finite(self, checkpoints: Checkpoints) -> None:
         """Raise RunError, which names the first such step, where a loss or gradient was not finite."""
-        bad = self._recorded + 1
+        training, done = self._training, self._recorded
+        drawn = "on the device" if training.on_device else "by the host"
         for metrics, count in self._recent:
-            if metrics["finite"] < count:
-                bad += int(metrics["finite"])
-                break
-            bad += count
-        else:
-            return
-        training, drawn = self._training, "on the device" if self._training.on_device else "by the host"
-        raise RunError(
-            f"the loss or a gradient of step {bad} is not finite: the last checkpoint, of step "
-            f"{checkpoints.latest_step() or 0}, is kept, from where the same command comes to it again; its batch is "
-            f"number {bad - 1} (from 0) of those drawn {drawn} with seed={training.seed}, "
-            f"batch_size={training.batch_size}, flip={training.flip}, crop_padding={training.crop_padding} and "
-            f"randaugment={training.randaugment}; unless something is wrong with it, begin anew with a lower learning "
-            "rate"
-        )
+            good = done + int(metrics["finite"])
+            done += count
+            if good < done:
+                raise RunError(
+                    f"the loss or a gradient of step {good + 1} is not finite: the last checkpoint, of step "
+                    f"{checkpoints.latest_step() or 0}, is kept, from where the same command comes to it again; its "
+                    f"batch is number {good} (from 0) of those drawn {drawn} with seed={training.seed}, "
+                    f"batch_size={training.batch_size}, flip={training.flip}, crop_padding={training.crop_padding} and "
+                    f"randaugment={training.randaugment}; unless something is wrong with it, begin anew with a lower "
+                    "learning rate"
+                )
 
     def close(self) -> None:
         """Close the record."""
@@ -204,7 +200,7 @@ def check(model: nn.Module, dataset: Dataset, training: Training) -> None:
     logits, _ = jax.eval_shape(model.init_with_output, jax.random.key(0), inputs)
     classes = len(dataset.info.class_names)
     if logits.shape[-1] != classes:
-        attribute = "the last of channels" if isinstance(model, CoDANet) else "the network's number of classes"
+        attribute = "the last of channels" if hasattr(model, "channels") else "the network's number of classes"
         raise InputError(f"{attribute} is {logits.shape[-1]}, but the data has {classes} classes")
 
 

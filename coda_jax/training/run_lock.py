@@ -1,6 +1,5 @@
 """A lock on the directory of a run, so that two runs never write into one."""
 
-import json
 import os
 import socket
 from collections.abc import Iterator
@@ -35,7 +34,7 @@ def locked(workdir: Path) -> Iterator[None]:
             workdir.mkdir(parents=True, exist_ok=True)
             lock.acquire()
             started = datetime.now().astimezone().isoformat(" ", "seconds")
-            path.write_text(json.dumps({"process": os.getpid(), "host": socket.gethostname(), "since": started}))
+            path.write_text(f"process {os.getpid()} on {socket.gethostname()} since {started}")
         except Timeout:
             refusal = f"{workdir} is in use by {_holder(path)}: wait for its end, or use another --workdir"
         except OSError as error:
@@ -59,7 +58,6 @@ def locked(workdir: Path) -> Iterator[None]:
 def _holder(path: Path) -> str:
     """Who holds the lock, as far as the file says."""
     try:
-        holder = json.loads(path.read_text())
-        return one_line(f"process {holder['process']} on {holder['host']} since {holder['since']}")
-    except (OSError, ValueError, KeyError, TypeError):  # It has not been written yet.
+        return one_line(path.read_text()) or "another run"  # It is empty until the holder has written it.
+    except (OSError, ValueError):
         return "another run"

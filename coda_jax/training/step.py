@@ -1,4 +1,4 @@
-"""One step of training or evaluation as a function of one device's share of a batch."""
+"""Steps of training and evaluation, over all devices of all processes."""
 
 import dataclasses
 import math
@@ -91,83 +91,6 @@ def train_step(
     return TrainState(state.step + 1, params, opt_state, batch_stats), metrics
 
 
-def train_steps(
-    state: TrainState,
-    examples: on_device.Examples,
-    key: jax.Array,
-    count: jax.Array,
-    device: jax.Array,
-    *,
-    model: nn.Module,
-    optimizer: optax.GradientTransformation,
-    training: Training,
-) -> tuple[TrainState, Metrics]:
-    """`train_step` many times, on batches that are drawn on the device.
-
-    Batch `i` is a function of the key and `i` alone: the next `batch_size` examples of a stream in which every epoch is
-    a new permutation of all examples.
-
-    Args:
-        state: the same on every device. Up to 2³¹ - 1 examples can be seen in a run.
-        examples: all training examples, the same on every device.
-        key: the key of the order and the augmentation, the same on every device.
-        count: int32 [], the number of steps, at most up to the one with which the epoch of the first example ends. The
-            compiled program serves every count.
-        device: int32 [], this device's index on the axis `AXIS`, which says what part of each batch is its own.
-        model: as in `train_step`.
-        optimizer: as in `train_step`.
-        training: the settings of the batches and of `train_step`.
-
-    Returns:
-        (the next state, the sums of the steps' metrics), the same on every device.
-    """
-    batch_size, num_examples = training.batch_size, len(examples["label"])
-    order_key, augmentation_key = jax.random.split(key)
-    epoch, offset = jnp.divmod(state.step * batch_size, num_examples)
-    # Sorting takes too long to be done at every step. The last batch reaches into as many epochs as it has room for.
-    num_epochs = 1 + math.ceil(batch_size / num_examples)
-    orders = on_device.epoch_orders(order_key, epoch, num_epochs=num_epochs, num_examples=num_examples)
-    share = batch_size // lax.axis_size(AXIS)
-    own = offset + device * share + jnp.arange(share)
-
-    def step(i: jax.Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
-        state, sums = carry
-        since_epoch = own + i * batch_size
-        batch = on_device.augmented_batch(
-            examples,
-            orders.reshape(-1)[since_epoch],
-            augmentation_key,
-            epoch * num_examples + since_epoch,
-            flip=training.flip,
-            crop_padding=training.crop_padding,
-        )
-        state, metrics = train_step(state, batch, model=model, optimizer=optimizer, training=training)
-        return state, jax.tree.map(jnp.add, sums, metrics)
-
-    names = ("loss", "accuracy", "finite") + (("penalty",) if training.penalty else ())
-    return lax.fori_loop(0, count, step, (state, dict.fromkeys(names, jnp.zeros(()))))
-
-
-def eval_step(variables: dict, batch: Batch, *, model: nn.Module) -> Metrics:
-    """Sums of the metrics over a batch, over all devices of the axis `AXIS`.
-
-    Args:
-        variables: the network's variables, the same on every device.
-        batch: this device's {"image": float32 [n, H, W, 3], "label": int32 [n], "weight": float32 [n]}.
-        model: the network.
-
-    Returns:
-        "loss", "accuracy" and "weight", [] each, the sums over the examples, each times its weight.
-    """
-    logits = model.apply(variables, add_inverse(batch["image"]))
-    sums = {
-        "loss": binary_cross_entropy(logits, batch["label"]),
-        "accuracy": (jnp.argmax(logits, axis=-1) == batch["label"]).astype(jnp.float32),
-        "weight": jnp.ones_like(batch["weight"]),
-    }
-    return lax.psum(jax.tree.map(lambda values: jnp.vdot(values, batch["weight"]), sums), AXIS)
-
-
 def mapped_train_step(
     model: nn.Module, optimizer: optax.GradientTransformation, training: Training
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
@@ -182,17 +105,69 @@ def mapped_train_step(
 def mapped_train_steps(
     model: nn.Module, optimizer: optax.GradientTransformation, training: Training
 ) -> Callable[[TrainState, on_device.Examples, jax.Array, int, jax.Array], tuple[TrainState, Metrics]]:
-    """`train_steps` over all devices, for this process's `device` [devices].
+    """`train_step` many times over all devices, on batches that they draw.
 
-    The memory of the given state is reused.
+    Batch `i` is a function of the key and `i` alone: the next `batch_size` examples of a stream in which every epoch is
+    a new permutation of all examples.
+
+    Returns:
+        A function to (the next state, the sums of the steps' metrics) from these arguments: the state, whose memory is
+        reused; all training examples, of which up to 2³¹ - 1 can be seen in a run; the key of the order and the
+        augmentation; the number of steps, at most up to the one with which the epoch of the first example ends; and
+        int32 [devices], the indices of this process's devices on the axis `AXIS`. One program serves every number.
     """
-    steps = partial(train_steps, model=model, optimizer=optimizer, training=training)
+
+    def steps(
+        state: TrainState, examples: on_device.Examples, key: jax.Array, count: jax.Array, device: jax.Array
+    ) -> tuple[TrainState, Metrics]:
+        batch_size, num_examples = training.batch_size, len(examples["label"])
+        order_key, augmentation_key = jax.random.split(key)
+        epoch, offset = jnp.divmod(state.step * batch_size, num_examples)
+        # Sorting takes too long for every step. The last batch reaches into as many epochs as it has room for.
+        num_epochs = 1 + math.ceil(batch_size / num_examples)
+        orders = on_device.epoch_orders(order_key, epoch, num_epochs=num_epochs, num_examples=num_examples)
+        share = batch_size // lax.axis_size(AXIS)
+        own = offset + device * share + jnp.arange(share)
+
+        def step(i: jax.Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
+            state, sums = carry
+            since_epoch = own + i * batch_size
+            batch = on_device.augmented_batch(
+                examples,
+                orders.reshape(-1)[since_epoch],
+                augmentation_key,
+                epoch * num_examples + since_epoch,
+                flip=training.flip,
+                crop_padding=training.crop_padding,
+            )
+            state, metrics = train_step(state, batch, model=model, optimizer=optimizer, training=training)
+            return state, jax.tree.map(jnp.add, sums, metrics)
+
+        names = ("loss", "accuracy", "finite") + (("penalty",) if training.penalty else ())
+        return lax.fori_loop(0, count, step, (state, dict.fromkeys(names, jnp.zeros(()))))
+
     return jax.pmap(steps, axis_name=AXIS, in_axes=(None, None, None, None, 0), out_axes=None, donate_argnums=0)
 
 
 def mapped_eval_step(model: nn.Module) -> Callable[[dict, Batch], Metrics]:
-    """`eval_step` over all devices, for this process's share of a batch, [devices, n, ...]."""
-    return jax.pmap(partial(eval_step, model=model), axis_name=AXIS, in_axes=(None, 0), out_axes=None)
+    """The sums of the metrics over a batch, over all devices.
+
+    Returns:
+        A function of the network's variables and this process's share of a batch, {"image": float32
+        [devices, n, H, W, 3], "label": int32 [devices, n], "weight": float32 [devices, n]}. It returns "loss",
+        "accuracy" and "weight", [] each, the sums over the examples of all processes, each times its weight.
+    """
+
+    def step(variables: dict, batch: Batch) -> Metrics:
+        logits = model.apply(variables, add_inverse(batch["image"]))
+        sums = {
+            "loss": binary_cross_entropy(logits, batch["label"]),
+            "accuracy": (jnp.argmax(logits, axis=-1) == batch["label"]).astype(jnp.float32),
+            "weight": jnp.ones_like(batch["weight"]),
+        }
+        return lax.psum(jax.tree.map(lambda values: jnp.vdot(values, batch["weight"]), sums), AXIS)
+
+    return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=None)
 
 
 def split_over_devices(batch: Batch) -> Batch:
