@@ -21,28 +21,22 @@ class Checkpoints:
     """The checkpoints in one directory; the newest two are kept, and one that was not finished is never seen.
 
     Where there are several processes, all of them open the directory, save and restore together. A checkpoint can be
-    restored on any devices. It holds a checksum of every array, by which damage is noticed.
+    restored on any devices. It holds a checksum of every array, by which damage is noticed: Orbax keeps none of them.
     """
 
     def __init__(self, directory: Path):
         """Open the directory, which need not exist before something is saved."""
         # Saving in the background would read arrays whose memory the next step reuses.
         options = ocp.CheckpointManagerOptions(max_to_keep=2, create=False, enable_async_checkpointing=False)
-        self._directory = directory.absolute()
-        self._manager = ocp.CheckpointManager(
-            self._directory, options=options, item_handlers=ocp.PyTreeCheckpointHandler()
-        )
+        self._directory, handler = directory.absolute(), ocp.PyTreeCheckpointHandler()
+        self._manager = ocp.CheckpointManager(self._directory, options=options, item_handlers=handler)
 
     def latest_step(self) -> int | None:
         """The number of steps after which the newest checkpoint was saved, or None if there is none."""
         return self._manager.latest_step()
 
     def save(self, state: TrainState) -> None:
-        """Save the state under its step, unless that step is there already.
-
-        Raises:
-            RunError: it cannot be written; the checkpoints that are there stay.
-        """
+        """Save the state under its step, unless that step is there; raises RunError if it cannot be written."""
         step = int(state.step)
         if step == self.latest_step():
             return
@@ -61,23 +55,20 @@ class Checkpoints:
             ) from error
 
     def restore(self, target: TrainState) -> TrainState:
-        """The newest checkpoint, on every device of this process, in the shapes and dtypes of `target`.
-
-        Checkpoints that are damaged are moved aside, and the one before is used.
+        """The newest checkpoint that is whole, on every device of this process; damaged ones are moved aside.
 
         Raises:
-            InputError: there is none, none that is whole, or the newest is of another architecture than the target.
+            InputError: there is none, or it is of another architecture than `target`, a state of the same shapes.
         """
         sharding = replicated(jax.devices())
         restored, damaged = self._restore_newest(_abstract(vars(target), sharding))
         state = TrainState(**restored)
         if damaged:
-            # All processes have seen it by then.
-            multihost_utils.sync_global_devices("before damaged checkpoints are moved aside")
+            multihost_utils.sync_global_devices("all processes have seen the damaged checkpoints")
             if jax.process_index() == 0:
                 for step in damaged:
                     (self._directory / str(step)).rename(self._directory / f"{step}.damaged")
-            multihost_utils.sync_global_devices("after damaged checkpoints were moved aside")
+            multihost_utils.sync_global_devices("the damaged checkpoints are moved aside")
             self._manager.reload()
         return multihost_utils.global_array_to_host_local_array(state, sharding.mesh, sharding.spec)
 
@@ -101,11 +92,8 @@ class Checkpoints:
                 continue
             if jax.process_index() == 0:
                 for other, reason in damaged.items():
-                    print(
-                        f"the checkpoint of step {other} in {self._directory} is damaged ({reason}): using that of "
-                        f"step {step}",
-                        file=sys.stderr,
-                    )
+                    line = f"the checkpoint of step {other} in {self._directory} is damaged ({reason})"
+                    print(f"{line}: using that of step {step}", file=sys.stderr)
             return restored, list(damaged)
         if damaged:
             step, reason = next(iter(damaged.items()))
@@ -144,11 +132,11 @@ def _abstract(tree: Any, sharding: Sharding) -> Any:
 
 
 def _named_leaves(tree: object) -> dict[str, Any]:
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+    named = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in named}
 
 
 def _checksums(tree: object) -> dict[str, int]:
-    """CRC-32 of the bytes of every array, by its name: TensorStore itself checks those of its indices alone."""
+    """CRC-32 of the bytes of every array, by its name."""
     arrays = {name: leaf.addressable_data(0) for name, leaf in _named_leaves(tree).items()}
     return {name: zlib.crc32(np.ascontiguousarray(array)) for name, array in arrays.items()}

@@ -34,15 +34,14 @@ from coda_jax.training.step import (
 
 
 def train(model: nn.Module, dataset: Dataset, training: Training, workdir: Path) -> TrainState:
-    """Train on all devices until all steps are done, from the newest checkpoint in `workdir` if there is one.
+    """Train on all devices, from the newest checkpoint in `workdir` if there is one; returns the state after all steps.
 
     Where there are several processes, all call it with the same arguments; each reads its share of every batch, and the
     first one writes and prints.
 
-    Checkpoints go to `workdir/checkpoints`. The mean "loss" and "accuracy" of the steps since the last record and,
-    after every epoch and at the end, "test_loss" and "test_accuracy" go to `workdir/metrics.jsonl` and
-    `workdir/tensorboard`. An interrupted and resumed run ends with the same parameters, to the bit, as an uninterrupted
-    one.
+    Checkpoints go to `workdir/checkpoints`. To `workdir/metrics.jsonl` and `workdir/tensorboard` go the mean "loss" and
+    "accuracy" of the steps since the last record and, after every epoch and at the end, "test_loss" and
+    "test_accuracy". A resumed run ends with the same parameters, to the bit, as an uninterrupted one.
 
     These lines train a network:
 
@@ -63,13 +62,10 @@ def train(model: nn.Module, dataset: Dataset, training: Training, workdir: Path)
         training: all settings. The order of the examples with `on_device` is another than without.
         workdir: the directory of the run.
 
-    Returns:
-        The state after the last step.
-
     Raises:
         InputError: a refusal of `check`, or a checkpoint of another architecture.
-        RunError: the run stops before its end: SIGTERM or SIGINT arrived, after which the state was saved; the loss or
-            a gradient was not finite; or a checkpoint or record could not be written.
+        RunError: the run stops before its end: SIGTERM or SIGINT came, and the state is saved; the loss or a gradient
+            is not finite; or a checkpoint or record cannot be written.
     """
     check(model, dataset, training)
     num_examples, size = len(dataset.train), dataset.info.preprocessing.size
@@ -97,10 +93,9 @@ def train(model: nn.Module, dataset: Dataset, training: Training, workdir: Path)
             if start and start == min(test_after(start - 1), num_steps) and not tested:
                 test()  # The run was stopped during this evaluation.
             while recorder.step < num_steps:
-                record_at, checkpoint_at = (
-                    (recorder.step // every + 1) * every for every in (training.log_every, training.checkpoint_every)
-                )
-                due = [min(step, num_steps) for step in (record_at, test_after(recorder.step), checkpoint_at)]
+                intervals = training.log_every, training.checkpoint_every
+                record_at, save_at = ((recorder.step // interval + 1) * interval for interval in intervals)
+                due = [min(step, num_steps) for step in (record_at, test_after(recorder.step), save_at)]
                 called = time.monotonic()
                 state, metrics, count = advance(state, min(due) - recorder.step)
                 recorder.count(metrics, count, time.monotonic() - called)
@@ -223,7 +218,7 @@ def _test_reader(dataset: Dataset, training: Training) -> Callable[[], Iterable[
 def _stepper(
     model: nn.Module, optimizer: optax.GradientTransformation, dataset: Dataset, training: Training, start: int
 ) -> Callable[[TrainState, int], tuple[TrainState, Metrics, int]]:
-    """A function that does the steps that follow the first `start` of them.
+    """A function that does the steps after the first `start`.
 
     It takes a state and the most steps to do, and returns the state after at least one step, the sums of the steps'
     metrics, and how many steps it did.

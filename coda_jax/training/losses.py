@@ -49,16 +49,13 @@ def weight_penalty(linear_map: LinearMap, targets: jax.Array) -> jax.Array:
 
 
 def draw_penalised_classes(key: jax.Array, labels: jax.Array, positions: jax.Array, num_classes: int) -> jax.Array:
-    """For every example its own class, with probability 1/2, or one of the others, all equally probable.
+    """For every example its own class, with probability 1/2, or one of the others, all equally probable; int [N].
 
     Args:
         key: a key of `jax.random`.
         labels: int [N].
         positions: int [N], a number of its own for each example, which with the key decides on its class.
         num_classes: K, at least 2.
-
-    Returns:
-        int [N].
 
     Raises:
         InputError: no key, or fewer than two classes.

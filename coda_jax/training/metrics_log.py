@@ -16,14 +16,14 @@ from coda_jax.errors import InputError, RunError
 
 
 class MetricsLog:
-    """Appends to `metrics.jsonl` and to TensorBoard's files in one directory; of several processes, the first does."""
+    """Appends to `metrics.jsonl` and to TensorBoard's files in one directory; of several processes, the first does.
+
+    Raises:
+        RunError: they cannot be written.
+    """
 
     def __init__(self, directory: Path, step: int):
-        """Open the record as it was after `step` steps; what a lost continuation wrote after that goes.
-
-        Raises:
-            RunError: it cannot be written; so does `write`.
-        """
+        """Open the record as it was after `step` steps; what a lost continuation wrote after that goes."""
         self._directory = directory
         self._files: tuple[Any, ...] = ()  # The lines and the events.
         if jax.process_index() != 0:
@@ -75,10 +75,7 @@ class MetricsLog:
 def read_metrics(path: Path) -> list[dict[str, float]]:
     """The records of a `metrics.jsonl`, oldest first; none if there is no such file.
 
-    A last line that a killed run did not finish is left out.
-
-    Raises:
-        InputError: another line is no record.
+    A last line that a killed run did not finish is left out. Raises InputError if another line is no record.
     """
     if not path.exists():
         return []

@@ -1,5 +1,6 @@
 """Optimisers, the paper's among them."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -33,19 +34,15 @@ def make_optimizer(name: str, schedule: optax.Schedule, weight_decay: float) -> 
         weight_decay=weight_decay,
         adam_weight_decay=weight_decay,
         consistent_rms=0.2,  # That of Adam's updates: Liu et al., arXiv 2502.16982, section 2.2.
-        muon_weight_dimension_numbers=_matrices,
+        muon_weight_dimension_numbers=partial(jax.tree_util.tree_map_with_path, _matrix_axes),
     )
 
 
-def _matrices(params: Any) -> Any:
-    """For every parameter the axes by which it is one matrix, or many; None for vectors."""
-
-    def of_parameter(path: tuple[Any, ...], parameter: jax.Array) -> contrib.MuonDimensionNumbers | None:
-        if parameter.ndim < 2:
-            return None
-        # Every unit has a matrix of its own in A [..., K, r].
-        last = parameter.ndim - 1
-        inputs = range(last - 1) if path[-1].key == "A" else range(last)
-        return contrib.MuonDimensionNumbers(tuple(inputs), last)
-
-    return jax.tree_util.tree_map_with_path(of_parameter, params)
+def _matrix_axes(path: tuple[Any, ...], parameter: jax.Array) -> contrib.MuonDimensionNumbers | None:
+    """The axes by which a parameter is one matrix, or many; None for a vector."""
+    last = parameter.ndim - 1
+    if last < 1:
+        return None
+    # Every unit has a matrix of its own in A [..., K, r].
+    inputs = range(last - 1) if path[-1].key == "A" else range(last)
+    return contrib.MuonDimensionNumbers(tuple(inputs), last)

@@ -43,14 +43,7 @@ class TrainState:
 def create(
     model: nn.Module, optimizer: optax.GradientTransformation, image_size: tuple[int, int], seed: int
 ) -> TrainState:
-    """The state before the first step, on every device of this process.
-
-    Args:
-        model: the network, for encoded images.
-        optimizer: the optimiser, whose state the first step is given.
-        image_size: (H, W) of the images, in pixels.
-        seed: the seed of the initial parameters.
-    """
+    """The state before the first step, on every device of this process, for images of `image_size` (H, W) in pixels."""
 
     # The seed is no part of the compiled program, which is kept for other runs.
     def init(key: jax.Array) -> TrainState:

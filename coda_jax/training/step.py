@@ -24,12 +24,7 @@ Metrics = dict[str, jax.Array]
 
 
 def train_step(
-    state: TrainState,
-    batch: Batch,
-    *,
-    model: nn.Module,
-    optimizer: optax.GradientTransformation,
-    training: Training,
+    state: TrainState, batch: Batch, *, model: nn.Module, optimizer: optax.GradientTransformation, training: Training
 ) -> tuple[TrainState, Metrics]:
     """One step of the optimiser, with gradients and metrics averaged over the axis `AXIS`.
 
@@ -94,10 +89,7 @@ def train_step(
 def mapped_train_step(
     model: nn.Module, optimizer: optax.GradientTransformation, training: Training
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """`train_step` over all devices, for this process's share of a batch, [devices, n, ...].
-
-    The memory of the given state is reused.
-    """
+    """`train_step` for this process's share of a batch, [devices, n, ...]; the state's memory is reused."""
     step = partial(train_step, model=model, optimizer=optimizer, training=training)
     return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=0)
 
