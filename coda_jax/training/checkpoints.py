@@ -40,12 +40,11 @@ class Checkpoints:
         step = int(state.step)
         if step == self.latest_step():
             return
-        checksums = {"crc32": _checksums(state)}
         sharding = replicated(jax.devices())
         state = multihost_utils.host_local_array_to_global_array(state, sharding.mesh, sharding.spec)
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
-            self._manager.save(step, args=ocp.args.PyTreeSave(state), custom_metadata=checksums)
+            self._manager.save(step, args=ocp.args.PyTreeSave(state), custom_metadata={"crc32": _checksums(state)})
         except (OSError, ValueError) as error:  # TensorStore's for a full disk is the latter.
             kept = self.latest_step()
             last = "there is none before" if kept is None else f"the last one, of step {kept}, is kept"

@@ -12,8 +12,6 @@ from coda_jax.data import test_batches
 from coda_jax.encoding import add_inverse
 from coda_jax.training.step import Batch, Metrics, split_over_devices, total
 
-_BATCH = 250
-
 
 def evaluate(
     eval_step: Callable[[dict, Batch], Metrics],
@@ -59,7 +57,7 @@ def classify(
         (logits [N, K] in the network's dtype, float32 at least; labels int32 [N]), in the order of the examples.
     """
     logits, labels = [], []
-    for batch in test_batches(examples, batch_size=min(_BATCH, len(examples))):
+    for batch in test_batches(examples, batch_size=min(250, len(examples))):
         real = batch["weight"] > 0  # The last batch was filled up.
         logits.append(np.asarray(_logits(model, variables, batch["image"]))[real])
         labels.append(batch["label"][real])

@@ -22,12 +22,12 @@ class Interrupted(Exception):  # noqa: N818, it is no error
 class Interruption:
     """Notes a signal, so that a run can finish its step and save; a second SIGINT ends the program at once.
 
-    A context manager, inside which signals are handled so. With several processes, a signal to any of them stops all
-    after the same step. In a thread that is not the main one, signals are left as they are.
+    A context manager. With several processes, a signal to any of them stops all after the same step. In a thread that
+    is not the main one, signals are left as they are.
     """
 
     def __init__(self):
-        """Signals are left as they are until the context is entered."""
+        """Leave signals as they are until the context is entered."""
         self._signal: signal.Signals | None = None
         self._checks = 0
         self._handlers_before = {}
