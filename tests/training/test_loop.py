@@ -10,6 +10,7 @@ import optax
 import pytest
 
 from coda_jax.errors import InputError, RunError
+from coda_jax.training import loop
 from coda_jax.training.configuration import Training
 from coda_jax.training.loop import train
 from coda_jax.training.metrics_log import MetricsLog, read_metrics
@@ -189,6 +190,21 @@ def test_accumulated_parts_give_the_same_step(tmp_path):
     for ours, expected in zip(jax.tree.leaves(parts.params), jax.tree.leaves(whole.params), strict=True):
         # Sums in another order, over 30 steps of Adam: the promise is 1e-5.
         assert np.linalg.norm(ours - expected) <= 1e-5 * np.linalg.norm(expected)
+
+
+def test_batches_of_the_host_are_those_of_the_settings(tmp_path, monkeypatch):
+    class AskedError(Exception):
+        pass
+
+    def batches(source, **settings):
+        raise AskedError(settings)
+
+    monkeypatch.setattr(loop, "train_batches", batches)
+    settings = {"seed": 3, "flip": False, "crop_padding": 2, "randaugment": 5, "num_workers": 1}
+    with pytest.raises(AskedError) as asked:
+        run(tmp_path, **settings)
+    place = {"batch_size": 8, "start": 0, "size": 4, "process": 0, "processes": 1}
+    assert asked.value.args == ({**settings, **place},)
 
 
 def test_finished_run_is_left_as_it_is(tmp_path):

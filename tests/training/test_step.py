@@ -102,7 +102,7 @@ def seen(monkeypatch):
 
     @cache
     def steps(batch_size):
-        return mapped_train_steps(None, None, Training(batch_size=batch_size, crop_padding=1))
+        return mapped_train_steps(None, None, Training(batch_size=batch_size, flip=False, crop_padding=1))
 
     def indices_of(segments, start=0, batch_size=16, seed=0, devices=DEVICES):
         examples = {"image": np.zeros((50, 4, 4, 3), np.uint8), "label": np.arange(50)}
@@ -135,6 +135,7 @@ def test_batches_depend_on_the_seed_and_their_number_alone(seen):
 
 def test_positions_count_through_all_epochs(seen, monkeypatch):
     def positions_alone(examples, indices, key, positions, **settings):
+        assert settings == {"flip": False, "crop_padding": 1}
         return {"label": positions}
 
     monkeypatch.setattr(on_device, "augmented_batch", positions_alone)
