@@ -12,6 +12,7 @@ import optax
 from coda_jax import CoDANet, add_inverse
 from coda_jax.contributions import contributions
 from coda_jax.training import state as training_state
+from coda_jax.training.configuration import Training
 from coda_jax.training.step import mapped_train_step, mapped_train_steps, split_over_devices
 
 ADAM = optax.adam(2.5e-4)
@@ -65,7 +66,7 @@ def prepare(model: CoDANet, task: str, images: np.ndarray, labels: np.ndarray) -
 
 def _train(model: CoDANet, images: np.ndarray, labels: np.ndarray) -> Callable[[int], jax.Array]:
     state = training_state.create(model, ADAM, images.shape[1:3], seed=0)
-    step = mapped_train_step(model, ADAM)
+    step = mapped_train_step(model, ADAM, Training())
     batch = jax.device_put(split_over_devices({"image": images, "label": labels}))
 
     def run(calls: int) -> jax.Array:
@@ -89,7 +90,7 @@ def _pipeline(model: CoDANet, images: np.ndarray) -> Callable[[int], jax.Array]:
     }
     examples = jax.device_put(examples, training_state.replicated())
     state = training_state.create(model, ADAM, image_shape[:2], seed=0)
-    steps = mapped_train_steps(model, ADAM, batch_size=batch_size, flip=True, crop_padding=4)
+    steps = mapped_train_steps(model, ADAM, Training(batch_size=batch_size, crop_padding=4))
     key, device = jax.random.key(0), jnp.arange(1)
 
     def run(calls: int) -> jax.Array:

@@ -25,6 +25,7 @@ from benchmarks.worker import machine_limits, workers
 from coda_jax import CoDANet, chunks
 from coda_jax.networks.coda_net import L_CODA, S_CODA
 from coda_jax.training import state as training_state
+from coda_jax.training.configuration import Training
 from coda_jax.training.step import mapped_train_step
 
 ACHIEVED = 0.5
@@ -121,7 +122,7 @@ def _compiled(model: CoDANet, image_size: int, batch: int) -> jax.stages.Compile
     try:
         images = jax.ShapeDtypeStruct((1, batch, image_size, image_size, 3), jnp.float32)
         labels = jax.ShapeDtypeStruct((1, batch), jnp.int32)
-        step = mapped_train_step(model, ours.ADAM)
+        step = mapped_train_step(model, ours.ADAM, Training())
         return step.lower(_state(model, image_size), {"image": images, "label": labels}).compile()
     finally:
         chunks._MOST_VALUES = limits

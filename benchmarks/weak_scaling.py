@@ -29,6 +29,7 @@ from benchmarks.timing import print_table, ratio
 from benchmarks.worker import IMAGE_SIZE, NETWORK, TINY_IMAGE_SIZE, TINY_NETWORK
 from coda_jax import CoDANet
 from coda_jax.training import state as training_state
+from coda_jax.training.configuration import Training
 from coda_jax.training.step import mapped_train_step
 
 ROUNDS, WARM_UPS = 7, 2
@@ -105,7 +106,7 @@ def _measure(index: int, count: int, coordinator: str | None, batch_size: int, s
     model = CoDANet(**network)
     state = training_state.create(model, ours.ADAM, (image_size, image_size), seed=0)
     gradient_bytes = 4 * sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    step = mapped_train_step(model, ours.ADAM)
+    step = mapped_train_step(model, ours.ADAM, Training())
     rng = np.random.default_rng(index)
     images = rng.random((1, batch_size, image_size, image_size, 3), np.float32)
     batch = {"image": images, "label": rng.integers(0, 10, (1, batch_size), np.int32)}

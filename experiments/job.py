@@ -131,7 +131,6 @@ def _check(config: ConfigDict) -> Training:
         check_whole("image_size", config.image_size)
     training = Training(**{key: config[key] for key in DEFAULTS})
     check_batch_size(training.batch_size, training.accumulation)
-    training.make_optimizer(num_examples=1)  # Refuses what it cannot use before data is downloaded.
     return training
 
 

@@ -4,18 +4,13 @@ import dataclasses
 import math
 import typing
 
+import jax
 import optax
 
-from coda_jax.checks import check_number, check_whole
+from coda_jax.checks import check_choice, check_number, check_whole
 from coda_jax.data.randaugment import LARGEST_MAGNITUDE
 from coda_jax.errors import InputError
-from coda_jax.training.optimizer import learning_rate_schedule, make_optimizer
-
-_LEAST = {
-    **dict.fromkeys(("num_epochs", "num_steps", "decay_epochs", "log_every", "checkpoint_every", "accumulation"), 1),
-    **dict.fromkeys(("seed", "crop_padding", "randaugment", "num_workers", "warmup_epochs"), 0),
-}
-_SEEDS = 2**32
+from coda_jax.training.optimizer import make_optimizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,26 +20,29 @@ class Training:
     A run that began before there was one of these has its default.
 
     Attributes:
-        seed: of the parameters, the order of the examples, and the augmentation.
+        seed: the seed of the parameters, the order of the examples, and the augmentation.
         batch_size: examples a step, over all devices of all processes.
         num_epochs: epochs in all, by which the learning rate goes as well.
         num_steps: steps in all, those of earlier runs included; None for all epochs.
-        optimizer: as in `optimizer.make_optimizer`; so is `weight_decay`.
-        weight_decay: as there.
-        learning_rate: the highest, as in `optimizer.learning_rate_schedule`; so are the next five.
-        warmup_epochs: in which the rate grows from `warmup_from`.
+        optimizer: the optimiser's name, as in `optimizer.make_optimizer`.
+        weight_decay: the decoupled weight decay, as there.
+        learning_rate: the highest learning rate.
+        warmup_epochs: epochs in which the rate grows linearly; 0 for none.
         warmup_from: the rate of the first step of a warm-up.
-        schedule: "step", or "cosine" without the next two.
-        decay: the rate is divided by it every `decay_epochs`.
-        decay_epochs: epochs between divisions.
+        schedule: "step": the rate is divided by `decay` every `decay_epochs` (the paper: by 1.5 every 30; for ImageNet
+            by 2 every 20, with a warm-up of 15). "cosine": it falls to 0 at the end as half a period of a cosine does,
+            from the end of the warm-up on (Loshchilov and Hutter, arXiv 1608.03983).
+        decay: the divisor of "step".
+        decay_epochs: epochs between divisions, counted from the start. Optax counts in float32: where their batches are
+            no whole number, a division may be one step early or late.
         flip: whether to mirror half of the images.
         crop_padding: pixels by which images are padded before they are cropped to the size of the test images.
         randaugment: the magnitude of RandAugment's two operations, from 1 to 10; 0 for none.
         num_workers: processes that prepare batches; 0 for threads of this one.
         on_device: whether the training images live on the devices, and are shuffled, mirrored and cropped there.
-        accumulation: equal parts of every device's share of a batch that are computed one after the other, for batches
-            that do not fit in memory at once.
-        penalty: λ of the regularisation of `W(x)`, as in `step.train_step`; "penalty" is recorded then.
+        accumulation: equal parts of every device's share of a batch that are computed one after the other, in the
+            memory of one.
+        penalty: λ, the weight of `losses.weight_penalty` in what is minimised; "penalty" is recorded if it is not 0.
         log_every: steps between two records.
         checkpoint_every: steps between two checkpoints; one is also saved at the end.
 
@@ -78,12 +76,19 @@ class Training:
         """Refuse what cannot be used."""
         for field in dataclasses.fields(self):
             check_type(field.name, getattr(self, field.name), field.type)
-        for name, least in _LEAST.items():
-            if getattr(self, name) is not None:
-                check_whole(name, getattr(self, name), least)
-        if self.seed >= _SEEDS:
+        for name in ("batch_size", "num_epochs", "decay_epochs", "log_every", "checkpoint_every", "accumulation"):
+            check_whole(name, getattr(self, name))
+        for name in ("seed", "warmup_epochs", "crop_padding", "randaugment", "num_workers"):
+            check_whole(name, getattr(self, name), 0)
+        if self.num_steps is not None:
+            check_whole("num_steps", self.num_steps)
+        for name in ("learning_rate", "warmup_from", "penalty"):
+            check_number(name, getattr(self, name), least=0)
+        check_number("decay", self.decay, above=0)
+        check_choice("schedule", self.schedule, ("step", "cosine"))
+        self.make_optimizer(num_examples=1)  # Refuses a name or a weight decay that it cannot use.
+        if self.seed >= 2**32:
             raise InputError(f"seed must be below 2³², not {self.seed}")
-        check_number("penalty", self.penalty, least=0)
         if self.randaugment > LARGEST_MAGNITUDE:
             raise InputError(f"randaugment must be at most {LARGEST_MAGNITUDE}, not {self.randaugment}")
         if self.randaugment and self.on_device:
@@ -92,27 +97,34 @@ class Training:
             )
 
     def make_optimizer(self, num_examples: int) -> optax.GradientTransformation:
-        """The optimiser, for epochs of so many examples.
+        """The optimiser, for epochs of so many examples."""
+        return make_optimizer(self.optimizer, self.learning_rate_schedule(num_examples), self.weight_decay)
 
-        Raises:
-            InputError: what it cannot be made of.
-        """
-        schedule = learning_rate_schedule(
-            self.learning_rate,
-            self.schedule,
-            decay=self.decay,
-            decay_epochs=self.decay_epochs,
-            warmup_epochs=self.warmup_epochs,
-            warmup_from=self.warmup_from,
-            num_epochs=self.num_epochs,
-            batch_size=self.batch_size,
-            num_examples=num_examples,
-        )
-        return make_optimizer(self.optimizer, schedule, self.weight_decay)
+    def learning_rate_schedule(self, num_examples: int) -> optax.Schedule:
+        """The learning rate of every step, counted from 0, for epochs of so many examples."""
+        warmup_steps = self.steps_of(self.warmup_epochs, num_examples)
+        if self.schedule == "cosine":
+            steps = self.steps_of(self.num_epochs, num_examples)
+            after_warmup = optax.cosine_decay_schedule(self.learning_rate, max(1, steps - warmup_steps))
+        else:
+            interval = self.decay_epochs * num_examples / self.batch_size
+            stairs = optax.exponential_decay(self.learning_rate, interval, 1 / self.decay, staircase=True)
+
+            def after_warmup(step: jax.Array) -> jax.Array:
+                return stairs(step + warmup_steps)  # Counted from the start.
+
+        if not warmup_steps:
+            return after_warmup
+        warmup = optax.linear_schedule(self.warmup_from, self.learning_rate, warmup_steps)
+        return optax.join_schedules([warmup, after_warmup], [warmup_steps])
 
     def steps(self, num_examples: int) -> int:
         """Steps in all, for epochs of so many examples."""
-        return self.num_steps or math.ceil(self.num_epochs * num_examples / self.batch_size)
+        return self.num_steps or self.steps_of(self.num_epochs, num_examples)
+
+    def steps_of(self, epochs: int, num_examples: int) -> int:
+        """The steps after which so many epochs, of so many examples each, are over."""
+        return math.ceil(epochs * num_examples / self.batch_size)
 
 
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(Training)}

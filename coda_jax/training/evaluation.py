@@ -12,8 +12,6 @@ from coda_jax.data import test_batches
 from coda_jax.encoding import add_inverse
 from coda_jax.training.step import Batch, Metrics, split_over_devices, total
 
-_BATCH = 250
-
 
 def evaluate(
     eval_step: Callable[[dict, Batch], Metrics],
@@ -24,10 +22,10 @@ def evaluate(
     """Mean loss and accuracy over all examples, each counted once whatever the sizes.
 
     Args:
-        eval_step: from `step.mapped_eval_step`.
-        variables: the network's.
-        batches: this process's, from `coda_jax.data.test_batches`, of a size that the devices can share.
-        check: is called after every batch, and may raise.
+        eval_step: a function as from `step.mapped_eval_step`.
+        variables: the network's variables.
+        batches: this process's batches, from `coda_jax.data.test_batches`, of a size that the devices can share.
+        check: a function that is called after every batch, and may raise.
 
     Returns:
         "test_loss" in nats and "test_accuracy" in [0, 1].
@@ -51,15 +49,15 @@ def classify(
 
     Args:
         model: the network, for encoded images.
-        variables: the network's.
+        variables: its variables.
         examples: random access to {"image": uint8 [H, W, 3], "label": int}, such as `dataset.test`.
-        advance: is called after every batch with the number of its examples, and may raise.
+        advance: a function that is called after every batch with the number of its examples, and may raise.
 
     Returns:
         (logits [N, K] in the network's dtype, float32 at least; labels int32 [N]), in the order of the examples.
     """
     logits, labels = [], []
-    for batch in test_batches(examples, batch_size=min(_BATCH, len(examples))):
+    for batch in test_batches(examples, batch_size=min(250, len(examples))):
         real = batch["weight"] > 0  # The last batch was filled up.
         logits.append(np.asarray(_logits(model, variables, batch["image"]))[real])
         labels.append(batch["label"][real])

@@ -11,11 +11,7 @@ from jax.experimental import multihost_utils
 
 
 class Interrupted(Exception):  # noqa: N818, it is no error
-    """A signal asks the run to stop.
-
-    Attributes:
-        signal: which.
-    """
+    """A signal asks the run to stop; `signal` says which."""
 
     def __init__(self, number: signal.Signals):
         """Say which."""
@@ -26,18 +22,17 @@ class Interrupted(Exception):  # noqa: N818, it is no error
 class Interruption:
     """Notes a signal, so that a run can finish its step and save; a second SIGINT ends the program at once.
 
-    A context manager, inside which signals are handled so. With several processes, a signal to any of them stops all
-    after the same step. In a thread that is not the main one, signals are left as they are.
+    A context manager. With several processes, a signal to any of them stops all after the same step. In a thread that
+    is not the main one, signals are left as they are.
     """
 
     def __init__(self):
-        """Signals are left as they are until the context is entered."""
+        """Leave signals as they are until the context is entered."""
         self._signal: signal.Signals | None = None
         self._checks = 0
         self._handlers_before = {}
 
     def __enter__(self) -> Self:
-        """Handle signals."""
         # With several processes JAX handles SIGTERM itself, and tells all of them.
         handled = (signal.SIGINT,) if jax.process_count() > 1 else (signal.SIGINT, signal.SIGTERM)
         if threading.current_thread() is threading.main_thread():
@@ -45,22 +40,21 @@ class Interruption:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Handle signals as before."""
         for number, handler in self._handlers_before.items():
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self._signal = signal.Signals(number)
         if number == signal.SIGINT:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
-            if jax.process_count() > 1:
-                os.kill(os.getpid(), signal.SIGTERM)
+        if jax.process_count() > 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        else:
+            self._signal = signal.Signals(number)
 
     def check(self) -> None:
         """Raise Interrupted if a signal has come; all processes call it equally often, between the same steps."""
         self._checks += 1
-        if jax.process_count() > 1:
-            if multihost_utils.reached_preemption_sync_point(self._checks):
-                raise Interrupted(signal.SIGTERM)
-        elif self._signal is not None:
+        if jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(self._checks):
+            self._signal = signal.SIGTERM
+        if self._signal is not None:
             raise Interrupted(self._signal)

@@ -1,8 +1,7 @@
 """The training loop."""
 
-import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -15,13 +14,13 @@ from flax import linen as nn
 from coda_jax.data import Dataset, on_device, test_batches, train_batches
 from coda_jax.errors import InputError, RunError
 from coda_jax.networks.coda_net import CoDANet
-from coda_jax.training import state as training_state
 from coda_jax.training.checkpoints import Checkpoints
 from coda_jax.training.configuration import Training
 from coda_jax.training.evaluation import evaluate
 from coda_jax.training.interruption import Interrupted, Interruption
 from coda_jax.training.metrics_log import MetricsLog, read_metrics
 from coda_jax.training.progress import Progress
+from coda_jax.training.state import TrainState, create, replicated
 from coda_jax.training.step import (
     Batch,
     Metrics,
@@ -33,20 +32,16 @@ from coda_jax.training.step import (
     total,
 )
 
-# From a state and the most steps to do: the state after at least one step, the sums of the steps' metrics, and how many
-# steps were done.
-Advance = Callable[[training_state.TrainState, int], tuple[training_state.TrainState, Metrics, int]]
 
-
-def train(model: nn.Module, dataset: Dataset, training: Training, workdir: Path) -> training_state.TrainState:
-    """Train on all devices until all steps are done, from the newest checkpoint in `workdir` if there is one.
+def train(model: nn.Module, dataset: Dataset, training: Training, workdir: Path) -> TrainState:
+    """Train on all devices, from the newest checkpoint in `workdir` if there is one; returns the state after all steps.
 
     Where there are several processes, all call it with the same arguments; each reads its share of every batch, and the
     first one writes and prints.
 
-    Writes checkpoints to `workdir/checkpoints`, and to `workdir/metrics.jsonl` and `workdir/tensorboard` the mean
-    "loss" and "accuracy" of the steps since the last record and, after every epoch and at the end, "test_loss" and
-    "test_accuracy". An interrupted and resumed run ends with the same parameters, to the bit, as an uninterrupted one.
+    Checkpoints go to `workdir/checkpoints`. To `workdir/metrics.jsonl` and `workdir/tensorboard` go the mean "loss" and
+    "accuracy" of the steps since the last record and, after every epoch and at the end, "test_loss" and
+    "test_accuracy". A resumed run ends with the same parameters, to the bit, as an uninterrupted one.
 
     These lines train a network:
 
@@ -62,34 +57,32 @@ def train(model: nn.Module, dataset: Dataset, training: Training, workdir: Path)
         state = train(model, data.load("digits"), training, Path("run"))
 
     Args:
-        model: the network, with as many logits as there are classes, as `step.train_step` takes it.
-        dataset: as from `coda_jax.data.load`.
-        training: all settings. With `on_device` the training examples are kept on the devices, and their order is
-            another than that of those which are read on the host.
+        model: the network, as `step.train_step` takes it, with as many logits as there are classes.
+        dataset: the data, as from `coda_jax.data.load`.
+        training: all settings. The order of the examples with `on_device` is another than without.
         workdir: the directory of the run.
 
-    Returns:
-        The state after the last step.
-
     Raises:
-        InputError: a batch size that the devices cannot share, a model with another number of classes than the data or
-            larger kernels than its images, a penalty for another network than a `CoDANet`, or a checkpoint of another
-            architecture.
-        RunError: the run stops before its end: SIGTERM or SIGINT arrived, after which the state was saved; the loss or
-            a gradient was not finite; or a checkpoint or record could not be written.
+        InputError: a refusal of `check`, or a checkpoint of another architecture.
+        RunError: the run stops before its end: SIGTERM or SIGINT came, and the state is saved; the loss or a gradient
+            is not finite; or a checkpoint or record cannot be written.
     """
     check(model, dataset, training)
     num_examples, size = len(dataset.train), dataset.info.preprocessing.size
     optimizer = training.make_optimizer(num_examples)
-    state = training_state.create(model, optimizer, (size, size), training.seed)
+    state = create(model, optimizer, (size, size), training.seed)
     checkpoints = Checkpoints(workdir / "checkpoints")
     if checkpoints.latest_step() is not None:
         state = checkpoints.restore(state)
     start, num_steps = int(state.step), training.steps(num_examples)
-    test_after = partial(_end_of_epoch, batch_size=training.batch_size, num_examples=num_examples)
-    advance = _advance(model, optimizer, dataset, training, start)
-    read_test = _read_test(dataset, training)
+    advance, read_test = _stepper(model, optimizer, dataset, training, start), _test_reader(dataset, training)
     eval_step = mapped_eval_step(model)
+    records = read_metrics(workdir / "metrics.jsonl")
+    tested = any(record["step"] == start and "test_loss" in record for record in records)
+
+    def test_after(step: int) -> int:
+        """The first step after `step` with which an epoch ends."""
+        return training.steps_of(step * training.batch_size // num_examples + 1, num_examples)
 
     with Interruption() as interruption, closing(_Recorder(workdir, training, num_examples, start)) as recorder:
 
@@ -97,14 +90,12 @@ def train(model: nn.Module, dataset: Dataset, training: Training, workdir: Path)
             recorder.write(evaluate(eval_step, state.variables, read_test(), interruption.check))
 
         try:
-            # It was stopped while it was tested.
-            if start and start == min(test_after(start - 1), num_steps) and not recorder.tested:
-                test()
+            if start and start == min(test_after(start - 1), num_steps) and not tested:
+                test()  # The run was stopped during this evaluation.
             while recorder.step < num_steps:
-                record_at, checkpoint_at = (
-                    (recorder.step // every + 1) * every for every in (training.log_every, training.checkpoint_every)
-                )
-                due = [min(step, num_steps) for step in (record_at, test_after(recorder.step), checkpoint_at)]
+                intervals = training.log_every, training.checkpoint_every
+                record_at, save_at = ((recorder.step // interval + 1) * interval for interval in intervals)
+                due = [min(step, num_steps) for step in (record_at, test_after(recorder.step), save_at)]
                 called = time.monotonic()
                 state, metrics, count = advance(state, min(due) - recorder.step)
                 recorder.count(metrics, count, time.monotonic() - called)
@@ -130,17 +121,10 @@ def train(model: nn.Module, dataset: Dataset, training: Training, workdir: Path)
 
 
 class _Recorder:
-    """Counts the steps, and writes and tells their metrics.
-
-    Attributes:
-        step: steps done.
-        tested: whether the record holds an evaluation after the first of them, those of earlier runs.
-    """
+    """Counts the steps done in `step`, and writes and tells their metrics."""
 
     def __init__(self, workdir: Path, training: Training, num_examples: int, start: int):
         """Open the record as it was after `start` steps."""
-        records = read_metrics(workdir / "metrics.jsonl")
-        self.tested = any(record["step"] == start and "test_loss" in record for record in records)
         self.step = self._start = self._recorded = start
         self._recent: list[tuple[Metrics, int]] = []  # Since the step that was recorded last.
         self._training, self._num_examples = training, num_examples
@@ -176,18 +160,20 @@ class _Recorder:
 
     def check_finite(self, checkpoints: Checkpoints) -> None:
         """Raise RunError, which names the first such step, where a loss or gradient was not finite."""
-        bad = _first_not_finite(self._recent, self._recorded)
-        if bad is None:
-            return
-        training, drawn = self._training, "on the device" if self._training.on_device else "by the host"
-        raise RunError(
-            f"the loss or a gradient of step {bad} is not finite: the last checkpoint, of step "
-            f"{checkpoints.latest_step() or 0}, is kept, from where the same command comes to it again; its batch is "
-            f"number {bad - 1} (from 0) of those drawn {drawn} with seed={training.seed}, "
-            f"batch_size={training.batch_size}, flip={training.flip}, crop_padding={training.crop_padding} and "
-            f"randaugment={training.randaugment}; unless something is wrong with it, begin anew with a lower learning "
-            "rate"
-        )
+        training, done = self._training, self._recorded
+        drawn = "on the device" if training.on_device else "by the host"
+        for metrics, count in self._recent:
+            good = done + int(metrics["finite"])
+            done += count
+            if good < done:
+                raise RunError(
+                    f"the loss or a gradient of step {good + 1} is not finite: the last checkpoint, of step "
+                    f"{checkpoints.latest_step() or 0}, is kept, from where the same command comes to it again; its "
+                    f"batch is number {good} (from 0) of those drawn {drawn} with seed={training.seed}, "
+                    f"batch_size={training.batch_size}, flip={training.flip}, crop_padding={training.crop_padding} and "
+                    f"randaugment={training.randaugment}; unless something is wrong with it, begin anew with a lower "
+                    "learning rate"
+                )
 
     def close(self) -> None:
         """Close the record."""
@@ -195,17 +181,12 @@ class _Recorder:
         self._log.close()
 
 
-def _first_not_finite(recent: list[tuple[Metrics, int]], done: int) -> int | None:
-    """The first step whose loss or gradient was not finite; `done` steps were done before those in `recent`."""
-    for metrics, count in recent:
-        if metrics["finite"] < count:
-            return done + int(metrics["finite"]) + 1
-        done += count
-    return None
-
-
 def check(model: nn.Module, dataset: Dataset, training: Training) -> None:
-    """Raise InputError unless the network fits the data and the penalty, and the batches the devices."""
+    """Raise InputError unless the network, the data, the settings and the devices fit together.
+
+    The devices must be able to share a batch. The network must have as many classes as the data, no larger kernels than
+    its images, and for a penalty be a `CoDANet`.
+    """
     check_batch_size(training.batch_size, training.accumulation)
     if training.penalty and not isinstance(model, CoDANet):
         raise InputError(f"penalty must be 0 but for CoDA-Nets: {type(model).__name__} has no matrix W(x)")
@@ -214,7 +195,7 @@ def check(model: nn.Module, dataset: Dataset, training: Training) -> None:
     logits, _ = jax.eval_shape(model.init_with_output, jax.random.key(0), inputs)
     classes = len(dataset.info.class_names)
     if logits.shape[-1] != classes:
-        attribute = "the last of channels" if isinstance(model, CoDANet) else "the network's number of classes"
+        attribute = "the last of channels" if hasattr(model, "channels") else "the network's number of classes"
         raise InputError(f"{attribute} is {logits.shape[-1]}, but the data has {classes} classes")
 
 
@@ -222,7 +203,7 @@ def _processes() -> dict[str, int]:
     return {"process": jax.process_index(), "processes": jax.process_count()}
 
 
-def _read_test(dataset: Dataset, training: Training) -> Callable[[], Iterable[Batch]]:
+def _test_reader(dataset: Dataset, training: Training) -> Callable[[], Iterable[Batch]]:
     """A function that gives this process's batches of the test set."""
     # Gradients need more memory than an evaluation does, so that one part fits.
     batch_size = training.batch_size // training.accumulation
@@ -234,15 +215,26 @@ def _read_test(dataset: Dataset, training: Training) -> Callable[[], Iterable[Ba
     return lambda: kept
 
 
-def _advance(
+def _stepper(
     model: nn.Module, optimizer: optax.GradientTransformation, dataset: Dataset, training: Training, start: int
-) -> Advance:
-    """What does the steps that follow the first `start` of them."""
-    augmentation = {"flip": training.flip, "crop_padding": training.crop_padding}
-    objective = {"accumulation": training.accumulation, "penalty": training.penalty}
+) -> Callable[[TrainState, int], tuple[TrainState, Metrics, int]]:
+    """A function that does the steps after the first `start`.
+
+    It takes a state and the most steps to do, and returns the state after at least one step, the sums of the steps'
+    metrics, and how many steps it did.
+    """
     if training.on_device:
-        train_steps = mapped_train_steps(model, optimizer, batch_size=training.batch_size, **objective, **augmentation)
-        return _by_resident_examples(train_steps, on_device.read(dataset.train), training.seed)
+        train_steps = mapped_train_steps(model, optimizer, training)
+        examples = jax.device_put(on_device.read(dataset.train), replicated())
+        devices = jax.process_index() * jax.local_device_count() + np.arange(jax.local_device_count())
+        key = jax.random.key(training.seed)
+
+        def all_at_once(state: TrainState, limit: int) -> tuple[TrainState, Metrics, int]:
+            return *train_steps(state, examples, key, limit, devices), limit
+
+        return all_at_once
+
+    train_step = mapped_train_step(model, optimizer, training)
     batches = train_batches(
         dataset.train,
         batch_size=training.batch_size,
@@ -250,40 +242,13 @@ def _advance(
         start=start,
         num_workers=training.num_workers,
         size=dataset.info.preprocessing.size,
+        flip=training.flip,
+        crop_padding=training.crop_padding,
         randaugment=training.randaugment,
-        **augmentation,
         **_processes(),
     )
-    return _by_host_batches(mapped_train_step(model, optimizer, **objective), batches)
 
+    def one_at_a_time(state: TrainState, limit: int) -> tuple[TrainState, Metrics, int]:
+        return *train_step(state, split_over_devices(next(batches))), 1
 
-def _by_host_batches(
-    train_step: Callable[[training_state.TrainState, Batch], tuple[training_state.TrainState, Metrics]],
-    batches: Iterator[Batch],
-) -> Advance:
-    """One step at a time, each on the next batch from the host."""
-
-    def advance(state: training_state.TrainState, limit: int) -> tuple[training_state.TrainState, Metrics, int]:
-        state, metrics = train_step(state, split_over_devices(next(batches)))
-        return state, metrics, 1
-
-    return advance
-
-
-def _by_resident_examples(train_steps: Callable, resident: on_device.Examples, seed: int) -> Advance:
-    """All the steps at once, on batches that the devices draw."""
-    examples = jax.device_put(resident, training_state.replicated())
-    devices = jax.process_index() * jax.local_device_count() + np.arange(jax.local_device_count())
-    key = jax.random.key(seed)
-
-    def advance(state: training_state.TrainState, limit: int) -> tuple[training_state.TrainState, Metrics, int]:
-        state, sums = train_steps(state, examples, key, limit, devices)
-        return state, sums, limit
-
-    return advance
-
-
-def _end_of_epoch(step: int, batch_size: int, num_examples: int) -> int:
-    """The first step after `step` with which an epoch ends."""
-    epochs = step * batch_size // num_examples + 1
-    return math.ceil(epochs * num_examples / batch_size)
+    return one_at_a_time

@@ -35,12 +35,11 @@ def binary_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
 def weight_penalty(linear_map: LinearMap, targets: jax.Array) -> jax.Array:
     """Mean absolute value of rows of the network's matrix `W(x)`: the paper's regularisation.
 
-    It follows from the map that made the logits, and is differentiated through the dynamic weights. The paper takes the
-    rows of the true class and of one other, drawn at random. `draw_penalised_classes` draws one of these two, which
-    leaves the expected value and gradient as they are, at half of the cost.
+    The paper takes the rows of the true class and of one other, drawn at random. `draw_penalised_classes` draws one of
+    these two, which leaves the expected value and gradient as they are, at half of the cost.
 
     Args:
-        linear_map: of the network, as from `CoDANet.decompose`, for N examples.
+        linear_map: the network's, as from `CoDANet.decompose`, for N examples.
         targets: [N, T], the rows' classes.
 
     Returns:
@@ -50,16 +49,13 @@ def weight_penalty(linear_map: LinearMap, targets: jax.Array) -> jax.Array:
 
 
 def draw_penalised_classes(key: jax.Array, labels: jax.Array, positions: jax.Array, num_classes: int) -> jax.Array:
-    """For every example its own class, with probability 1/2, or one of the others, all equally probable.
+    """For every example its own class, with probability 1/2, or one of the others, all equally probable; int [N].
 
     Args:
-        key: as of `jax.random`.
+        key: a key of `jax.random`.
         labels: int [N].
         positions: int [N], a number of its own for each example, which with the key decides on its class.
         num_classes: K, at least 2.
-
-    Returns:
-        int [N].
 
     Raises:
         InputError: no key, or fewer than two classes.

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import jax
 from tensorboardX.event_file_writer import EventsWriter
@@ -15,49 +16,47 @@ from coda_jax.errors import InputError, RunError
 
 
 class MetricsLog:
-    """Appends to `metrics.jsonl` and to TensorBoard's files in one directory; of several processes, the first does."""
+    """Appends to `metrics.jsonl` and to TensorBoard's files in one directory; of several processes, the first does.
+
+    Raises:
+        RunError: they cannot be written.
+    """
 
     def __init__(self, directory: Path, step: int):
-        """Open the record as it was after `step` steps; what a lost continuation wrote after that goes.
-
-        Raises:
-            RunError: it cannot be written; so does `write`.
-        """
+        """Open the record as it was after `step` steps; what a lost continuation wrote after that goes."""
         self._directory = directory
-        self._writes = jax.process_index() == 0
-        if not self._writes:
+        self._files: tuple[Any, ...] = ()  # The lines and the events.
+        if jax.process_index() != 0:
             return
+        tensorboard, path = directory / "tensorboard", directory / "metrics.jsonl"
         with self._written():
-            directory.mkdir(parents=True, exist_ok=True)
-            path = directory / "metrics.jsonl"
+            tensorboard.mkdir(parents=True, exist_ok=True)
             kept = [record for record in read_metrics(path) if record["step"] <= step]
             replacement = path.with_suffix(".new")
             replacement.write_text("".join(json.dumps(record) + "\n" for record in kept))
             replacement.replace(path)
-            self._lines = path.open("a")
-            (directory / "tensorboard").mkdir(exist_ok=True)
             # Not SummaryWriter, whose thread would fail unseen where the disk is full.
-            self._tensorboard = EventsWriter(str(directory / "tensorboard" / "events"))
+            events = EventsWriter(str(tensorboard / "events"))
+            self._files = (path.open("a"), events)
             # Has TensorBoard hide what a lost continuation wrote after these steps.
-            self._tensorboard.write_event(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
-            self._tensorboard.flush()
+            events.write_event(Event(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
+            events.flush()
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
         """Record the metrics' values after `step` steps."""
-        if not self._writes:
+        if not self._files:
             return
+        lines, events = self._files
         with self._written():
-            self._lines.write(json.dumps({"step": step, **metrics}) + "\n")
-            self._lines.flush()
+            lines.write(json.dumps({"step": step, **metrics}) + "\n")
+            lines.flush()
             for name, value in metrics.items():
-                self._tensorboard.write_event(Event(wall_time=time.time(), step=step, summary=scalar(name, value)))
-            self._tensorboard.flush()
+                events.write_event(Event(wall_time=time.time(), step=step, summary=scalar(name, value)))
+            events.flush()
 
     def close(self) -> None:
         """Close the files."""
-        if not self._writes:
-            return
-        for file in (self._lines, self._tensorboard):
+        for file in self._files:
             with suppress(OSError):  # Only what `write` has raised for already can be left to be written.
                 file.close()
 
@@ -76,10 +75,7 @@ class MetricsLog:
 def read_metrics(path: Path) -> list[dict[str, float]]:
     """The records of a `metrics.jsonl`, oldest first; none if there is no such file.
 
-    A last line that a killed run did not finish is left out.
-
-    Raises:
-        InputError: another line is no record.
+    A last line that a killed run did not finish is left out. Raises InputError if another line is no record.
     """
     if not path.exists():
         return []

@@ -8,23 +8,19 @@ from tqdm import tqdm
 
 
 class Progress:
-    """Counts from `done` to `total`, and tells the rate and the time left on standard error.
-
-    Of several processes, the first one does.
-    """
+    """Tells on standard error how far a run is; of several processes, the first one does."""
 
     def __init__(self, total: int, done: int = 0, unit: str = "images"):
-        """Start the clock; `done` units were seen before."""
+        """Start the clock; of `total` units, `done` were seen before."""
         self._unit = unit
         self._tells = jax.process_index() == 0
         shown = self._tells and sys.stderr.isatty()
         self._bar = tqdm(total=total, initial=done, unit=f" {unit}", unit_scale=True, disable=not shown)
         self._started = time.monotonic()
-        self._left, self._seen = total - done, 0
+        self._to_see, self._seen = total - done, 0
 
     def advance(self, count: int) -> None:
         """Count units that have been seen."""
-        self._left -= count
         self._seen += count
         self._bar.update(count)
 
@@ -34,9 +30,8 @@ class Progress:
             return
         if self._bar.disable and self._seen:
             rate = self._seen / (time.monotonic() - self._started)
-            message += (
-                f"  {rate:.{0 if rate >= 10 else 2}f} {self._unit}/s  {tqdm.format_interval(self._left / rate)} left"
-            )
+            decimals, left = 0 if rate >= 10 else 2, tqdm.format_interval((self._to_see - self._seen) / rate)
+            message += f"  {rate:.{decimals}f} {self._unit}/s  {left} left"
         self._bar.write(message, file=sys.stderr)
         sys.stderr.flush()
 

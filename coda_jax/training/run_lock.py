@@ -1,6 +1,5 @@
 """A lock on the directory of a run, so that two runs never write into one."""
 
-import json
 import os
 import socket
 from collections.abc import Iterator
@@ -18,13 +17,11 @@ from coda_jax.errors import InputError, one_line
 
 @contextmanager
 def locked(workdir: Path) -> Iterator[None]:
-    """Hold the directory of a run, which is made if need be, so that no other run can use it meanwhile.
+    """Hold the directory of a run, so that no other run can use it meanwhile.
 
-    The operating system lets go of the lock when the process ends, however it does: what a killed run leaves is no
-    obstacle. Of the processes of one run, which all call it, the first holds the lock for all.
-
-    Args:
-        workdir: the directory. It is removed at the end if it was made here and nothing was written into it.
+    The directory is made if need be, and removed at the end if nothing was written into it then. The operating system
+    lets go of the lock when the process ends, even where it is killed. All processes of a run call this; the first one
+    holds the lock for all.
 
     Raises:
         InputError: another run holds it, or it cannot be made or written. All processes raise it.
@@ -37,7 +34,7 @@ def locked(workdir: Path) -> Iterator[None]:
             workdir.mkdir(parents=True, exist_ok=True)
             lock.acquire()
             started = datetime.now().astimezone().isoformat(" ", "seconds")
-            path.write_text(json.dumps({"process": os.getpid(), "host": socket.gethostname(), "since": started}))
+            path.write_text(f"process {os.getpid()} on {socket.gethostname()} since {started}")
         except Timeout:
             refusal = f"{workdir} is in use by {_holder(path)}: wait for its end, or use another --workdir"
         except OSError as error:
@@ -61,7 +58,6 @@ def locked(workdir: Path) -> Iterator[None]:
 def _holder(path: Path) -> str:
     """Who holds the lock, as far as the file says."""
     try:
-        holder = json.loads(path.read_text())
-        return one_line(f"process {holder['process']} on {holder['host']} since {holder['since']}")
-    except (OSError, ValueError, KeyError, TypeError):  # It has not been written yet.
+        return one_line(path.read_text()) or "another run"  # It is empty until the holder has written it.
+    except (OSError, ValueError):
         return "another run"

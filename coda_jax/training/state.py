@@ -1,5 +1,6 @@
 """What a training step changes."""
 
+from collections.abc import Sequence
 from dataclasses import field
 from typing import Any
 
@@ -20,8 +21,8 @@ class TrainState:
     """The state of a run; with the run's seed it determines everything that follows.
 
     Attributes:
-        step: int32 [], steps done. Shuffling, flips and crops are functions of the seed and the step, which is
-            therefore the position in the data and the random state as well.
+        step: int32 [], steps done; the position in the data and the random state as well, since shuffling, flips and
+            crops are functions of the seed and the step.
         params: the network's parameters.
         opt_state: the optimiser's.
         batch_stats: the running averages of a network with batch normalisation, empty for others.
@@ -35,25 +36,14 @@ class TrainState:
     @property
     def variables(self) -> dict[str, Any]:
         """What the network is applied with."""
-        return as_variables(self.params, self.batch_stats)
-
-
-def as_variables(params: Any, batch_stats: Any) -> dict[str, Any]:
-    """The variables of a network; those of one without batch normalisation have no collection "batch_stats"."""
-    return {"params": params, **({"batch_stats": batch_stats} if batch_stats else {})}
+        # Those of a network without batch normalisation have no collection "batch_stats".
+        return {"params": self.params, **({"batch_stats": self.batch_stats} if self.batch_stats else {})}
 
 
 def create(
     model: nn.Module, optimizer: optax.GradientTransformation, image_size: tuple[int, int], seed: int
 ) -> TrainState:
-    """The state before the first step, on every device of this process.
-
-    Args:
-        model: the network, for encoded images of `image_size` (H, W).
-        optimizer: made by optax.
-        image_size: (H, W), in pixels.
-        seed: of the initial parameters.
-    """
+    """The state before the first step, on every device of this process, for images of `image_size` (H, W) in pixels."""
 
     # The seed is no part of the compiled program, which is kept for other runs.
     def init(key: jax.Array) -> TrainState:
@@ -65,11 +55,6 @@ def create(
     return jax.jit(init, out_shardings=replicated())(jax.random.key(seed))
 
 
-def replicated() -> NamedSharding:
-    """The placement of what every device of this process holds whole, which is where mapped steps leave a state."""
-    return NamedSharding(Mesh(np.array(jax.local_devices()), (AXIS,)), PartitionSpec())
-
-
-def everywhere() -> NamedSharding:
-    """The placement of what every device of all processes holds whole."""
-    return NamedSharding(Mesh(np.array(jax.devices()), (AXIS,)), PartitionSpec())
+def replicated(devices: Sequence[jax.Device] = ()) -> NamedSharding:
+    """The placement of what each of the devices holds whole: those of this process, as mapped steps leave a state."""
+    return NamedSharding(Mesh(np.array(devices or jax.local_devices()), (AXIS,)), PartitionSpec())

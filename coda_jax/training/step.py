@@ -1,10 +1,9 @@
-"""One step of training or evaluation as a function of one device's share of a batch."""
+"""Steps of training and evaluation, over all devices of all processes."""
 
+import dataclasses
 import math
-import numbers
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,21 +15,16 @@ from jax import lax
 from coda_jax.data import on_device
 from coda_jax.encoding import add_inverse
 from coda_jax.errors import InputError
+from coda_jax.training.configuration import Training
 from coda_jax.training.losses import binary_cross_entropy, draw_penalised_classes, weight_penalty
-from coda_jax.training.state import AXIS, TrainState, as_variables
+from coda_jax.training.state import AXIS, TrainState
 
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
 
 
 def train_step(
-    state: TrainState,
-    batch: Batch,
-    *,
-    model: nn.Module,
-    optimizer: optax.GradientTransformation,
-    accumulation: int = 1,
-    penalty: float = 0.0,
+    state: TrainState, batch: Batch, *, model: nn.Module, optimizer: optax.GradientTransformation, training: Training
 ) -> tuple[TrainState, Metrics]:
     """One step of the optimiser, with gradients and metrics averaged over the axis `AXIS`.
 
@@ -40,18 +34,19 @@ def train_step(
     Args:
         state: the same on every device.
         batch: this device's {"image": float32 [n, H, W, 3], "label": int32 [n]}.
-        model: the network: a `CoDANet`, or any module from inputs to logits [n, K]; one with batch normalisation is
-            given `train=True` besides.
+        model: a `CoDANet`, or any module from inputs to logits [n, K]; one with batch normalisation is given
+            `train=True` besides.
         optimizer: the one that made the state's `opt_state`.
-        accumulation: the number of equal parts of the batch that are computed one after the other, in the memory of
-            one; n is a multiple of it.
-        penalty: λ, by which `losses.weight_penalty` is multiplied before it is added to the loss, for a `CoDANet`. Its
-            classes, as from `losses.draw_penalised_classes`, are a function of the step and the place in the batch.
+        training: the settings, of which `accumulation` and `penalty` matter here. n is a multiple of the first; the
+            second is 0 but for a `CoDANet`, and its classes, as from `losses.draw_penalised_classes`, are a function of
+            the step and the place in the batch.
 
     Returns:
-        (the next state, the metrics "loss" [] in nats, without the penalty, "accuracy" [] in [0, 1], "finite" [], 1 or
-        0, whether loss and gradients are, and with a λ "penalty" [], without λ), the same on every device.
+        (the next state, the metrics), the same on every device. The metrics are float32 []: "loss" in nats, without the
+        penalty; "accuracy" in [0, 1]; "finite", 1 if the loss and the gradients are finite, else 0; and, if λ is not 0,
+        "penalty", without λ.
     """
+    accumulation, penalty = training.accumulation, training.penalty
     if penalty:
         share = len(batch["label"])
         positions = lax.axis_index(AXIS) * share + jnp.arange(share)
@@ -60,7 +55,8 @@ def train_step(
         batch = {**batch, "penalised": drawn[:, None]}
 
     def objective(params: dict, batch: Batch) -> tuple[jax.Array, tuple[Metrics, dict]]:
-        inputs, variables, batch_stats = add_inverse(batch["image"]), as_variables(params, state.batch_stats), {}
+        inputs, batch_stats = add_inverse(batch["image"]), {}
+        variables = dataclasses.replace(state, params=params).variables
         if penalty:
             logits, linear_map = model.apply(variables, inputs, method="decompose")
         elif state.batch_stats:
@@ -75,14 +71,12 @@ def train_step(
             loss += penalty * metrics["penalty"]
         return loss, (metrics, batch_stats)
 
-    def gradients_of(batch: Batch) -> tuple[dict, tuple[Metrics, dict]]:
-        return jax.grad(objective, has_aux=True)(state.params, batch)
-
+    gradients_of = partial(jax.grad(objective, has_aux=True), state.params)
     if accumulation == 1:
         means = gradients_of(batch)
     else:
         parts = jax.tree.map(lambda array: array.reshape(accumulation, -1, *array.shape[1:]), batch)
-        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(gradients_of, batch))
+        zeros = jax.tree.map(jnp.zeros_like, jax.eval_shape(gradients_of, batch))
         sums, _ = lax.scan(lambda sums, part: (jax.tree.map(jnp.add, sums, gradients_of(part)), None), zeros, parts)
         means = jax.tree.map(lambda leaf: leaf / accumulation, sums)
     gradients, (metrics, batch_stats) = lax.pmean(means, AXIS)
@@ -92,124 +86,85 @@ def train_step(
     return TrainState(state.step + 1, params, opt_state, batch_stats), metrics
 
 
-def train_steps(
-    state: TrainState,
-    examples: on_device.Examples,
-    key: jax.Array,
-    count: jax.Array,
-    device: jax.Array,
-    *,
-    model: nn.Module,
-    optimizer: optax.GradientTransformation,
-    batch_size: int,
-    flip: bool,
-    crop_padding: int,
-    accumulation: int = 1,
-    penalty: float = 0.0,
-) -> tuple[TrainState, Metrics]:
-    """`train_step` many times, on batches that are drawn on the device.
-
-    Batch `i` is a function of the key and `i` alone: the next `batch_size` examples of a stream in which every epoch is
-    a new permutation of all examples.
-
-    Args:
-        state: the same on every device. Up to 2³¹ - 1 examples can be seen in a run.
-        examples: all n training examples, the same on every device.
-        key: of the order and the augmentation, the same on every device.
-        count: int32 [], the number of steps, at most up to the one with which the epoch of the first example ends. Not
-            part of the compiled program, which serves every count.
-        device: int32 [], this device's index on the axis `AXIS`, which says what part of each batch is its own.
-        model: the network.
-        optimizer: the one that made the state's `opt_state`.
-        batch_size: over all devices.
-        flip: whether to mirror half of the images.
-        crop_padding: pixels by which images are padded before they are cropped to their size.
-        accumulation: as in `train_step`.
-        penalty: as in `train_step`.
-
-    Returns:
-        (the next state, the sums of the steps' metrics), the same on every device.
-    """
-    num_examples = len(examples["label"])
-    order_key, augmentation_key = jax.random.split(key)
-    epoch, offset = jnp.divmod(state.step * batch_size, num_examples)
-    # Sorting takes too long to be done at every step. The last batch reaches into as many epochs as it has room for.
-    num_epochs = 1 + math.ceil(batch_size / num_examples)
-    orders = on_device.epoch_orders(order_key, epoch, num_epochs=num_epochs, num_examples=num_examples)
-    share = batch_size // lax.axis_size(AXIS)
-    own = offset + device * share + jnp.arange(share)
-
-    def step(i: jax.Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
-        state, sums = carry
-        since_epoch = own + i * batch_size
-        batch = on_device.augmented_batch(
-            examples,
-            orders.reshape(-1)[since_epoch],
-            augmentation_key,
-            epoch * num_examples + since_epoch,
-            flip=flip,
-            crop_padding=crop_padding,
-        )
-        state, metrics = train_step(
-            state, batch, model=model, optimizer=optimizer, accumulation=accumulation, penalty=penalty
-        )
-        return state, jax.tree.map(jnp.add, sums, metrics)
-
-    names = ("loss", "accuracy", "finite") + (("penalty",) if penalty else ())
-    return lax.fori_loop(0, count, step, (state, dict.fromkeys(names, jnp.zeros(()))))
-
-
-def eval_step(variables: dict, batch: Batch, *, model: nn.Module) -> Metrics:
-    """Sums of the metrics over a batch, over all devices of the axis `AXIS`.
-
-    Args:
-        variables: the network's, the same on every device.
-        batch: this device's {"image": float32 [n, H, W, 3], "label": int32 [n], "weight": float32 [n]}.
-        model: the network.
-
-    Returns:
-        "loss", "accuracy" and "weight", [] each, sums over the examples, times their weights.
-    """
-    logits = model.apply(variables, add_inverse(batch["image"]))
-    sums = {
-        "loss": binary_cross_entropy(logits, batch["label"]),
-        "accuracy": (jnp.argmax(logits, axis=-1) == batch["label"]).astype(jnp.float32),
-        "weight": jnp.ones_like(batch["weight"]),
-    }
-    return lax.psum(jax.tree.map(lambda values: jnp.vdot(values, batch["weight"]), sums), AXIS)
-
-
 def mapped_train_step(
-    model: nn.Module, optimizer: optax.GradientTransformation, accumulation: int = 1, penalty: float = 0.0
+    model: nn.Module, optimizer: optax.GradientTransformation, training: Training
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """`train_step` over all devices of all processes, for this process's share of a batch, [devices, n, ...].
-
-    The given state's memory is reused.
-    """
-    step = partial(train_step, model=model, optimizer=optimizer, accumulation=accumulation, penalty=penalty)
+    """`train_step` for this process's share of a batch, [devices, n, ...]; the state's memory is reused."""
+    step = partial(train_step, model=model, optimizer=optimizer, training=training)
     return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=None, donate_argnums=0)
 
 
 def mapped_train_steps(
-    model: nn.Module, optimizer: optax.GradientTransformation, **settings: Any
+    model: nn.Module, optimizer: optax.GradientTransformation, training: Training
 ) -> Callable[[TrainState, on_device.Examples, jax.Array, int, jax.Array], tuple[TrainState, Metrics]]:
-    """`train_steps` with its settings over all devices of all processes, for this process's `device` [devices].
+    """`train_step` many times over all devices, on batches that they draw.
 
-    The given state's memory is reused.
+    Batch `i` is a function of the key and `i` alone: the next `batch_size` examples of a stream in which every epoch is
+    a new permutation of all examples.
+
+    Returns:
+        A function to (the next state, the sums of the steps' metrics) from these arguments: the state, whose memory is
+        reused; all training examples, of which up to 2³¹ - 1 can be seen in a run; the key of the order and the
+        augmentation; the number of steps, at most up to the one with which the epoch of the first example ends; and
+        int32 [devices], the indices of this process's devices on the axis `AXIS`. One program serves every number.
     """
-    steps = partial(train_steps, model=model, optimizer=optimizer, **settings)
+
+    def steps(
+        state: TrainState, examples: on_device.Examples, key: jax.Array, count: jax.Array, device: jax.Array
+    ) -> tuple[TrainState, Metrics]:
+        batch_size, num_examples = training.batch_size, len(examples["label"])
+        order_key, augmentation_key = jax.random.split(key)
+        epoch, offset = jnp.divmod(state.step * batch_size, num_examples)
+        # Sorting takes too long for every step. The last batch reaches into as many epochs as it has room for.
+        num_epochs = 1 + math.ceil(batch_size / num_examples)
+        orders = on_device.epoch_orders(order_key, epoch, num_epochs=num_epochs, num_examples=num_examples)
+        share = batch_size // lax.axis_size(AXIS)
+        own = offset + device * share + jnp.arange(share)
+
+        def step(i: jax.Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
+            state, sums = carry
+            since_epoch = own + i * batch_size
+            batch = on_device.augmented_batch(
+                examples,
+                orders.reshape(-1)[since_epoch],
+                augmentation_key,
+                epoch * num_examples + since_epoch,
+                flip=training.flip,
+                crop_padding=training.crop_padding,
+            )
+            state, metrics = train_step(state, batch, model=model, optimizer=optimizer, training=training)
+            return state, jax.tree.map(jnp.add, sums, metrics)
+
+        names = ("loss", "accuracy", "finite") + (("penalty",) if training.penalty else ())
+        return lax.fori_loop(0, count, step, (state, dict.fromkeys(names, jnp.zeros(()))))
+
     return jax.pmap(steps, axis_name=AXIS, in_axes=(None, None, None, None, 0), out_axes=None, donate_argnums=0)
 
 
 def mapped_eval_step(model: nn.Module) -> Callable[[dict, Batch], Metrics]:
-    """`eval_step` over all devices of all processes, for this process's share of a batch, [devices, n, ...]."""
-    return jax.pmap(partial(eval_step, model=model), axis_name=AXIS, in_axes=(None, 0), out_axes=None)
+    """The sums of the metrics over a batch, over all devices.
+
+    Returns:
+        A function of the network's variables and this process's share of a batch, {"image": float32
+        [devices, n, H, W, 3], "label": int32 [devices, n], "weight": float32 [devices, n]}. It returns "loss",
+        "accuracy" and "weight", [] each, the sums over the examples of all processes, each times its weight.
+    """
+
+    def step(variables: dict, batch: Batch) -> Metrics:
+        logits = model.apply(variables, add_inverse(batch["image"]))
+        sums = {
+            "loss": binary_cross_entropy(logits, batch["label"]),
+            "accuracy": (jnp.argmax(logits, axis=-1) == batch["label"]).astype(jnp.float32),
+            "weight": jnp.ones_like(batch["weight"]),
+        }
+        return lax.psum(jax.tree.map(lambda values: jnp.vdot(values, batch["weight"]), sums), AXIS)
+
+    return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=None)
 
 
 def split_over_devices(batch: Batch) -> Batch:
     """[n, ...] -> [devices, n / devices, ...] for every array of this process's share of a batch."""
-    devices = jax.local_device_count()
-    return {key: array.reshape(devices, -1, *array.shape[1:]) for key, array in batch.items()}
+    return jax.tree.map(lambda array: array.reshape(jax.local_device_count(), -1, *array.shape[1:]), batch)
 
 
 def total(metrics: Sequence[Metrics]) -> dict[str, float]:
@@ -218,12 +173,8 @@ def total(metrics: Sequence[Metrics]) -> dict[str, float]:
 
 
 def check_batch_size(batch_size: int, accumulation: int = 1) -> None:
-    """Raise InputError unless the batch can be shared among all devices, and each share be cut in `accumulation` parts.
-
-    Raises:
-        InputError: what the batch size must be a multiple of.
-    """
+    """Raise InputError unless all devices can share the batch, and each share can be cut into `accumulation` parts."""
     devices = jax.device_count()
-    if not isinstance(batch_size, numbers.Integral) or batch_size < 1 or batch_size % (devices * accumulation):
+    if batch_size < 1 or batch_size % (devices * accumulation):
         parts = f"{devices} device(s)" + (f" times {accumulation} accumulated parts" if accumulation > 1 else "")
         raise InputError(f"batch_size is {batch_size}, but must be a positive multiple of the {parts}")

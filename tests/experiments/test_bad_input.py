@@ -87,7 +87,11 @@ FLAGS = [
     ("cifar10", [CIFAR10], "--workdir"),
     # Before anything is downloaded to TMP.
     ("cifar10", ["--workdir=TMP/run", CIFAR10, "--config.data_dir=TMP", "--config.decay=0"], "decay must be above 0"),
-    ("cifar10", ["--workdir=TMP/run", CIFAR10, "--config.data_dir=TMP", "--config.batch_size=0"], "batch_size is 0"),
+    (
+        "cifar10",
+        ["--workdir=TMP/run", CIFAR10, "--config.data_dir=TMP", "--config.batch_size=0"],
+        "batch_size must be at least 1",
+    ),
     ("digits", [], "--workdir"),
     ("digits", ["--workdir="], "--workdir=DIR is missing"),
     ("digits", ["--workdir=~nobody-of-that-name/run"], "there is no such home directory"),
@@ -155,8 +159,8 @@ VALUES = [
     ("image_size=8", "image_size is 8, but the images of digits have a size of their own: use None"),
     ("seed=-1", "seed must be at least 0, not -1"),
     ("seed=4294967296", "seed must be below 2³², not 4294967296"),
-    ("batch_size=0", "batch_size is 0, but must be a positive multiple of the 1 device(s)"),
-    ("batch_size=-3", "batch_size is -3, but must be a positive multiple"),
+    ("batch_size=0", "batch_size must be at least 1, not 0"),
+    ("batch_size=-3", "batch_size must be at least 1, not -3"),
     ("batch_size=2.5", "--config.batch_size=2.5"),
     ("batch_size=1000000000", "batch_size is 1000000000, but there are 1437 training images"),
     ("num_epochs=0", "num_epochs must be at least 1, not 0"),

@@ -1,3 +1,5 @@
+import jax
+import numpy as np
 import pytest
 
 from coda_jax import InputError
@@ -14,6 +16,41 @@ def test_steps_are_those_given_or_of_all_epochs():
     assert Training(batch_size=8, num_steps=5).steps(50) == 5
 
 
+PAPER = {
+    "learning_rate": 0.8,
+    "schedule": "step",
+    "decay": 2.0,
+    "decay_epochs": 2,
+    "warmup_epochs": 0,
+    "warmup_from": 0.0,
+    "num_epochs": 5,
+    "batch_size": 4,
+}
+NUM_EXAMPLES = 10  # Epochs 0, 1, 2, 3 begin with steps 0, 3, 5, 8 (counted from 0).
+
+
+def rates(steps, **changes):
+    schedule = Training(**PAPER | changes).learning_rate_schedule(NUM_EXAMPLES)
+    return [float(jax.jit(schedule)(step)) for step in range(steps)]
+
+
+def test_rate_is_divided_after_every_decay_epochs():
+    np.testing.assert_allclose(rates(12), [0.8] * 5 + [0.4] * 5 + [0.2] * 2, rtol=1e-6)  # float32.
+
+
+def test_warm_up_grows_by_the_step_and_epochs_are_counted_from_the_start():
+    expected = [0.2, 0.32, 0.44, 0.56, 0.68, *[0.4] * 5, 0.2]  # 2 epochs are 5 steps.
+    np.testing.assert_allclose(rates(11, warmup_epochs=2, warmup_from=0.2), expected, rtol=1e-6)
+
+
+def test_cosine_falls_to_zero_at_the_end_of_all_epochs():
+    # 5 epochs are 13 steps, of which 3 are the warm-up: half of the rate is left after 5 of 10.
+    found = rates(15, schedule="cosine", warmup_epochs=1)
+    np.testing.assert_allclose(found[:4], [0, 0.8 / 3, 1.6 / 3, 0.8], rtol=1e-6)
+    np.testing.assert_allclose([found[8], found[13], found[14]], [0.4, 0, 0], atol=1e-6)
+    assert all(first > second for first, second in zip(found[3:13], found[4:14], strict=True))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -24,6 +61,16 @@ def test_steps_are_those_given_or_of_all_epochs():
         ({"num_steps": 0}, "num_steps must be at least 1, not 0"),
         ({"seed": 2**32}, "seed must be below 2³², not 4294967296"),
         ({"penalty": float("nan")}, "penalty must be finite, not nan"),
+        ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
+        ({"batch_size": -3}, "batch_size must be at least 1, not -3"),
+        ({"optimizer": "sgd"}, "optimizer is 'sgd', but must be one of adam, muon"),
+        ({"weight_decay": -0.1}, "weight_decay must be at least 0, not -0.1"),
+        ({"schedule": "linear"}, "schedule is 'linear', but must be one of step, cosine"),
+        ({"learning_rate": -1.0}, "learning_rate must be at least 0, not -1.0"),
+        ({"warmup_from": float("nan")}, "warmup_from must be finite, not nan"),
+        ({"warmup_epochs": -1}, "warmup_epochs must be at least 0, not -1"),
+        ({"decay": 0.0}, "decay must be above 0, not 0.0"),
+        ({"decay_epochs": 0}, "decay_epochs must be at least 1, not 0"),
         ({"randaugment": 11}, "randaugment must be at most 10, not 11"),
         ({"randaugment": 9, "on_device": True}, "use randaugment=0, or on_device=False"),
     ],

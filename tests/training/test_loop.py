@@ -10,6 +10,7 @@ import optax
 import pytest
 
 from coda_jax.errors import InputError, RunError
+from coda_jax.training import loop
 from coda_jax.training.configuration import Training
 from coda_jax.training.loop import train
 from coda_jax.training.metrics_log import MetricsLog, read_metrics
@@ -191,6 +192,21 @@ def test_accumulated_parts_give_the_same_step(tmp_path):
         assert np.linalg.norm(ours - expected) <= 1e-5 * np.linalg.norm(expected)
 
 
+def test_batches_of_the_host_are_those_of_the_settings(tmp_path, monkeypatch):
+    class AskedError(Exception):
+        pass
+
+    def batches(source, **settings):
+        raise AskedError(settings)
+
+    monkeypatch.setattr(loop, "train_batches", batches)
+    settings = {"seed": 3, "flip": False, "crop_padding": 2, "randaugment": 5, "num_workers": 1}
+    with pytest.raises(AskedError) as asked:
+        run(tmp_path, **settings)
+    place = {"batch_size": 8, "start": 0, "size": 4, "process": 0, "processes": 1}
+    assert asked.value.args == ({**settings, **place},)
+
+
 def test_finished_run_is_left_as_it_is(tmp_path):
     state = run(tmp_path)
     before = (tmp_path / "metrics.jsonl").read_text()
@@ -205,8 +221,8 @@ def test_other_number_of_classes(tmp_path):
 
 
 def test_batch_size_that_the_devices_cannot_share(tmp_path):
-    with pytest.raises(InputError, match="batch_size is 0"):
-        run(tmp_path, batch_size=0)
+    with pytest.raises(InputError, match="batch_size is 8, but must be a positive multiple of the"):
+        run(tmp_path, accumulation=3)
 
 
 def test_resident_images_have_no_randaugment(tmp_path):

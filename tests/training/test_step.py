@@ -11,6 +11,7 @@ from coda_jax import InputError, add_inverse
 from coda_jax.data import on_device
 from coda_jax.training import state as training_state
 from coda_jax.training import step as training_step
+from coda_jax.training.configuration import Training
 from coda_jax.training.losses import binary_cross_entropy, draw_penalised_classes, weight_penalty
 from coda_jax.training.step import (
     check_batch_size,
@@ -40,7 +41,7 @@ def loss(params):
 def test_a_step_over_all_devices_is_a_step_on_the_whole_batch():
     state = first_state()
     params, opt_state = jax.tree.map(np.asarray, (state.params, state.opt_state))
-    step = mapped_train_step(MODEL, OPTIMIZER)
+    step = mapped_train_step(MODEL, OPTIMIZER, Training())
     for count in range(1, 4):
         (expected_loss, logits), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
         updates, opt_state = OPTIMIZER.update(gradients, opt_state)
@@ -68,7 +69,8 @@ def test_the_penalty_is_that_of_the_whole_batch(accumulation):
     (_, value), gradients = jax.jit(jax.value_and_grad(objective, has_aux=True))(params)
     optimizer = optax.sgd(1.0)
     state = training_state.create(MODEL, optimizer, (4, 4), seed=0)
-    state, metrics = mapped_train_step(MODEL, optimizer, accumulation, 0.5)(state, split_over_devices(BATCH))
+    training = Training(accumulation=accumulation, penalty=0.5)
+    state, metrics = mapped_train_step(MODEL, optimizer, training)(state, split_over_devices(BATCH))
     # Means over 16 examples, or over devices of means over their shares: float32 rounding.
     np.testing.assert_allclose(metrics["penalty"], value, rtol=1e-5)
     np.testing.assert_allclose(metrics["loss"], loss(params)[0], rtol=1e-5)
@@ -78,7 +80,7 @@ def test_the_penalty_is_that_of_the_whole_batch(accumulation):
 
 def test_the_given_state_is_donated():
     state = first_state()
-    mapped_train_step(MODEL, OPTIMIZER)(state, split_over_devices(BATCH))
+    mapped_train_step(MODEL, OPTIMIZER, Training())(state, split_over_devices(BATCH))
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state.params))
 
 
@@ -91,7 +93,7 @@ DEVICES = jax.device_count()
 def seen(monkeypatch):
     """A function that returns the indices of the examples in the batches of each step of given segments."""
 
-    def record(state, batch, *, model, optimizer, accumulation, penalty):
+    def record(state, batch, *, model, optimizer, training):
         indices = jax.lax.all_gather(batch["label"], training_state.AXIS, tiled=True)
         metrics = {"loss": jnp.float32(1), "accuracy": jnp.float32(state.step), "finite": jnp.float32(1)}
         return state.replace(step=state.step + 1, params=state.params.at[state.step].set(indices)), metrics
@@ -100,7 +102,7 @@ def seen(monkeypatch):
 
     @cache
     def steps(batch_size):
-        return mapped_train_steps(None, None, batch_size=batch_size, flip=True, crop_padding=1)
+        return mapped_train_steps(None, None, Training(batch_size=batch_size, flip=False, crop_padding=1))
 
     def indices_of(segments, start=0, batch_size=16, seed=0, devices=DEVICES):
         examples = {"image": np.zeros((50, 4, 4, 3), np.uint8), "label": np.arange(50)}
@@ -133,6 +135,7 @@ def test_batches_depend_on_the_seed_and_their_number_alone(seen):
 
 def test_positions_count_through_all_epochs(seen, monkeypatch):
     def positions_alone(examples, indices, key, positions, **settings):
+        assert settings == {"flip": False, "crop_padding": 1}
         return {"label": positions}
 
     monkeypatch.setattr(on_device, "augmented_batch", positions_alone)
@@ -142,7 +145,7 @@ def test_positions_count_through_all_epochs(seen, monkeypatch):
 def test_steps_on_resident_examples():
     examples = on_device.read(DATASET.train)
     first = jax.device_get(first_state())
-    steps = mapped_train_steps(MODEL, OPTIMIZER, batch_size=16, flip=True, crop_padding=1)
+    steps = mapped_train_steps(MODEL, OPTIMIZER, Training(batch_size=16, crop_padding=1))
 
     def trained(*segments, devices=DEVICES):
         state = first
@@ -187,7 +190,7 @@ def test_batch_size_and_devices():
 def test_accumulated_parts_give_the_gradient_of_the_whole():
     batch = {key: np.tile(array, (2, *[1] * (array.ndim - 1))) for key, array in BATCH.items()}
     states = [
-        mapped_train_step(MODEL, optax.sgd(1.0), accumulation)(
+        mapped_train_step(MODEL, optax.sgd(1.0), Training(accumulation=accumulation))(
             training_state.create(MODEL, optax.sgd(1.0), (4, 4), seed=0), split_over_devices(batch)
         )
         for accumulation in (1, 4)
@@ -208,7 +211,8 @@ def test_batch_normalisation_is_by_each_part_and_its_averages_are_over_all(accum
     state = training_state.create(NORMALISED, OPTIMIZER, (4, 4), seed=0)
     assert jax.tree.map(np.ndim, state.variables["batch_stats"]) == {"BatchNorm_0": {"mean": 1, "var": 1}}
     params, before = jax.device_get((state.params, state.batch_stats["BatchNorm_0"]))
-    state, metrics = mapped_train_step(NORMALISED, OPTIMIZER, accumulation)(state, split_over_devices(BATCH))
+    step = mapped_train_step(NORMALISED, OPTIMIZER, Training(accumulation=accumulation))
+    state, metrics = step(state, split_over_devices(BATCH))
     parts = jax.device_count() * accumulation
     images = add_inverse(BATCH["image"]).reshape(parts, -1, 4, 4, 6)
     features = jax.vmap(nn.Conv(6, (3, 3)).apply, (None, 0))({"params": params["Conv_0"]}, images)
