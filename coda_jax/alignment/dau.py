@@ -9,8 +9,9 @@ For one position with the zero-padded patch `p` (`d = k·k·C` values) a layer o
     y_j = w_jᵀ p
 
 `dense_alignment` computes `v_jᵀp` and `‖v_j‖²` just so. `factored_alignment` never builds `v`:
-`v_jᵀp = hᵀ(A_jᵀp) + b_jᵀp`, and `‖v_j‖² = hᵀG_jh + 2(A_jᵀb_j)ᵀh + ‖b_j‖²` with `G_j = A_jᵀA_j`. In both of them `(h, s)`
-together with the parameters are the input-dependent weights in factored form: `DynamicLinear` holds them and applies them in either direction.
+`v_jᵀp = hᵀ(A_jᵀp) + b_jᵀp`, and `‖v_j‖² = hᵀG_jh + 2(A_jᵀb_j)ᵀh + ‖b_j‖²` with `G_j = A_jᵀA_j`. Either way `(h, s)`
+together with the parameters are the input-dependent weights in factored form: `DynamicLinear` holds them and applies
+them in either direction.
 
 Layers work on a few examples at a time (`coda_jax.chunks`) and compute their maps of `r·K` values a position again in
 the backward pass. docs/performance.md says what that brings.
