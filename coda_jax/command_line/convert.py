@@ -1,20 +1,17 @@
-"""`coda-jax convert`: a PyTorch checkpoint as the directory of a run."""
+"""`coda-jax convert`: a PyTorch checkpoint as a directory that the other commands take."""
 
 import argparse
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
-import optax
-
+from coda_jax.config_file import save_config
 from coda_jax.data.description import DatasetInfo
 from coda_jax.data.preprocessing import Preprocessing
 from coda_jax.errors import InputError
+from coda_jax.extras import need
+from coda_jax.interop.pretrained import entries_of, weights_of
 from coda_jax.interop.torch import load_checkpoint
 from coda_jax.networks.coda_net import L_CODA, S_CODA
-from coda_jax.training.checkpoints import Checkpoints
-from coda_jax.training.run_directory import check_writable, save_config, save_dataset_info
-from coda_jax.training.state import TrainState
+from coda_jax.training.run_directory import check_writable
 
 HELP = """\
 make a run directory of a PyTorch checkpoint of the authors' code
@@ -57,14 +54,10 @@ def run(options: argparse.Namespace) -> None:
     if (options.run_directory / "config.json").exists():
         raise InputError(f"{options.run_directory} holds a run already: name a new directory")
     check_writable(options.run_directory)
+    need("torch", "torch")
     known, preprocessing, dataset = _ARCHITECTURES[options.architecture]
-    model, variables = load_checkpoint(
-        options.checkpoint,
-        strides=options.strides or known["strides"],
-        paddings=options.paddings or known["paddings"],
-        norm=options.norm,
-        temperature=options.temperature,
-    )
+    strides, paddings = options.strides or known["strides"], options.paddings or known["paddings"]
+    model, variables = load_checkpoint(options.checkpoint, strides, paddings, options.norm, options.temperature)
     if options.size is not None:
         if options.size < 1:
             raise InputError(f"--size must be at least 1, not {options.size}")
@@ -81,12 +74,9 @@ def run(options: argparse.Namespace) -> None:
         class_names = CLASS_NAMES
     else:
         class_names, dataset = [f"class {number}" for number in range(classes)], None
-    save_dataset_info(options.run_directory, DatasetInfo(tuple(class_names), preprocessing))
-    state = TrainState(jnp.zeros((), jnp.int32), jax.tree.map(jnp.asarray, variables["params"]), optax.EmptyState())
-    Checkpoints(options.run_directory / "checkpoints").save(state)
-    attributes = {name: getattr(model, name) for name in (*known, "norm", "temperature", "logit_bias")}
-    # What makes the directory a run comes last.
-    save_config(options.run_directory, {"dataset": dataset, "data_dir": None, "model": attributes})
+    config = {"dataset": dataset, "data_dir": None, "model": entries_of(model)}
+    info = DatasetInfo(tuple(class_names), preprocessing)
+    save_config(options.run_directory, config, info, weights_of(model, variables))
     print(f"{options.run_directory}: a run of {len(model.channels)} layers and {classes} classes, for coda-jax explain")
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from coda_jax.command_line.trained import load_described
+from coda_jax.command_line.trained import load_explainable
+from coda_jax.config_file import load_config
 from coda_jax.data.image_folder import labelled_images
 from coda_jax.errors import InputError, one_line
 from coda_jax.interop.pretrained import trained_directory
@@ -38,10 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Print the accuracy of each class and of all."""
     directory = trained_directory(options.trained)
-    model, variables, info = load_described(directory)
+    model, variables, info = load_explainable(directory)
     if options.images is not None:
         test = labelled_images(options.images, info)
-    elif (directory / "model.safetensors").exists():
+    elif load_config(directory)[0].get("dataset") is None:
         raise InputError(f"{options.trained} says nothing of its data: name a folder of images, --images=DIR")
     else:
         test = load_dataset(directory, options.data).test

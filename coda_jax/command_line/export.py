@@ -3,8 +3,9 @@
 import argparse
 from pathlib import Path
 
-from coda_jax.command_line.trained import load_described
+from coda_jax.command_line.trained import load_explainable
 from coda_jax.errors import InputError
+from coda_jax.extras import need
 from coda_jax.interop.export import export
 from coda_jax.interop.pretrained import save_pretrained, trained_directory
 from coda_jax.interop.torch import save_checkpoint
@@ -38,12 +39,13 @@ def run(options: argparse.Namespace) -> None:
     directory = trained_directory(options.trained)
     if directory != options.trained and options.out is None:
         raise InputError(f"{options.trained} comes with coda_jax: say where to write it, --out=PATH")
-    model, variables, info = load_described(directory)
+    model, variables, info = load_explainable(directory)
     path = options.out or directory / _NAMES[options.format]
     if options.format == "jax":
         export(model, variables, path, image_size=info.preprocessing.size, info=info)
     elif options.format == "safetensors":
         save_pretrained(path, model, variables, info)
     else:
+        need("torch", "torch")
         save_checkpoint(path, model, variables)
     print(path)

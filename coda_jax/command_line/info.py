@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Print a table."""
     directory = trained_directory(options.trained)
-    model, variables, info = load_explainable(directory)
+    model, variables, info = load_explainable(directory, described=False)
     params, kind = variables["params"], "a CoDA-Net"
     if isinstance(model, HybridNet):
         of_trunk = f"{type(model.trunk).__name__} of {_count(params.get('trunk', {})):,} parameters"

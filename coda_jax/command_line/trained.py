@@ -8,21 +8,18 @@ from coda_jax.networks.coda_net import CoDANet
 from coda_jax.networks.hybrid import HybridNet
 
 
-def load_explainable(trained: Path) -> Pretrained:
-    """What `coda_jax.load` loads; raises InputError for a network that is neither a CoDA-Net nor a hybrid."""
+def load_explainable(trained: Path, described: bool = True) -> Pretrained:
+    """What `coda_jax.load` loads.
+
+    Raises:
+        InputError: a network that is neither a CoDA-Net nor a hybrid; or, if it must be described, one of which nothing
+            was saved of the classes and the images.
+    """
     network = load(trained)
     if not isinstance(network.model, CoDANet | HybridNet):
-        raise InputError(
-            f"{trained} is a run of a {type(network.model).__name__}: the commands of coda-jax are for CoDA-Nets and "
-            "hybrids"
-        )
-    return network
-
-
-def load_described(trained: Path) -> Pretrained:
-    """What `load_explainable` loads; raises InputError where nothing was saved of the classes and the images."""
-    network = load_explainable(trained)
-    if network.info is None:
+        kind = type(network.model).__name__
+        raise InputError(f"{trained} is a run of a {kind}: the commands of coda-jax are for CoDA-Nets and hybrids")
+    if described and network.info is None:
         raise InputError(
             f"{trained} says nothing of its classes and images: save it with save_pretrained(..., info=...)"
         )

@@ -6,9 +6,8 @@ import pytest
 from matplotlib.image import imread
 from PIL import Image
 
-from coda_jax import add_inverse
+from coda_jax import add_inverse, load
 from coda_jax.data.video import open_video, write_video
-from coda_jax.training.run_directory import load_run
 
 RANDOM = np.random.default_rng(0).integers(0, 255, (40, 8, 8, 3), np.uint8)
 
@@ -25,7 +24,7 @@ def test_an_image(trained, command, tmp_path):
     first, *classes, last = out.splitlines()
     assert first == f"{path}: taken as it is" and last == f"  {tmp_path / 'out' / 'one.png'}"
     assert imread(tmp_path / "out" / "one.png").ndim == 3
-    model, variables = load_run(trained)
+    model, variables, _ = load(trained)
     logits = model.apply(variables, add_inverse(RANDOM[:1] / np.float32(255)))[0]
     order = np.argsort(-logits)
     # An escape sequence in a name is not for the terminal to obey.
@@ -58,7 +57,7 @@ def test_a_hybrid(hybrid, command, tmp_path):
     path = save(tmp_path / "one.png", RANDOM[0])
     status, out, err = command("explain", hybrid, path, "--classes=dog", "--out", tmp_path / "out")
     assert status == 0, err
-    model, variables = load_run(hybrid)
+    model, variables, _ = load(hybrid)
     logit = model.apply(variables, add_inverse(RANDOM[:1] / np.float32(255)))[0, 1]
     told = re.search(r"  dog  logit .* = (−?[\d.]+)$", out, re.MULTILINE)[1]
     assert abs(float(told.replace("−", "-")) - logit) < 0.0051  # Rounded to the last digit that is told.
