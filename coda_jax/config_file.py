@@ -1,11 +1,11 @@
-"""The file `config.json` of a trained network, in the directory of a training run or in one to publish.
+"""The file `config.json` of a trained network, in the directory of a training run or of a published network.
 
 Its entries are
 
 - `model`: the network, as `networks.architectures.make_model` takes it;
 - `class_names` and `preprocessing`: the `DatasetInfo` of its data, if it was given;
 - `weights_sha256`: the checksum of `model.safetensors`, which holds the parameters of a published network. A run has
-  its parameters in `checkpoints`, and the settings of the training and of the data set as further entries.
+  its parameters in `checkpoints` instead, and its settings as further entries.
 """
 
 import hashlib
@@ -22,16 +22,13 @@ Config = dict[str, Any]
 
 
 def save_config(directory: Path, config: Config, info: DatasetInfo | None = None, weights: bytes | None = None) -> None:
-    """Write `config.json`; the directory is made if it is not there.
+    """Write `config.json` and, if they are given, the weights; raises InputError where a file cannot be written.
 
     Args:
-        directory: the network's directory.
-        config: the entry "model", and those of a run's settings.
+        directory: the network's directory, which is made if it is not there.
+        config: the entry "model", and a run's settings.
         info: the classes and the images of the data set.
-        weights: the content of `model.safetensors`; both files are replaced, or none. None for a run.
-
-    Raises:
-        InputError: a file cannot be written.
+        weights: the content of `model.safetensors`; both files are replaced, or none.
     """
     contents = {}
     if info is not None:
@@ -43,9 +40,7 @@ def save_config(directory: Path, config: Config, info: DatasetInfo | None = None
 
 
 def load_config(directory: str | os.PathLike) -> tuple[Config, DatasetInfo | None]:
-    """The entries of `config.json` but those of the `DatasetInfo`, and the latter.
-
-    Files that former versions wrote are read as well.
+    """(the entries of `config.json` without those of the `DatasetInfo`, the latter), of former versions as well.
 
     Raises:
         InputError: there is no `config.json`, or it is damaged.
@@ -57,26 +52,28 @@ def load_config(directory: str | os.PathLike) -> tuple[Config, DatasetInfo | Non
     if config.get("model_type") == "coda_net":
         config = _of_former_publication(config)
     if not isinstance(config.get("model"), dict):
-        raise InputError(f'{path} is damaged (it has no "model"): put back a copy, or use another directory')
+        raise _damaged(path, 'it has no "model"')
     of_former_run = path.with_name("dataset.json")
     if "class_names" not in config and of_former_run.exists():
         path = of_former_run
         config |= _read(path)
     described = [config.pop(name, None) for name in DatasetInfo._fields]
-    if described == [None, None]:
-        return config, None
     try:
-        return config, make_info(*described)
+        return config, None if described == [None, None] else make_info(*described)
     except InputError as error:
-        raise InputError(f"{path} is damaged ({error}): put back a copy, or use another directory") from error
+        raise _damaged(path, error) from error
 
 
 def _read(path: Path) -> Config:
     try:
         content = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} is damaged ({one_line(error)}): put back a copy, or use another directory") from error
+        raise _damaged(path, error) from error
     return content if isinstance(content, dict) else {}
+
+
+def _damaged(path: Path, reason: object) -> InputError:
+    return InputError(f"{path} is damaged ({one_line(reason)}): put back a copy, or use another directory")
 
 
 def _of_former_publication(former: Config) -> Config:

@@ -1,4 +1,13 @@
-"""The command line `coda-jax`: what to do with a trained network."""
+"""Explain, evaluate, show and convert trained CoDA-Nets.
+
+A RUN is the directory of a training run, such as runs/digits, or one that save_pretrained wrote; or the name of a
+network that comes with coda_jax, such as digits, where there is no such directory.
+
+For example:
+  coda-jax explain runs/cifar10-xs cat.jpg holiday/ dance.gif
+  coda-jax evaluate runs/cifar10-xs
+  coda-jax COMMAND --help      tells all of a command
+"""
 
 import argparse
 from collections.abc import Sequence
@@ -10,19 +19,6 @@ from coda_jax import __version__
 from coda_jax.command_line.compiled_programs import keep_compiled_programs
 from coda_jax.command_line.refusals import answer_mistakes, refuse
 from coda_jax.extras import need
-
-_DESCRIPTION = """\
-Explain, evaluate, show and convert trained CoDA-Nets.
-
-A RUN is the directory of a training run, such as runs/digits, or one that save_pretrained wrote; or the name of a
-network that comes with coda_jax, such as digits, where there is no such directory.
-"""
-_EXAMPLES = """\
-examples:
-  coda-jax explain runs/cifar10-xs cat.jpg holiday/ dance.gif
-  coda-jax evaluate runs/cifar10-xs
-  coda-jax COMMAND --help      tells all of a command
-"""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -56,12 +52,11 @@ def _parse(arguments: Sequence[str] | None, version: argparse.ArgumentParser) ->
     from coda_jax.command_line import convert, evaluate, explain, export, info, report
 
     logging.set_verbosity(logging.FATAL)  # Orbax tells much that a user need not read, and raises the rest.
-    parser = _Parser(prog="coda-jax", description=_DESCRIPTION, epilog=_EXAMPLES, parents=[version])
+    parser = _Parser(prog="coda-jax", description=__doc__, parents=[version])
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in (explain, evaluate, report, info, export, convert):
         name = command.__name__.rpartition(".")[2]
-        summary, _, description = command.HELP.partition("\n\n")
-        own = commands.add_parser(name, help=summary, description=f"{summary}\n\n{description}")
+        own = commands.add_parser(name, help=command.__doc__.partition("\n")[0], description=command.__doc__)
         command.add_arguments(own)
         own.set_defaults(run=command.run)
     return parser.parse_args(arguments)

@@ -1,8 +1,17 @@
-"""`coda-jax convert`: a PyTorch checkpoint as a directory that the other commands take."""
+"""Make a run directory of a PyTorch checkpoint of the authors' code.
+
+The file holds arrays only; what else the network needs comes with the architecture's name, or is to be given. PyTorch
+must be installed, which reads the file; no code in it is run.
+
+For example:
+  coda-jax convert model_epoch_199.pkl runs/authors-s --temperature=1000
+  coda-jax convert mine.pkl runs/mine --temperature=64 --strides=2,1 --paddings=1,0 --size=48 --classes=cat,dog
+"""
 
 import argparse
 from pathlib import Path
 
+from coda_jax.checks import check_whole
 from coda_jax.config_file import save_config
 from coda_jax.data.description import DatasetInfo
 from coda_jax.data.preprocessing import Preprocessing
@@ -13,17 +22,6 @@ from coda_jax.interop.torch import load_checkpoint
 from coda_jax.networks.coda_net import L_CODA, S_CODA
 from coda_jax.training.run_directory import check_writable
 
-HELP = """\
-make a run directory of a PyTorch checkpoint of the authors' code
-
-The file holds arrays only; what else the network needs comes with the architecture's name, or is to be given. Needs
-PyTorch, which reads the file; no code in it is run.
-
-examples:
-  coda-jax convert model_epoch_199.pkl runs/authors-s --temperature=1000
-  coda-jax convert mine.pkl runs/mine --temperature=64 --strides=2,1 --paddings=1,0 --size=48 --classes=cat,dog
-"""
-
 # Strides and paddings, the images, and the name of the data set.
 _ARCHITECTURES = {
     "S-CoDA": (S_CODA, Preprocessing(32, 32), "cifar10"),
@@ -32,7 +30,7 @@ _ARCHITECTURES = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add those of the command."""
+    """Add the arguments of the command."""
     parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="the .pkl file")
     parser.add_argument("run_directory", metavar="RUN", type=Path, help="the new directory")
     parser.add_argument("--temperature", metavar="T", type=float, required=True, help="that it was trained with")
@@ -59,8 +57,7 @@ def run(options: argparse.Namespace) -> None:
     strides, paddings = options.strides or known["strides"], options.paddings or known["paddings"]
     model, variables = load_checkpoint(options.checkpoint, strides, paddings, options.norm, options.temperature)
     if options.size is not None:
-        if options.size < 1:
-            raise InputError(f"--size must be at least 1, not {options.size}")
+        check_whole("--size", options.size)
         preprocessing = Preprocessing(options.size, options.size)
     classes = model.channels[-1]
     if options.classes is not None:

@@ -1,4 +1,12 @@
-"""`coda-jax evaluate`: the accuracy of a trained network."""
+"""Measure the accuracy of a trained network.
+
+It is measured on the test images of the data that a run was trained on, or on a folder of images of one's own, which
+has a subfolder for each class.
+
+For example:
+  coda-jax evaluate runs/cifar10-xs
+  coda-jax evaluate runs/cifar10-xs --images=my-photographs
+"""
 
 import argparse
 from contextlib import closing
@@ -16,20 +24,9 @@ from coda_jax.training.losses import binary_cross_entropy
 from coda_jax.training.progress import Progress
 from coda_jax.training.run_directory import load_dataset
 
-HELP = """\
-measure the accuracy of a trained network
-
-On the test images of the data that a run was trained on, or on a folder of images of one's own, which has a subfolder
-for each class.
-
-examples:
-  coda-jax evaluate runs/cifar10-xs
-  coda-jax evaluate runs/cifar10-xs --images=my-photographs
-"""
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add those of the command."""
+    """Add the arguments of the command."""
     parser.add_argument("trained", metavar="RUN", type=Path, help="the directory or name of the trained network")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--data", metavar="DIR", help="where the run's data is now, if not where it was")

@@ -1,4 +1,17 @@
-"""`coda-jax explain`: classes of images and videos, and the maps of what their pixels contributed."""
+"""Classify images and videos, and draw what every pixel contributed.
+
+It prints the most probable classes of each image, what was done to it so that the network can take it, and how its
+logit is the sum of what speaks for the class, what speaks against it, and the bias. It draws the contribution maps: red
+pixels speak for the class, blue ones against it. GIFs and videos become a GIF or an MP4 with the maps of one class
+beside the frames, whose colours mean the same in every frame. A hybrid's maps are of its features' contributions,
+upsampled.
+
+For example:
+  coda-jax explain runs/cifar10-xs cat.jpg
+  coda-jax explain digits seven.png       a network that comes with coda_jax
+  coda-jax explain runs/cifar10-xs holiday/ --classes=cat,dog --out=maps
+  coda-jax explain runs/cifar10-xs dance.gif
+"""
 
 import argparse
 import sys
@@ -24,21 +37,6 @@ from coda_jax.plotting.animation import explained_frame
 from coda_jax.plotting.maps import OF_FEATURES, contribution_scale, explanation, terms
 from coda_jax.training.progress import Progress
 
-HELP = """\
-classify images and videos, and draw what every pixel contributed
-
-Prints the most probable classes of each image, what was done to it so that the network can take it, and how its logit
-is the sum of what speaks for the class, what speaks against it, and the bias. Draws the contribution maps: red pixels
-speak for the class, blue ones against it. GIFs and videos become a GIF or an MP4 with the maps of one class beside the
-frames, whose colours mean the same in every frame. Of a hybrid the maps are of its features' contributions, upsampled.
-
-examples:
-  coda-jax explain runs/cifar10-xs cat.jpg
-  coda-jax explain digits seven.png       a network that comes with coda_jax
-  coda-jax explain runs/cifar10-xs holiday/ --classes=cat,dog --out=maps
-  coda-jax explain runs/cifar10-xs dance.gif
-"""
-
 _MOST_PROBABLE = 3
 _BATCH = 32
 _FRAMES_FOR_THE_SCALE = 64
@@ -46,7 +44,7 @@ _FRAMES_BETWEEN_LINES = 10 * _BATCH
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add those of the command."""
+    """Add the arguments of the command."""
     parser.add_argument("trained", metavar="RUN", type=Path, help="the directory or name of the trained network")
     parser.add_argument("images", metavar="IMAGE", type=Path, nargs="+", help="images, videos, and folders of them")
     parser.add_argument("--classes", metavar="NAME,...", help="explain these; the most probable ones otherwise")
@@ -180,7 +178,7 @@ def _files(paths: Sequence[Path]) -> list[Path]:
 
 
 def _class_numbers(names: str | None, class_names: Sequence[str]) -> list[int]:
-    """The numbers of the classes in a list such as "cat,dog"; none for None."""
+    """The numbers of the classes in a text such as "cat,dog"; none for None."""
     chosen = names.split(",") if names is not None else []
     for name in chosen:
         if name not in class_names:

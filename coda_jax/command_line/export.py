@@ -1,4 +1,15 @@
-"""`coda-jax export`: a trained network in the formats of other programs."""
+"""Write a trained network for other programs.
+
+Formats:
+  jax          RUN/network.jax: one file that gives logits and contribution maps wherever JAX is, without this library;
+               it stays loadable for six months of JAX's releases
+  safetensors  RUN/pretrained: a directory to keep or to publish, as on the Hugging Face Hub
+  pytorch      RUN/network.pkl: the parameters for the authors' code; needs PyTorch
+
+For example:
+  coda-jax export runs/digits
+  coda-jax export runs/digits --format=safetensors --out=digits
+"""
 
 import argparse
 from pathlib import Path
@@ -10,25 +21,11 @@ from coda_jax.interop.export import export
 from coda_jax.interop.pretrained import save_pretrained, trained_directory
 from coda_jax.interop.torch import save_checkpoint
 
-HELP = """\
-write a trained network for other programs
-
-Formats:
-  jax          RUN/network.jax: one file that gives logits and contribution maps wherever JAX is, without this library;
-               it stays loadable for six months of JAX's releases
-  safetensors  RUN/pretrained: a directory to keep or to publish, as on the Hugging Face Hub
-  pytorch      RUN/network.pkl: the parameters for the authors' code; needs PyTorch
-
-examples:
-  coda-jax export runs/digits
-  coda-jax export runs/digits --format=safetensors --out=digits
-"""
-
 _NAMES = {"jax": "network.jax", "safetensors": "pretrained", "pytorch": "network.pkl"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add those of the command."""
+    """Add the arguments of the command."""
     parser.add_argument("trained", metavar="RUN", type=Path, help="the directory or name of the trained network")
     parser.add_argument("--format", choices=tuple(_NAMES), default="jax", help="%(default)s otherwise")
     parser.add_argument("--out", metavar="PATH", type=Path, help="where to write it, if not in RUN")

@@ -124,11 +124,7 @@ def weights_of(model: CoDANet, variables: Mapping[str, Any]) -> bytes:
 
 
 def trained_directory(trained: str | os.PathLike) -> Path:
-    """The directory of a trained network, which `load` takes by its path or, where it holds none, by its name.
-
-    Raises:
-        InputError: a single word that is neither.
-    """
+    """The directory that `load` takes; raises InputError for a single word that is neither a directory nor a name."""
     path = _as_directory(trained)
     if len(path.parts) != 1 or os.path.lexists(path / "config.json"):
         return path

@@ -14,12 +14,7 @@ _QUANTITIES = ("loss", "accuracy")
 
 
 def learning_curves(path: Path, records: Sequence[dict[str, float]]) -> None:
-    """Write a figure of loss and accuracy, of training and test, against the epoch.
-
-    Args:
-        path: of the PNG file.
-        records: as `metrics_log.read_metrics` reads them.
-    """
+    """Write a PNG file of the curves of loss and accuracy, of the records that `metrics_log.read_metrics` reads."""
     figure = Figure(figsize=(9, 3.5), layout="constrained")
     for axis, quantity in zip(figure.subplots(1, 2), _QUANTITIES, strict=True):
         plot_learning_curve(records, quantity, axis)
@@ -38,7 +33,7 @@ def plot_learning_curve(records: Sequence[dict[str, float]], quantity: str = "lo
         The axes.
 
     Raises:
-        InputError: there is no such quantity.
+        InputError: another quantity.
     """
     check_choice("quantity", quantity, _QUANTITIES)
     if ax is None:
