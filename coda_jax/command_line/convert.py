@@ -16,7 +16,6 @@ from coda_jax.config_file import save_config
 from coda_jax.data.description import DatasetInfo
 from coda_jax.data.preprocessing import Preprocessing
 from coda_jax.errors import InputError
-from coda_jax.extras import need
 from coda_jax.interop.pretrained import entries_of, weights_of
 from coda_jax.interop.torch import load_checkpoint
 from coda_jax.networks.coda_net import L_CODA, S_CODA
@@ -52,7 +51,6 @@ def run(options: argparse.Namespace) -> None:
     if (options.run_directory / "config.json").exists():
         raise InputError(f"{options.run_directory} holds a run already: name a new directory")
     check_writable(options.run_directory)
-    need("torch", "torch")
     known, preprocessing, dataset = _ARCHITECTURES[options.architecture]
     strides, paddings = options.strides or known["strides"], options.paddings or known["paddings"]
     model, variables = load_checkpoint(options.checkpoint, strides, paddings, options.norm, options.temperature)

@@ -116,7 +116,7 @@ class _Explainer:
             nonlocal count
             for images in self._batches(video.frames()):
                 for image, logits, _, maps in zip(images, *self._explain(images, targets), strict=True):
-                    probabilities = jax.nn.sigmoid(logits[targets])
+                    probabilities = np.asarray(jax.nn.sigmoid(logits[targets]))
                     captions = [f"{name} {p:.0%}" for name, p in zip(names, probabilities, strict=True)]
                     yield explained_frame(image, maps, captions, scale)
                 count += len(images)

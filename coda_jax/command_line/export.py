@@ -16,7 +16,6 @@ from pathlib import Path
 
 from coda_jax.command_line.trained import load_explainable
 from coda_jax.errors import InputError
-from coda_jax.extras import need
 from coda_jax.interop.export import export
 from coda_jax.interop.pretrained import save_pretrained, trained_directory
 from coda_jax.interop.torch import save_checkpoint
@@ -43,6 +42,5 @@ def run(options: argparse.Namespace) -> None:
     elif options.format == "safetensors":
         save_pretrained(path, model, variables, info)
     else:
-        need("torch", "torch")
         save_checkpoint(path, model, variables)
     print(path)

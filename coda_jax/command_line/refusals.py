@@ -20,7 +20,7 @@ def answer_mistakes(when_memory_is_full: str) -> Iterator[None]:
     """
     try:
         yield
-    except InputError as error:
+    except (InputError, ModuleNotFoundError) as error:  # The latter names a library that is not installed.
         refuse(error)
     except RunError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
