@@ -82,6 +82,23 @@ def test_moving_pictures(trained, command, tmp_path, suffix):
     assert next(video.frames()).size == (3 * 256 + 2 * 8, 256 + 28)
 
 
+def test_captions_of_frames(trained, command, tmp_path, monkeypatch):
+    captions, path = [], tmp_path / "moving.gif"
+
+    def explained_frame(image, maps, of_maps, scale):
+        captions.append(of_maps)
+        return np.zeros((2, 2, 3), np.uint8)
+
+    monkeypatch.setattr("coda_jax.command_line.explain.explained_frame", explained_frame)
+    write_video(path, RANDOM[:3], rate=20)
+    status, _, err = command("explain", trained, path, "--classes=dog,cat", "--out", tmp_path / "out")
+    assert status == 0, err
+    model, variables, _ = load(trained)
+    frames = np.stack([np.asarray(frame.convert("RGB")) for frame in open_video(path).frames()])
+    probabilities = jax.nn.sigmoid(model.apply(variables, add_inverse(frames / np.float32(255))))
+    assert captions == [[f"dog {p[1]:.0%}", f"cat {p[0]:.0%}"] for p in np.asarray(probabilities)]
+
+
 def test_what_cannot_be_read_is_named_and_the_rest_is_done(trained, command, tmp_path):
     good = save(tmp_path / "good.png", RANDOM[0])
     (tmp_path / "bad.png").write_text("no image")
