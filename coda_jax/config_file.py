@@ -40,10 +40,9 @@ def save_config(directory: Path, config: Config, info: DatasetInfo | None = None
 
 
 def load_config(directory: str | os.PathLike) -> tuple[Config, DatasetInfo | None]:
-    """(the entries of `config.json` without those of the `DatasetInfo`, the latter), of former versions as well.
+    """The entries of `config.json` without those of the `DatasetInfo`, and the latter; of former versions as well.
 
-    Raises:
-        InputError: there is no `config.json`, or it is damaged.
+    It raises InputError where there is no `config.json`, or a damaged one.
     """
     path = Path(directory) / "config.json"
     if not os.path.lexists(path):

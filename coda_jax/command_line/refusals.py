@@ -15,8 +15,7 @@ from coda_jax.errors import InputError, RunError
 def answer_mistakes(when_memory_is_full: str) -> Iterator[None]:
     """End the program with one line where the user, the disk or the memory is the reason.
 
-    Args:
-        when_memory_is_full: what the user can do then.
+    `when_memory_is_full` says what the user can do then.
     """
     try:
         yield

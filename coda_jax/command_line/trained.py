@@ -9,11 +9,9 @@ from coda_jax.networks.hybrid import HybridNet
 
 
 def load_explainable(trained: Path, described: bool = True) -> Pretrained:
-    """What `coda_jax.load` loads.
+    """What `coda_jax.load` loads; raises InputError unless it is a CoDA-Net or a hybrid.
 
-    Raises:
-        InputError: a network that is neither a CoDA-Net nor a hybrid; or, if it must be described, one of which nothing
-            was saved of the classes and the images.
+    If it must be described, a network whose classes and images were not saved raises InputError too.
     """
     network = load(trained)
     if not isinstance(network.model, CoDANet | HybridNet):

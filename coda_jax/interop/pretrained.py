@@ -40,13 +40,9 @@ class Pretrained(NamedTuple):
 
 
 def load(trained: str | os.PathLike) -> Pretrained:
-    """A trained network, by its directory or by its name.
+    """The network in a directory that `from_pretrained` takes, or else the one of that name that comes with coda_jax.
 
-    Args:
-        trained: a directory that `from_pretrained` takes, or else the name of a network that comes with coda_jax.
-
-    Raises:
-        InputError: there is none, or its files are damaged.
+    It raises InputError where there is none, or its files are damaged.
 
     Examples:
         >>> model, variables, info = load("digits")
@@ -62,10 +58,9 @@ def load_pretrained(name: str) -> Pretrained:
 
 
 def from_pretrained(directory: str | os.PathLike) -> Pretrained:
-    """The network in a directory that a training run or `save_pretrained` wrote; of a run the newest checkpoint.
+    """The network in a directory that `save_pretrained` or a training run wrote; of a run the newest checkpoint.
 
-    Raises:
-        InputError: a file is missing or damaged, or the parameters are of another network than `config.json` describes.
+    It raises InputError where a file is missing or damaged, or the parameters are not those of `config.json`'s network.
     """
     directory = _as_directory(directory)
     config, info = load_config(directory)

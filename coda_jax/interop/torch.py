@@ -83,13 +83,9 @@ def load_checkpoint(
 def to_state_dict(model: CoDANet, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """The parameters of a network in the names and layout of the authors' implementation, as `load_checkpoint` takes.
 
-    Returns:
-        For each layer `l` of rank r with K units and patches of d = C·k·k values, in the parameters' dtype,
-        `l.weight_mod.weighting_f.0.weight` [r, C, k, k], `l.weight_mod.weighting_f.1.weight` [d·K, r, 1, 1] and
-        `l.weight_mod.weighting_f.1.bias` [d·K].
-
-    Raises:
-        InputError: variables of another network.
+    They are, for each layer `l` of rank r with K units and patches of d = C·k·k values, in the parameters' dtype,
+    `l.weight_mod.weighting_f.0.weight` [r, C, k, k], `l.weight_mod.weighting_f.1.weight` [d·K, r, 1, 1] and
+    `l.weight_mod.weighting_f.1.bias` [d·K]. Variables of another network raise InputError.
     """
     check_variables(model, variables)
     arrays = {}

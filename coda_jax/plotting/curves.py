@@ -22,18 +22,12 @@ def learning_curves(path: Path, records: Sequence[dict[str, float]]) -> None:
 
 
 def plot_learning_curve(records: Sequence[dict[str, float]], quantity: str = "loss", ax: Axes | None = None) -> Axes:
-    """Draw loss or accuracy, of training and test, against the epoch.
+    """Draw loss or accuracy, of training and test, against the epoch; returns the axes.
 
     Args:
-        records: as `metrics_log.read_metrics` reads them.
-        quantity: "loss" or "accuracy".
+        records: the records that `metrics_log.read_metrics` reads.
+        quantity: "loss" or "accuracy"; another one raises InputError.
         ax: the axes to draw into; None makes a figure with new ones, which a notebook shows.
-
-    Returns:
-        The axes.
-
-    Raises:
-        InputError: another quantity.
     """
     check_choice("quantity", quantity, _QUANTITIES)
     if ax is None:

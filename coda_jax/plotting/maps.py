@@ -34,15 +34,12 @@ def plot_map(contributions: np.ndarray, ax: Axes | None = None, scale: float | N
     """Draw a contribution map: what speaks for the class in red, what speaks against it in blue.
 
     Args:
-        contributions: [H, W], of any real dtype.
+        contributions: [H, W], of any real dtype; another shape raises InputError.
         ax: the axes to draw into; None makes a figure with new ones, which a notebook shows.
         scale: the contribution that is drawn in full colour; None takes `contribution_scale` of this map.
 
     Returns:
-        The picture: `.axes` and `.figure` are where it is, and `figure.colorbar` takes it.
-
-    Raises:
-        InputError: it is not one map.
+        The picture, which has `.axes` and `.figure`, and which `figure.colorbar` takes.
 
     Examples:
         >>> picture = plot_map(np.array([[1.0, -2.0]]), Figure().subplots(), scale=2.0)
@@ -155,11 +152,9 @@ def _add_colour_bar(figure: Figure, drawn: AxesImage, quantity: str, fraction: f
 
 
 def terms(contributions: np.ndarray, offset: float) -> str:
-    """The logit as the sum of what speaks for the class, what speaks against it, and the bias.
+    """A logit as the sum of what speaks for the class, what speaks against it, and the bias, `offset`.
 
-    Args:
-        contributions: those of one class, of any shape, in logits.
-        offset: the logit bias.
+    The contributions are those of one class, in logits, in an array of any shape.
     """
     positive, negative = contributions[contributions > 0].sum(), contributions[contributions < 0].sum()
     sign = "+" if offset > 0 else "-"
