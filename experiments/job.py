@@ -10,7 +10,7 @@ from flax import linen as nn
 from jax.tree_util import Partial
 from ml_collections import ConfigDict
 
-from coda_jax import CoDANet, HybridNet, InputError, add_inverse, data, load
+from coda_jax import CoDANet, HybridNet, InputError, add_inverse, data, from_pretrained
 from coda_jax.attribution.gradcam import gradcam
 from coda_jax.checks import check_whole
 from coda_jax.config_file import save_config
@@ -56,7 +56,7 @@ def main(config: ConfigDict) -> None:
         if jax.process_index() != 0:
             return
     else:
-        model, variables, _ = load(workdir)
+        model, variables, _ = from_pretrained(workdir)
         dataset = load_dataset(workdir, config.data_dir)
     if isinstance(model, CoDANet | HybridNet):
         path, name = workdir / "contributions.png", "contribution maps"

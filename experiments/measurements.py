@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from coda_jax import CoDANet, add_inverse, data, load
+from coda_jax import CoDANet, add_inverse, data, from_pretrained
 from coda_jax.config_file import load_config
 from coda_jax.contributions import contribution_map
 from coda_jax.metrics.completeness import completeness_residual
@@ -82,7 +82,7 @@ class Run(NamedTuple):
 def open_run(workdir: Path, data_dir: str | None) -> Run:
     """Load a run and classify its test images; raises InputError where there is no run or no checkpoint."""
     config, _ = load_config(workdir)
-    model, variables, _ = load(workdir)
+    model, variables, _ = from_pretrained(workdir)
     dataset = load_dataset(workdir, data_dir)
     logits, labels = classify(model, variables, dataset.test)
     step = Checkpoints(workdir / "checkpoints").latest_step()

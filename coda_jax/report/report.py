@@ -23,7 +23,7 @@ from coda_jax.data import Dataset
 from coda_jax.encoding import add_inverse
 from coda_jax.errors import InputError
 from coda_jax.files import replace_files
-from coda_jax.interop.pretrained import load
+from coda_jax.interop.pretrained import from_pretrained
 from coda_jax.networks.coda_net import CoDANet
 from coda_jax.plotting.maps import colour_table, contribution_scale, shortened
 from coda_jax.report.measured import read_results, table
@@ -75,7 +75,7 @@ def write_report(
     """
     workdir = Path(workdir)
     config, _ = load_config(workdir)
-    model, variables = load(workdir)[:2] if network is None else network
+    model, variables = from_pretrained(workdir)[:2] if network is None else network
     _check(workdir, model, dataset)
     model = model.clone(dtype="float32")
     with jax.default_matmul_precision("highest"):  # As the contributions.
