@@ -46,7 +46,7 @@ def load_config(directory: str | os.PathLike) -> tuple[Config, DatasetInfo | Non
     """
     path = Path(directory) / "config.json"
     if not os.path.lexists(path):
-        raise InputError(f"there is no run in {path.parent}: it has no config.json, as directories of networks do")
+        raise InputError(f"there is no run in {path.parent}: it has no config.json, as the directory of a network has")
     config = _read(path)
     if config.get("model_type") == "coda_net":
         config = _of_former_publication(config)
