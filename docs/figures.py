@@ -15,11 +15,10 @@ import numpy as np
 from jax.tree_util import Partial
 from matplotlib import pyplot
 
-from coda_jax import add_inverse, data
+from coda_jax import add_inverse, data, load
 from coda_jax.attribution.input_x_gradient import input_x_gradient
 from coda_jax.contributions import contribution_map, contributions, linear_weights
 from coda_jax.plotting.maps import plot_map
-from coda_jax.training.run_directory import load_run
 
 IMAGES = 1024
 SHOWN = 3
@@ -47,7 +46,7 @@ class Explained(NamedTuple):
 
 def explain(workdir: str, inputs: jax.Array) -> Explained:
     """Explain the predicted classes by the network of a run."""
-    model, variables = load_run(workdir)
+    model, variables, _ = load(workdir)
     logits = np.asarray(jax.jit(model.apply)(variables, inputs))
     targets = logits.argmax(axis=1)
     sums = logits.max(axis=1) - model.logit_bias

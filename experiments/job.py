@@ -10,9 +10,10 @@ from flax import linen as nn
 from jax.tree_util import Partial
 from ml_collections import ConfigDict
 
-from coda_jax import CoDANet, InputError, add_inverse, data
+from coda_jax import CoDANet, InputError, add_inverse, data, from_pretrained
 from coda_jax.attribution.gradcam import gradcam
 from coda_jax.checks import check_whole
+from coda_jax.config_file import save_config
 from coda_jax.contributions import contribution_map, explain, upsampled_map
 from coda_jax.data import image_folder
 from coda_jax.networks.architectures import make_model
@@ -22,15 +23,7 @@ from coda_jax.report import write_report
 from coda_jax.training import loop
 from coda_jax.training.configuration import DEFAULTS, Training, check_type
 from coda_jax.training.metrics_log import read_metrics
-from coda_jax.training.run_directory import (
-    check_same_classes,
-    check_same_run,
-    check_writable,
-    load_dataset,
-    load_run,
-    save_config,
-    save_dataset_info,
-)
+from coda_jax.training.run_directory import check_same_classes, check_same_run, check_writable, load_dataset
 from coda_jax.training.run_lock import locked
 from coda_jax.training.step import check_batch_size
 from experiments import command_line, processes
@@ -63,7 +56,7 @@ def main(config: ConfigDict) -> None:
         if jax.process_index() != 0:
             return
     else:
-        model, variables = load_run(workdir)
+        model, variables, _ = from_pretrained(workdir)
         dataset = load_dataset(workdir, config.data_dir)
     if hasattr(model, "decompose"):
         path, name = workdir / "contributions.png", "contribution maps"
@@ -89,8 +82,7 @@ def _train(config: ConfigDict, workdir: Path) -> tuple[nn.Module, dict, data.Dat
     loop.check(model, dataset, training)
     _check_data(config, dataset)
     if jax.process_index() == 0:
-        save_config(workdir, config.to_dict())
-        save_dataset_info(workdir, dataset.info)
+        save_config(workdir, config.to_dict(), dataset.info)
     trained = loop.train(model, dataset, training, workdir)
     if jax.process_index() == 0:
         _report(workdir)

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from coda_jax import add_inverse, data
+from coda_jax import add_inverse, data, from_pretrained
+from coda_jax.config_file import load_config
 from coda_jax.contributions import contribution_map
 from coda_jax.metrics.completeness import completeness_residual
 from coda_jax.metrics.localisation import compose_grids, draw_grids, localisation_score
@@ -18,7 +19,7 @@ from coda_jax.metrics.pixel_removal import removal_curve
 from coda_jax.metrics.randomisation import map_similarity, randomise_layers
 from coda_jax.training.checkpoints import Checkpoints
 from coda_jax.training.evaluation import classify
-from coda_jax.training.run_directory import load_config, load_dataset, load_run
+from coda_jax.training.run_directory import load_dataset
 from experiments.methods import Method, Variables
 
 SEED = 0
@@ -80,8 +81,8 @@ class Run(NamedTuple):
 
 def open_run(workdir: Path, data_dir: str | None) -> Run:
     """Load a run and classify its test images; raises InputError where there is no run or no checkpoint."""
-    config = load_config(workdir)
-    model, variables = load_run(workdir)
+    config, _ = load_config(workdir)
+    model, variables, _ = from_pretrained(workdir)
     dataset = load_dataset(workdir, data_dir)
     logits, labels = classify(model, variables, dataset.test)
     step = Checkpoints(workdir / "checkpoints").latest_step()

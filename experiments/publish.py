@@ -21,12 +21,13 @@ from absl import flags
 from jinja2 import StrictUndefined, Template
 
 from coda_jax import CoDANet, InputError, save_pretrained
+from coda_jax.command_line.trained import load_explainable
+from coda_jax.config_file import load_config
 from coda_jax.data import DatasetInfo
 from coda_jax.data.datasets import DATASETS
 from coda_jax.errors import one_line
 from coda_jax.files import replace_files
 from coda_jax.training.checkpoints import Checkpoints
-from coda_jax.training.run_directory import load_config, load_dataset_info, load_run
 from experiments import command_line
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.")
@@ -47,11 +48,10 @@ def main() -> None:
     workdir, name = command_line.as_directory("workdir", _WORKDIR.value), _NAME.value
     if not re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", name):
         raise InputError(f"--name={name}: must be of small letters, digits and hyphens, such as cifar10-xs")
-    config = load_config(workdir)
+    config, _ = load_config(workdir)
     about_data = _about(config.get("dataset"))
     command = _training_command(config)
-    model, variables = load_run(workdir)
-    info = load_dataset_info(workdir)
+    model, variables, info = load_explainable(workdir)
     about_run = {
         "model": config["model"],
         "dataset": config["dataset"],

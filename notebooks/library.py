@@ -31,19 +31,19 @@ except ModuleNotFoundError:
 # %% [markdown]
 # ## Load a network
 #
-# `load_run` gives the Flax module and the parameters of the newest checkpoint. `with_gram` adds products of parameters
-# that every call would make anew otherwise: for a few images at a time that is most of the work.
+# `load` gives the Flax module, the parameters of the newest checkpoint, and the classes of the data. `with_gram` adds
+# products of parameters that every call would make anew otherwise: for a few images at a time that is most of the work.
 
 # %%
 import jax
 import numpy as np
 
-from coda_jax import add_inverse, data
-from coda_jax.training.run_directory import load_config, load_dataset_info, load_run
+from coda_jax import add_inverse, load
+from coda_jax.training.run_directory import load_dataset
 
-model, variables = load_run(WORKDIR)
+model, variables, info = load(WORKDIR)
 variables = model.with_gram(variables)
-class_names = load_dataset_info(WORKDIR).class_names
+class_names = info.class_names
 print(f"coda_jax {coda_jax.__version__}; {len(model.channels)} layers, temperature {model.temperature:g}")
 print("classes:", ", ".join(class_names))
 
@@ -54,7 +54,7 @@ print("classes:", ", ".join(class_names))
 # are refused with a message rather than explained wrongly.
 
 # %%
-test = data.load(load_config(WORKDIR)["dataset"], DATA_DIR).test
+test = load_dataset(WORKDIR, DATA_DIR).test
 images = np.stack([test[index]["image"] for index in range(IMAGES)]) / np.float32(255)
 inputs = add_inverse(images)
 logits = jax.jit(model.apply)(variables, inputs)

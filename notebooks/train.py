@@ -65,10 +65,11 @@ print("classes:", ", ".join(dataset.info.class_names))
 import math
 from pathlib import Path
 
+from coda_jax.config_file import save_config
 from coda_jax.networks.coda_net import XS_CODA
 from coda_jax.training import loop
 from coda_jax.training.configuration import Training
-from coda_jax.training.run_directory import check_same_run, load_run, save_config, save_dataset_info
+from coda_jax.training.run_directory import check_same_run
 
 SMALL = {
     "channels": (16, 32, 10),
@@ -83,8 +84,7 @@ config = {"dataset": DATASET, "batch_size": batch_size, "model": network}
 
 workdir = Path(WORKDIR)
 check_same_run(workdir, config, free_keys=())
-save_config(workdir, config)
-save_dataset_info(workdir, dataset.info)
+save_config(workdir, config, dataset.info)
 training = Training(
     batch_size=batch_size,
     num_epochs=math.ceil(STEPS * batch_size / len(dataset.train)),
@@ -122,7 +122,7 @@ from IPython.display import Image
 from coda_jax.contributions import contribution_map, contributions
 from coda_jax.plotting.maps import contribution_sheet
 
-model, variables = load_run(workdir)
+model, variables, _ = coda_jax.load(workdir)
 classify = jax.jit(model.apply)
 
 batch = next(data.test_batches(dataset.test, batch_size=9))

@@ -7,9 +7,9 @@ import optax
 import pytest
 
 from coda_jax import CoDANet, data
+from coda_jax.config_file import save_config
 from coda_jax.training import state
 from coda_jax.training.checkpoints import Checkpoints
-from coda_jax.training.run_directory import save_config, save_dataset_info
 
 ROOT = Path(__file__).parents[1]
 MODULES = [
@@ -25,8 +25,7 @@ def home(tmp_path_factory):
     """A directory with a run in `runs/digits`, of a network that has learnt nothing."""
     home = tmp_path_factory.mktemp("home")
     run = home / "runs" / "digits"
-    save_config(run, {"dataset": "digits", "model": NETWORK})
-    save_dataset_info(run, data.load("digits").info)
+    save_config(run, {"dataset": "digits", "model": NETWORK}, data.load("digits").info)
     Checkpoints(run / "checkpoints").save(state.create(CoDANet(**NETWORK), optax.sgd(1.0), (8, 8), seed=0))
     return home
 

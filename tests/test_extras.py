@@ -70,6 +70,11 @@ def test_what_needs_an_extra_says_so(program, missing, extra):
     assert done.stderr.splitlines()[-1].endswith(f"needs {missing} for this: pip install 'coda_jax[{extra}]'")
 
 
+def test_the_version_is_told_without_extras():
+    done = run_without_extras("from coda_jax.command_line import main; main(['--version'])")
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout.startswith("coda_jax 0.")
+
+
 def test_the_command_line_says_so_in_one_line():
     done = run_without_extras("from coda_jax.command_line import main; main(['info', 'digits'])")
     assert done.returncode == 1

@@ -1,4 +1,13 @@
-"""The command line `coda-jax`: what to do with a trained network."""
+"""Explain, evaluate, show and convert trained CoDA-Nets.
+
+A RUN is the directory of a training run, such as runs/digits, or one that save_pretrained wrote; or the name of a
+network that comes with coda_jax, such as digits, where there is no such directory.
+
+For example:
+  coda-jax explain runs/cifar10-xs cat.jpg holiday/ dance.gif
+  coda-jax evaluate runs/cifar10-xs
+  coda-jax COMMAND --help      tells all of a command
+"""
 
 import argparse
 from collections.abc import Sequence
@@ -11,62 +20,43 @@ from coda_jax.command_line.compiled_programs import keep_compiled_programs
 from coda_jax.command_line.refusals import answer_mistakes, refuse
 from coda_jax.extras import need
 
-_DESCRIPTION = """\
-Explain, evaluate, show and convert trained CoDA-Nets.
-
-A RUN is the directory of a training run, such as runs/digits, or one that save_pretrained wrote; or the name of a
-network that comes with coda_jax, such as digits, where there is no such directory.
-"""
-_EXAMPLES = """\
-examples:
-  coda-jax explain runs/cifar10-xs cat.jpg holiday/ dance.gif
-  coda-jax evaluate runs/cifar10-xs
-  coda-jax COMMAND --help      tells all of a command
-"""
-
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that answers a mistake with one line."""
+    """A parser that keeps the lines of its texts, and answers a mistake with one line."""
+
+    def __init__(self, **options):
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **options)
 
     def error(self, message: str) -> NoReturn:
-        """End the program with the message, and where to read more."""
         refuse(f"{message}; see {self.prog} --help")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command that the arguments, those of the program by default, name."""
     with answer_mistakes(when_memory_is_full="free some, or give smaller or fewer images"):
+        version = _Parser(add_help=False, allow_abbrev=False)
+        versions = f"coda_jax {__version__}, jax {jax.__version__}"
+        version.add_argument("--version", action="version", version=versions)
+        version.parse_known_args(arguments)  # What asks for the version ends here, before the extras are needed.
         need("all", "cv2", "grain", "jinja2", "matplotlib", "tensorboardX", "tqdm")
-        options = _parse(arguments)
+        options = _parse(arguments, version)
         keep_compiled_programs()
         options.run(options)
 
 
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+def _parse(arguments: Sequence[str] | None, version: argparse.ArgumentParser) -> argparse.Namespace:
     """The options of a command, and what runs it."""
-    # Imported here because they need libraries that are not always there.
+    # Imported here because they need the extras.
     from absl import logging
 
     from coda_jax.command_line import convert, evaluate, explain, export, info, report
 
     logging.set_verbosity(logging.FATAL)  # Orbax tells much that a user need not read, and raises the rest.
-    parser = _Parser(
-        prog="coda-jax",
-        description=_DESCRIPTION,
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=f"coda_jax {__version__}, jax {jax.__version__}")
+    parser = _Parser(prog="coda-jax", description=__doc__, parents=[version])
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in (explain, evaluate, report, info, export, convert):
         name = command.__name__.rpartition(".")[2]
-        summary, _, description = command.HELP.partition("\n\n")
-        own = commands.add_parser(
-            name,
-            help=summary,
-            description=f"{summary}\n\n{description}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
+        own = commands.add_parser(name, help=command.__doc__.partition("\n")[0], description=command.__doc__)
         command.add_arguments(own)
         own.set_defaults(run=command.run)
     return parser.parse_args(arguments)

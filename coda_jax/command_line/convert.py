@@ -1,31 +1,25 @@
-"""`coda-jax convert`: a PyTorch checkpoint as the directory of a run."""
+"""Make a run directory of a PyTorch checkpoint of the authors' code.
+
+The file holds arrays only; what else the network needs comes with the architecture's name, or is to be given. PyTorch
+must be installed, which reads the file; no code in it is run.
+
+For example:
+  coda-jax convert model_epoch_199.pkl runs/authors-s --temperature=1000
+  coda-jax convert mine.pkl runs/mine --temperature=64 --strides=2,1 --paddings=1,0 --size=48 --classes=cat,dog
+"""
 
 import argparse
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
-import optax
-
+from coda_jax.checks import check_whole
+from coda_jax.config_file import save_config
 from coda_jax.data.description import DatasetInfo
 from coda_jax.data.preprocessing import Preprocessing
 from coda_jax.errors import InputError
+from coda_jax.interop.pretrained import entries_of, weights_of
 from coda_jax.interop.torch import load_checkpoint
 from coda_jax.networks.coda_net import L_CODA, S_CODA
-from coda_jax.training.checkpoints import Checkpoints
-from coda_jax.training.run_directory import check_writable, save_config, save_dataset_info
-from coda_jax.training.state import TrainState
-
-HELP = """\
-make a run directory of a PyTorch checkpoint of the authors' code
-
-The file holds arrays only; what else the network needs comes with the architecture's name, or is to be given. Needs
-PyTorch, which reads the file; no code in it is run.
-
-examples:
-  coda-jax convert model_epoch_199.pkl runs/authors-s --temperature=1000
-  coda-jax convert mine.pkl runs/mine --temperature=64 --strides=2,1 --paddings=1,0 --size=48 --classes=cat,dog
-"""
+from coda_jax.training.run_directory import check_writable
 
 # Strides and paddings, the images, and the name of the data set.
 _ARCHITECTURES = {
@@ -35,7 +29,7 @@ _ARCHITECTURES = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add those of the command."""
+    """Add the arguments of the command."""
     parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path, help="the .pkl file")
     parser.add_argument("run_directory", metavar="RUN", type=Path, help="the new directory")
     parser.add_argument("--temperature", metavar="T", type=float, required=True, help="that it was trained with")
@@ -58,16 +52,10 @@ def run(options: argparse.Namespace) -> None:
         raise InputError(f"{options.run_directory} holds a run already: name a new directory")
     check_writable(options.run_directory)
     known, preprocessing, dataset = _ARCHITECTURES[options.architecture]
-    model, variables = load_checkpoint(
-        options.checkpoint,
-        strides=options.strides or known["strides"],
-        paddings=options.paddings or known["paddings"],
-        norm=options.norm,
-        temperature=options.temperature,
-    )
+    strides, paddings = options.strides or known["strides"], options.paddings or known["paddings"]
+    model, variables = load_checkpoint(options.checkpoint, strides, paddings, options.norm, options.temperature)
     if options.size is not None:
-        if options.size < 1:
-            raise InputError(f"--size must be at least 1, not {options.size}")
+        check_whole("--size", options.size)
         preprocessing = Preprocessing(options.size, options.size)
     classes = model.channels[-1]
     if options.classes is not None:
@@ -81,12 +69,9 @@ def run(options: argparse.Namespace) -> None:
         class_names = CLASS_NAMES
     else:
         class_names, dataset = [f"class {number}" for number in range(classes)], None
-    save_dataset_info(options.run_directory, DatasetInfo(tuple(class_names), preprocessing))
-    state = TrainState(jnp.zeros((), jnp.int32), jax.tree.map(jnp.asarray, variables["params"]), optax.EmptyState())
-    Checkpoints(options.run_directory / "checkpoints").save(state)
-    attributes = {name: getattr(model, name) for name in (*known, "norm", "temperature", "logit_bias")}
-    # What makes the directory a run comes last.
-    save_config(options.run_directory, {"dataset": dataset, "data_dir": None, "model": attributes})
+    config = {"dataset": dataset, "data_dir": None, "model": entries_of(model)}
+    info = DatasetInfo(tuple(class_names), preprocessing)
+    save_config(options.run_directory, config, info, weights_of(model, variables))
     print(f"{options.run_directory}: a run of {len(model.channels)} layers and {classes} classes, for coda-jax explain")
 
 

@@ -1,4 +1,12 @@
-"""`coda-jax evaluate`: the accuracy of a trained network."""
+"""Measure the accuracy of a trained network.
+
+It is measured on the test images of the data that a run was trained on, or on a folder of images of one's own, which
+has a subfolder for each class.
+
+For example:
+  coda-jax evaluate runs/cifar10-xs
+  coda-jax evaluate runs/cifar10-xs --images=my-photographs
+"""
 
 import argparse
 from contextlib import closing
@@ -6,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from coda_jax.command_line.trained import load_described
+from coda_jax.command_line.trained import load_explainable
+from coda_jax.config_file import load_config
 from coda_jax.data.image_folder import labelled_images
 from coda_jax.errors import InputError, one_line
 from coda_jax.interop.pretrained import trained_directory
@@ -15,20 +24,9 @@ from coda_jax.training.losses import binary_cross_entropy
 from coda_jax.training.progress import Progress
 from coda_jax.training.run_directory import load_dataset
 
-HELP = """\
-measure the accuracy of a trained network
-
-On the test images of the data that a run was trained on, or on a folder of images of one's own, which has a subfolder
-for each class.
-
-examples:
-  coda-jax evaluate runs/cifar10-xs
-  coda-jax evaluate runs/cifar10-xs --images=my-photographs
-"""
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add those of the command."""
+    """Add the arguments of the command."""
     parser.add_argument("trained", metavar="RUN", type=Path, help="the directory or name of the trained network")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--data", metavar="DIR", help="where the run's data is now, if not where it was")
@@ -38,10 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Print the accuracy of each class and of all."""
     directory = trained_directory(options.trained)
-    model, variables, info = load_described(directory)
+    model, variables, info = load_explainable(directory)
     if options.images is not None:
         test = labelled_images(options.images, info)
-    elif (directory / "model.safetensors").exists():
+    elif load_config(directory)[0].get("dataset") is None:
         raise InputError(f"{options.trained} says nothing of its data: name a folder of images, --images=DIR")
     else:
         test = load_dataset(directory, options.data).test

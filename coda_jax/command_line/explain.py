@@ -1,4 +1,17 @@
-"""`coda-jax explain`: classes of images and videos, and the maps of what their pixels contributed."""
+"""Classify images and videos, and draw what every pixel contributed.
+
+It prints the most probable classes of each image, what was done to it so that the network can take it, and how its
+logit is the sum of what speaks for the class, what speaks against it, and the bias. It draws the contribution maps: red
+pixels speak for the class, blue ones against it. GIFs and videos become a GIF or an MP4 with the maps of one class
+beside the frames, whose colours mean the same in every frame. A hybrid's maps are of its features' contributions,
+upsampled.
+
+For example:
+  coda-jax explain runs/cifar10-xs cat.jpg
+  coda-jax explain digits seven.png       a network that comes with coda_jax
+  coda-jax explain runs/cifar10-xs holiday/ --classes=cat,dog --out=maps
+  coda-jax explain runs/cifar10-xs dance.gif
+"""
 
 import argparse
 import sys
@@ -12,7 +25,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from coda_jax.command_line.trained import load_described
+from coda_jax.command_line.trained import load_explainable
 from coda_jax.contributions import contribution_map, explain, upsampled_map
 from coda_jax.data.preprocessing import prepare, read_image
 from coda_jax.data.video import VIDEO_SUFFIXES, Video, open_video, write_video
@@ -23,21 +36,6 @@ from coda_jax.plotting.animation import explained_frame
 from coda_jax.plotting.maps import contribution_scale, explanation, terms
 from coda_jax.training.progress import Progress
 
-HELP = """\
-classify images and videos, and draw what every pixel contributed
-
-Prints the most probable classes of each image, what was done to it so that the network can take it, and how its logit
-is the sum of what speaks for the class, what speaks against it, and the bias. Draws the contribution maps: red pixels
-speak for the class, blue ones against it. GIFs and videos become a GIF or an MP4 with the maps of one class beside the
-frames, whose colours mean the same in every frame. Of a hybrid the maps are of its features' contributions, upsampled.
-
-examples:
-  coda-jax explain runs/cifar10-xs cat.jpg
-  coda-jax explain digits seven.png       a network that comes with coda_jax
-  coda-jax explain runs/cifar10-xs holiday/ --classes=cat,dog --out=maps
-  coda-jax explain runs/cifar10-xs dance.gif
-"""
-
 _MOST_PROBABLE = 3
 _BATCH = 32
 _FRAMES_FOR_THE_SCALE = 64
@@ -45,7 +43,7 @@ _FRAMES_BETWEEN_LINES = 10 * _BATCH
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add those of the command."""
+    """Add the arguments of the command."""
     parser.add_argument("trained", metavar="RUN", type=Path, help="the directory or name of the trained network")
     parser.add_argument("images", metavar="IMAGE", type=Path, nargs="+", help="images, videos, and folders of them")
     parser.add_argument("--classes", metavar="NAME,...", help="explain these; the most probable ones otherwise")
@@ -55,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Explain one file after the other; those that cannot be read are named, and the rest is done."""
     files = _files(options.images)
-    trained = load_described(options.trained)
+    trained = load_explainable(options.trained)
     targets = _class_numbers(options.classes, trained.info.class_names)
     options.out.mkdir(parents=True, exist_ok=True)
     explainer = _Explainer(trained, targets, options.out)
@@ -92,7 +90,7 @@ class _Explainer:
         explanation(written, image, maps, names, logits[targets], self._model.logit_bias, self._model.quantity)
         print(f"{one_line(path)}: {'; '.join(done) or 'taken as it is'}")
         for name, logit, contributed in zip(names, logits[targets], maps, strict=True):
-            print(f"  {_probability(logit):6.1%}  {name}  logit {terms(contributed, self._model.logit_bias)}")
+            print(f"  {jax.nn.sigmoid(logit):6.1%}  {name}  logit {terms(contributed, self._model.logit_bias)}")
         print(f"  {written}", flush=True)
 
     def explain_video(self, path: Path, video: Video) -> None:
@@ -116,7 +114,8 @@ class _Explainer:
             nonlocal count
             for images in self._batches(video.frames()):
                 for image, logits, _, maps in zip(images, *self._explain(images, targets), strict=True):
-                    captions = [f"{names[i]} {_probability(logits[target]):.0%}" for i, target in enumerate(targets)]
+                    probabilities = np.asarray(jax.nn.sigmoid(logits[targets]))
+                    captions = [f"{name} {p:.0%}" for name, p in zip(names, probabilities, strict=True)]
                     yield explained_frame(image, maps, captions, scale)
                 count += len(images)
                 progress.advance(len(images))
@@ -135,11 +134,14 @@ class _Explainer:
 
         The classes are the targets [T], or the most probable ones where there are none.
         """
-        inputs, top = _inputs(images), min(_MOST_PROBABLE, self._model.channels[-1])
-        every = np.broadcast_to(targets, (len(inputs), len(targets))) if targets else None
+        count, top = len(images), min(_MOST_PROBABLE, self._model.channels[-1])
+        if count > 1:  # Batches are filled up with the last image, so that only two sizes are compiled.
+            images = np.concatenate([images, images[-1:].repeat(_BATCH - count, 0)])
+        every = np.broadcast_to(targets, (len(images), len(targets))) if targets else None
+        inputs = add_inverse(images / np.float32(255))
         logits, classes, attributions = explain(self._model, self._variables, inputs, every, top=top)
         maps = upsampled_map(contribution_map(attributions), images.shape[1:3])
-        return tuple(np.asarray(array)[: len(images)] for array in (logits, classes, maps))
+        return tuple(np.asarray(array)[:count] for array in (logits, classes, maps))
 
     def _batches(self, frames: Iterator[Image.Image]) -> Iterator[np.ndarray]:
         """Images uint8 [n, H, W, 3]."""
@@ -154,16 +156,6 @@ class _Explainer:
             name = self._out / f"{path.stem}-{number}{suffix}"
         self._written.add(name)
         return name
-
-
-def _inputs(images: np.ndarray) -> jax.Array:
-    """One encoded image, or a batch that is filled up with the last one, so that only two sizes are compiled."""
-    missing = _BATCH - len(images) if len(images) > 1 else 0
-    return add_inverse(np.concatenate([images, images[-1:].repeat(missing, 0)]) / np.float32(255))
-
-
-def _probability(logit: float) -> float:
-    return float(jax.nn.sigmoid(logit))
 
 
 def _files(paths: Sequence[Path]) -> list[Path]:
@@ -184,11 +176,10 @@ def _files(paths: Sequence[Path]) -> list[Path]:
 
 
 def _class_numbers(names: str | None, class_names: Sequence[str]) -> list[int]:
-    """The numbers of the classes in a list such as "cat,dog"; none for None."""
-    numbers = []
-    for name in names.split(",") if names is not None else ():
+    """The numbers of the classes in a text such as "cat,dog"; none for None."""
+    chosen = names.split(",") if names is not None else []
+    for name in chosen:
         if name not in class_names:
             known = ", ".join(map(one_line, class_names[:20])) + (", ..." if len(class_names) > 20 else "")
             raise InputError(f"there is no class {name!r}: choose among {known}")
-        numbers.append(class_names.index(name))
-    return numbers
+    return [class_names.index(name) for name in chosen]

@@ -1,16 +1,4 @@
-"""`coda-jax export`: a trained network in the formats of other programs."""
-
-import argparse
-from pathlib import Path
-
-from coda_jax.command_line.trained import load_described
-from coda_jax.errors import InputError
-from coda_jax.interop.export import export
-from coda_jax.interop.pretrained import save_pretrained, trained_directory
-from coda_jax.interop.torch import save_checkpoint
-
-HELP = """\
-write a trained network for other programs
+"""Write a trained network for other programs.
 
 Formats:
   jax          RUN/network.jax: one file that gives logits and contribution maps wherever JAX is, without this library;
@@ -18,16 +6,25 @@ Formats:
   safetensors  RUN/pretrained: a directory to keep or to publish, as on the Hugging Face Hub
   pytorch      RUN/network.pkl: the parameters for the authors' code; needs PyTorch
 
-examples:
+For example:
   coda-jax export runs/digits
   coda-jax export runs/digits --format=safetensors --out=digits
 """
+
+import argparse
+from pathlib import Path
+
+from coda_jax.command_line.trained import load_explainable
+from coda_jax.errors import InputError
+from coda_jax.interop.export import export
+from coda_jax.interop.pretrained import save_pretrained, trained_directory
+from coda_jax.interop.torch import save_checkpoint
 
 _NAMES = {"jax": "network.jax", "safetensors": "pretrained", "pytorch": "network.pkl"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add those of the command."""
+    """Add the arguments of the command."""
     parser.add_argument("trained", metavar="RUN", type=Path, help="the directory or name of the trained network")
     parser.add_argument("--format", choices=tuple(_NAMES), default="jax", help="%(default)s otherwise")
     parser.add_argument("--out", metavar="PATH", type=Path, help="where to write it, if not in RUN")
@@ -38,7 +35,7 @@ def run(options: argparse.Namespace) -> None:
     directory = trained_directory(options.trained)
     if directory != options.trained and options.out is None:
         raise InputError(f"{options.trained} comes with coda_jax: say where to write it, --out=PATH")
-    model, variables, info = load_described(directory)
+    model, variables, info = load_explainable(directory)
     path = options.out or directory / _NAMES[options.format]
     if options.format == "jax":
         export(model, variables, path, image_size=info.preprocessing.size, info=info)

@@ -1,9 +1,17 @@
-"""`coda-jax info`: what a trained network is."""
+"""Say what a trained network is.
+
+It prints the layers, what the network was trained on, and the last test accuracy on record or the model card's place.
+
+For example:
+  coda-jax info runs/digits
+  coda-jax info digits            a network that comes with coda_jax
+"""
 
 import argparse
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 
 from coda_jax.command_line.trained import load_explainable
 from coda_jax.errors import one_line
@@ -11,33 +19,23 @@ from coda_jax.interop.pretrained import trained_directory
 from coda_jax.networks.hybrid import HybridNet
 from coda_jax.training.metrics_log import read_metrics
 
-HELP = """\
-say what a trained network is
-
-Prints the layers, what the network was trained on, and the last test accuracy on record or the model card's place.
-
-examples:
-  coda-jax info runs/digits
-  coda-jax info digits            a network that comes with coda_jax
-"""
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add those of the command."""
+    """Add the arguments of the command."""
     parser.add_argument("trained", metavar="RUN", type=Path, help="the directory or name of the trained network")
 
 
 def run(options: argparse.Namespace) -> None:
     """Print a table."""
     directory = trained_directory(options.trained)
-    model, variables, info = load_explainable(directory)
+    model, variables, info = load_explainable(directory, described=False)
     params, kind = variables["params"], "a CoDA-Net"
     if isinstance(model, HybridNet):
         of_trunk = f"{type(model.trunk).__name__} of {_count(params.get('trunk', {})):,} parameters"
         model, params, kind = model.head, params["head"], f"{of_trunk}, and on its features a CoDA-Net"
     print(f"{options.trained}: {kind} of {len(model.channels)} layers and {_count(params):,} parameters")
     head = f"temperature {model.temperature:g}, logit bias {model.logit_bias:.4g}"
-    print(f"norm {model.norm}, {head}, {model.dtype}")
+    print(f"norm {model.norm}, {head}, {jnp.dtype(model.dtype).name}")
     print("layer  channels  rank  kernel  stride  padding")
     rows = zip(model.channels, model.ranks, model.kernel_sizes, model.strides, model.paddings, strict=True)
     for index, (channels, rank, kernel, stride, padding) in enumerate(rows):

@@ -15,12 +15,11 @@ from coda_jax.errors import InputError, RunError
 def answer_mistakes(when_memory_is_full: str) -> Iterator[None]:
     """End the program with one line where the user, the disk or the memory is the reason.
 
-    Args:
-        when_memory_is_full: what the user can do then.
+    `when_memory_is_full` says what the user can do then.
     """
     try:
         yield
-    except InputError as error:
+    except (InputError, ModuleNotFoundError) as error:  # The latter names a library that is not installed.
         refuse(error)
     except RunError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)

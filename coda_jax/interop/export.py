@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from coda_jax.alignment.patches import output_size
 from coda_jax.checks import check_whole
 from coda_jax.data.description import DatasetInfo, check_info, info_entries
 from coda_jax.encoding import add_inverse
@@ -28,19 +27,18 @@ def export(
     image_size: int,
     info: DatasetInfo | None = None,
 ) -> None:
-    """Write the function from images to logits and contribution maps, with its parameters, for `jax.export`.
+    """Write the function from images to logits and contribution maps, with its parameters, to a file for `jax.export`.
 
-    `jax.export.deserialize(Path(path).read_bytes()).call` takes images [N, H, W, 3], float32 in [0, 1], of any number
-    N, and returns (logits [N, K], maps [N, K, H, W]): the maps of all classes, each of which sums to
-    `logit - logit_bias`. Products are computed as exactly as for `coda_jax.contributions`. The range of the images
-    is not checked there.
+    `jax.export.deserialize(Path(path).read_bytes()).call` takes any number N of images [N, H, W, 3], float32 in [0, 1],
+    which is not checked, and returns (logits [N, K], maps [N, K, H, W]): the maps of all classes, each of which sums to
+    `logit - logit_bias`. Products are computed as exactly as for `coda_jax.contributions`.
 
     Args:
         model: the network.
         variables: its parameters.
-        path: of the file.
+        path: the file to write.
         image_size: H = W, in pixels.
-        info: of the data set, written as JSON beside the file, under its name and ".json"; None for no such file.
+        info: the classes and images of the data set, which are written as JSON to `path` with ".json" appended.
 
     Raises:
         InputError: variables of another network, images too small for it, an `info` of another number of classes or
@@ -50,9 +48,6 @@ def export(
     if not isinstance(path, str | os.PathLike):
         raise InputError(f"path must be a path, not {path!r}")
     check_whole("image_size", image_size)
-    size = image_size
-    for kernel_size, stride, padding in zip(model.kernel_sizes, model.strides, model.paddings, strict=True):
-        size = output_size(size, kernel_size, stride, padding)
     if info is not None:
         check_info(info, model.channels[-1])
         if info.preprocessing.size != image_size:

@@ -27,19 +27,16 @@ def load_checkpoint(
     temperature: float = 1000.0,
     logit_bias: float = LOGIT_BIAS,
 ) -> tuple[CoDANet, dict[str, Any]]:
-    """A published PyTorch checkpoint as a network of ours.
-
-    Channels, ranks and kernel sizes follow from the arrays' shapes; what the file does not hold is to be given.
+    """A PyTorch checkpoint as a network of ours; what it does not hold is to be given.
 
     Args:
-        path_or_mapping: a `.pkl` file, which needs PyTorch and is read with `weights_only=True`; or a mapping from the
-            checkpoint's names (`0.weight_mod.weighting_f.0.weight`, ..., with or without the prefix `module.`) to
-            arrays, which does not.
-        strides: of each layer, in pixels.
-        paddings: of each layer, in pixels.
-        norm: "sq" or "l2".
-        temperature: T of the trained network.
-        logit_bias: b₀ of the trained network.
+        path_or_mapping: a `.pkl` file, for which PyTorch must be installed and of which no code is run; or a mapping
+            from the checkpoint's names, with or without the prefix `module.`, to arrays.
+        strides: the layers' strides, in pixels.
+        paddings: the layers' paddings, in pixels.
+        norm: the layers' norm, "sq" or "l2".
+        temperature: T of the network.
+        logit_bias: b₀ of the network.
 
     Returns:
         (the network, its variables in the dtype of the checkpoint, float32 for the published ones).
@@ -78,36 +75,17 @@ def load_checkpoint(
         raise InputError(f"the checkpoint's layers must be numbered from 0 without gaps, but are {sorted(layers)}")
 
     parameters = [_layer(index, layers[index]) for index in range(len(layers))]
-    shapes = [layer["A"].shape for layer in parameters]
-    model = CoDANet(
-        channels=[shape[3] for shape in shapes],
-        ranks=[shape[4] for shape in shapes],
-        kernel_sizes=[shape[0] for shape in shapes],
-        strides=strides,
-        paddings=paddings,
-        norm=norm,
-        temperature=temperature,
-        logit_bias=logit_bias,
-    )
+    kernel_sizes, _, _, channels, ranks = zip(*(layer["A"].shape for layer in parameters), strict=True)
+    model = CoDANet(channels, ranks, kernel_sizes, strides, paddings, norm, temperature, logit_bias)
     return model, {"params": {f"layers_{index}": layer for index, layer in enumerate(parameters)}}
 
 
 def to_state_dict(model: CoDANet, variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The parameters in the names and layout of the authors' implementation: the inverse of `load_checkpoint`.
+    """The parameters of a network in the names and layout of the authors' implementation, as `load_checkpoint` takes.
 
-    Strides, paddings, the norm, T and b₀ are no part of such a checkpoint.
-
-    Args:
-        model: the network.
-        variables: its parameters.
-
-    Returns:
-        For each layer `l` of rank r with K units and patches of d = C·k·k values, in the parameters' dtype,
-        `l.weight_mod.weighting_f.0.weight` [r, C, k, k], `l.weight_mod.weighting_f.1.weight` [d·K, r, 1, 1] and
-        `l.weight_mod.weighting_f.1.bias` [d·K].
-
-    Raises:
-        InputError: variables of another network.
+    They are, for each layer `l` of rank r with K units and patches of d = C·k·k values, in the parameters' dtype,
+    `l.weight_mod.weighting_f.0.weight` [r, C, k, k], `l.weight_mod.weighting_f.1.weight` [d·K, r, 1, 1] and
+    `l.weight_mod.weighting_f.1.bias` [d·K]. Variables of another network raise InputError.
     """
     check_variables(model, variables)
     arrays = {}
@@ -122,12 +100,7 @@ def to_state_dict(model: CoDANet, variables: Mapping[str, Any]) -> dict[str, np.
 
 
 def save_checkpoint(path: str | os.PathLike, model: CoDANet, variables: Mapping[str, Any]) -> None:
-    """Write the parameters as a `.pkl` file that the authors' implementation reads, as does `load_checkpoint`.
-
-    Args:
-        path: of the file.
-        model: the network.
-        variables: its parameters, float32 or float64.
+    """Write a network's parameters, float32 or float64, to a `.pkl` file for the authors' code and `load_checkpoint`.
 
     Raises:
         InputError: variables of another network or of another dtype, or a path that cannot be written.
@@ -139,47 +112,45 @@ def save_checkpoint(path: str | os.PathLike, model: CoDANet, variables: Mapping[
     for name, array in arrays.items():
         if array.dtype not in (np.float32, np.float64):
             raise InputError(f"variables must be float32 or float64 in a checkpoint, but {name} is {array.dtype}")
-    try:
-        import torch
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError(f"writing {os.fspath(path)} needs PyTorch: install torch") from None
+    torch = _import_torch(f"writing {os.fspath(path)} needs PyTorch: install torch")
     content = io.BytesIO()
     torch.save({name: torch.tensor(array) for name, array in arrays.items()}, content)
     replace_files({Path(path): content.getvalue()})
 
 
-def _read(path: str | os.PathLike) -> Mapping[str, Any]:
+def _import_torch(message: str) -> Any:
     try:
         import torch
     except ModuleNotFoundError:
-        raise ModuleNotFoundError(
-            f"reading {os.fspath(path)} needs PyTorch: install torch, or give a mapping of names to arrays"
-        ) from None
-    refused = f"{os.fspath(path)} is not a readable PyTorch checkpoint"
+        raise ModuleNotFoundError(message) from None
+    return torch
+
+
+def _read(path: str | os.PathLike) -> Mapping[str, Any]:
+    path = os.fspath(path)
+    torch = _import_torch(f"reading {path} needs PyTorch: install torch, or give a mapping of names to arrays")
+    refused = f"{path} is not a readable PyTorch checkpoint"
     try:
         size = os.path.getsize(path)
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 unpacked = sum(member.file_size for member in archive.infolist())
             if unpacked > size:  # PyTorch compresses nothing, but would unpack whatever it is given.
-                raise InputError(f"{refused}: its {size} bytes unpack to {unpacked}")
+                raise ValueError(f"its {size} bytes unpack to {unpacked}")
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except InputError:
-        raise
     except FileNotFoundError:
-        raise InputError(f"there is no checkpoint at {os.fspath(path)}") from None
+        raise InputError(f"there is no checkpoint at {path}") from None
     except pickle.UnpicklingError as error:  # PyTorch's own message tells how to run what is in the file.
-        raise InputError(
-            f"{refused}: it is damaged, or holds other things than arrays, which are not loaded"
-        ) from error
+        what = "it is damaged, or holds other things than arrays, which are not loaded"
+        raise InputError(f"{refused}: {what}") from error
     except Exception as error:  # torch raises many kinds, all of which mean that the file cannot be read.
         reason = one_line(str(error).strip().partition("\n")[0] or type(error).__name__)
         raise InputError(f"{refused}: {reason}") from error
     if not isinstance(checkpoint, Mapping):
-        raise InputError(f"{os.fspath(path)} holds a {type(checkpoint).__name__}, not a mapping of names to arrays")
+        raise InputError(f"{path} holds a {type(checkpoint).__name__}, not a mapping of names to arrays")
     for name, array in checkpoint.items():
         if not isinstance(name, str) or not isinstance(array, torch.Tensor):
-            raise InputError(f"{os.fspath(path)} holds a {type(array).__name__} as {name!r}, not only arrays by name")
+            raise InputError(f"{path} holds a {type(array).__name__} as {name!r}, not only arrays by name")
     values = sum(array.nbytes for array in checkpoint.values())
     if values > size:  # A view may show one value any number of times.
         raise InputError(f"{refused}: its {size} bytes claim to hold {values} bytes of arrays")

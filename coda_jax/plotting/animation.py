@@ -23,7 +23,7 @@ def explained_frame(image: np.ndarray, maps: np.ndarray, captions: Sequence[str]
         scale: the contribution that is drawn in full colour.
 
     Returns:
-        uint8 [h, w, 3] with even h and w, each pixel as a square of so many that the image has at least 256 on a side.
+        uint8 [h, w, 3] with even h and w; each pixel becomes a square, so that the image has at least 256 on a side.
     """
     colours = matplotlib.colormaps[COLOUR_MAP](maps / (2 * scale) + 0.5, bytes=True)[..., :3]
     zoom = max(1, -(-_LEAST_SIDE // min(image.shape[:2])))

@@ -14,12 +14,7 @@ _QUANTITIES = ("loss", "accuracy")
 
 
 def learning_curves(path: Path, records: Sequence[dict[str, float]]) -> None:
-    """Write a figure of loss and accuracy, of training and test, against the epoch.
-
-    Args:
-        path: of the PNG file.
-        records: as `metrics_log.read_metrics` reads them.
-    """
+    """Write a PNG file of the curves of loss and accuracy, of the records that `metrics_log.read_metrics` reads."""
     figure = Figure(figsize=(9, 3.5), layout="constrained")
     for axis, quantity in zip(figure.subplots(1, 2), _QUANTITIES, strict=True):
         plot_learning_curve(records, quantity, axis)
@@ -27,18 +22,12 @@ def learning_curves(path: Path, records: Sequence[dict[str, float]]) -> None:
 
 
 def plot_learning_curve(records: Sequence[dict[str, float]], quantity: str = "loss", ax: Axes | None = None) -> Axes:
-    """Draw loss or accuracy, of training and test, against the epoch.
+    """Draw loss or accuracy, of training and test, against the epoch; returns the axes.
 
     Args:
-        records: as `metrics_log.read_metrics` reads them.
-        quantity: "loss" or "accuracy".
+        records: the records that `metrics_log.read_metrics` reads.
+        quantity: "loss" or "accuracy"; another one raises InputError.
         ax: the axes to draw into; None makes a figure with new ones, which a notebook shows.
-
-    Returns:
-        The axes.
-
-    Raises:
-        InputError: there is no such quantity.
     """
     check_choice("quantity", quantity, _QUANTITIES)
     if ax is None:

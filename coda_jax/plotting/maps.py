@@ -31,20 +31,15 @@ def plot_map(contributions: np.ndarray, ax: Axes | None = None, scale: float | N
     """Draw a contribution map: what speaks for the class in red, what speaks against it in blue.
 
     Args:
-        contributions: [H, W], of any real dtype.
+        contributions: [H, W], of any real dtype; another shape raises InputError.
         ax: the axes to draw into; None makes a figure with new ones, which a notebook shows.
         scale: the contribution that is drawn in full colour; None takes `contribution_scale` of this map.
 
     Returns:
-        The picture: `.axes` and `.figure` are where it is, and `figure.colorbar` takes it.
-
-    Raises:
-        InputError: it is not one map.
+        The picture, which has `.axes` and `.figure`, and which `figure.colorbar` takes.
 
     Examples:
-        >>> from matplotlib.figure import Figure
-        >>> figure = Figure()
-        >>> picture = plot_map(np.array([[1.0, -2.0]]), figure.subplots(), scale=2.0)
+        >>> picture = plot_map(np.array([[1.0, -2.0]]), Figure().subplots(), scale=2.0)
         >>> picture.get_clim()
         (-2.0, 2.0)
     """
@@ -67,16 +62,16 @@ def contribution_sheet(
     class_names: Sequence[str],
     quantity: str = "contributions",
 ) -> None:
-    """Draw each image beside its contribution maps, all in one colour scale that is centred on zero.
+    """Draw images beside their contribution maps of some classes, all in one colour scale that is centred on zero.
 
     Args:
-        path: of the PNG file.
+        path: the PNG file to write.
         images: [N, H, W, 3] in [0, 1].
         maps: [N, T, H, W], the contribution map of each target, in logits.
         targets: [N, T], the classes that the maps explain, the predicted one first.
-        probabilities: [N, T], of the targets.
+        probabilities: [N, T], the targets' probabilities.
         labels: [N], the true classes.
-        class_names: of all classes.
+        class_names: the names of all classes.
         quantity: what the maps are maps of, such as "Grad-CAM attributions".
     """
     count, panels = maps.shape[0], 1 + maps.shape[1]
@@ -90,25 +85,17 @@ def contribution_sheet(
     for axis in axes.flat:
         axis.set_axis_off()
     scale = contribution_scale(maps)
-    for index in range(count):
+    for index, (label, classes) in enumerate(zip(labels, targets, strict=True)):
         row, column = divmod(index, examples_a_row)
-        image_axis, *map_axes = axes[row, (panels + 1) * column :][:panels]
-        image_axis.imshow(images[index])
-        title = f"true: {shown(class_names[labels[index]])}"
-        image_axis.set_title(title, fontsize=_title_size(title))
-        for axis, contributions, target, probability in zip(
-            map_axes, maps[index], targets[index], probabilities[index], strict=True
-        ):
-            drawn = plot_map(contributions, axis, scale)
-            right = target == labels[index]
-            title = f"{shown(class_names[target])} {probability:.0%}"
+        own_axes = axes[row, (panels + 1) * column :][:panels]
+        drawn = _draw_beside(own_axes, images[index], maps[index], scale)
+        titles = [f"{shown(class_names[i])} {p:.0%}" for i, p in zip(classes, probabilities[index], strict=True)]
+        titles.insert(0, f"true: {shown(class_names[label])}")
+        for axis, title, right in zip(own_axes, titles, (False, *(classes == label)), strict=True):
             axis.set_title(title, fontsize=_title_size(title), weight="bold" if right else None)
-    figure.colorbar(
-        drawn, ax=axes, location="bottom", fraction=0.03, aspect=60, label=f"{quantity} to the logit", extend="both"
-    )
-    figure.suptitle(
-        f"Image, {quantity} to the predicted class, and to the runner-up (bold: the true class)\n", fontsize=11
-    )
+    heading = f"Image, {quantity} to the predicted class, and to the runner-up (bold: the true class)\n"
+    figure.suptitle(heading, fontsize=11)
+    _add_colour_bar(figure, drawn, quantity, fraction=0.03, aspect=60)
     figure.savefig(path, dpi=150)
 
 
@@ -126,41 +113,45 @@ def explanation(
     offset: float,
     quantity: str = "contributions",
 ) -> None:
-    """Draw an image beside its contribution maps of some classes, in one colour scale that is centred on zero.
+    """Draw one image beside its contribution maps of some classes, in one colour scale that is centred on zero.
 
     Args:
-        path: of the PNG file.
+        path: the PNG file to write.
         image: [H, W, 3] in [0, 1], or uint8.
         maps: [T, H, W], the contribution map of each class, in logits.
-        names: of the T classes.
-        logits: [T], of the classes.
+        names: the names of the T classes.
+        logits: [T], the logits of the classes.
         offset: the logit bias, which the contributions leave out.
         quantity: what the maps are maps of, such as the `quantity` of a network.
     """
     panels = 1 + len(maps)
     figure = Figure(figsize=(2.5 * panels + 0.4, 4.1), layout="constrained")
     axes = figure.subplots(1, panels)
-    for axis in axes:
-        axis.set_axis_off()
-    axes[0].imshow(image)
+    drawn = _draw_beside(axes, image, maps, contribution_scale(maps))
     axes[0].set_title("what the network sees", fontsize=10)
-    scale = contribution_scale(maps)
     for axis, contributions, name, logit in zip(axes[1:], maps, names, logits, strict=True):
-        drawn = plot_map(contributions, axis, scale)
         axis.set_title(f"{shown(name)}  {1 / (1 + np.exp(-logit)):.1%}\n{terms(contributions, offset)}", fontsize=10)
-    figure.colorbar(
-        drawn, ax=axes, location="bottom", fraction=0.04, aspect=50, label="contribution to the logit", extend="both"
-    )
     figure.suptitle("what speaks for the class − what speaks against it, and the bias = its logit", fontsize=10)
+    _add_colour_bar(figure, drawn, quantity, fraction=0.04, aspect=50)
     figure.savefig(path, dpi=150)
 
 
-def terms(contributions: np.ndarray, offset: float) -> str:
-    """The logit as the sum of what speaks for the class, what speaks against it, and the bias.
+def _draw_beside(axes: np.ndarray, image: np.ndarray, maps: np.ndarray, scale: float) -> AxesImage:
+    """Draw an image and its maps, each into axes of its own; the picture of the last map."""
+    axes[0].set_axis_off()
+    axes[0].imshow(image)
+    return [plot_map(contributions, axis, scale) for axis, contributions in zip(axes[1:], maps, strict=True)][-1]
 
-    Args:
-        contributions: those of one class, of any shape, in logits.
-        offset: the logit bias.
+
+def _add_colour_bar(figure: Figure, drawn: AxesImage, quantity: str, fraction: float, aspect: float) -> None:
+    where = {"ax": figure.axes, "location": "bottom", "fraction": fraction, "aspect": aspect}
+    figure.colorbar(drawn, **where, label=f"{quantity} to the logit", extend="both")
+
+
+def terms(contributions: np.ndarray, offset: float) -> str:
+    """A logit as the sum of what speaks for the class, what speaks against it, and the bias, `offset`.
+
+    The contributions are those of one class, in logits, in an array of any shape.
     """
     positive, negative = contributions[contributions > 0].sum(), contributions[contributions < 0].sum()
     sign = "+" if offset > 0 else "-"

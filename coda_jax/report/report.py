@@ -18,16 +18,17 @@ from jinja2 import Environment, StrictUndefined
 from PIL import Image
 
 import coda_jax
+from coda_jax.config_file import load_config
 from coda_jax.data import Dataset
 from coda_jax.encoding import add_inverse
 from coda_jax.errors import InputError
 from coda_jax.files import replace_files
+from coda_jax.interop.pretrained import from_pretrained
 from coda_jax.networks.coda_net import CoDANet
 from coda_jax.plotting.maps import colour_table, contribution_scale, shortened
 from coda_jax.report.measured import read_results, table
 from coda_jax.training.evaluation import classify
 from coda_jax.training.metrics_log import read_metrics
-from coda_jax.training.run_directory import load_config, load_run
 
 LARGEST = 5_000_000
 """Bytes that a page has at most."""
@@ -73,8 +74,8 @@ def write_report(
             the data set, a record of what was measured is damaged, or nothing can be written there.
     """
     workdir = Path(workdir)
-    config = load_config(workdir)
-    model, variables = load_run(workdir) if network is None else network
+    config, _ = load_config(workdir)
+    model, variables = from_pretrained(workdir)[:2] if network is None else network
     _check(workdir, model, dataset)
     model = model.clone(dtype="float32")
     with jax.default_matmul_precision("highest"):  # As the contributions.

@@ -7,10 +7,10 @@ import pytest
 
 from coda_jax import CoDANet
 from coda_jax.command_line import main
+from coda_jax.config_file import save_config
 from coda_jax.data import DatasetInfo, Preprocessing
 from coda_jax.networks.architectures import make_model
 from coda_jax.training.checkpoints import Checkpoints
-from coda_jax.training.run_directory import save_config, save_dataset_info
 from coda_jax.training.state import TrainState, create
 
 ATTRIBUTES = {"channels": (6, 3), "ranks": (4, 4), "kernel_sizes": (3, 1), "strides": (1, 1), "paddings": (1, 0)}
@@ -23,8 +23,7 @@ def trained(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("trained")
     model = CoDANet(**ATTRIBUTES, temperature=2.0)
     params = model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 6)))["params"]
-    save_config(workdir, {"dataset": "digits", "model": {**ATTRIBUTES, "temperature": 2.0}})
-    save_dataset_info(workdir, INFO)
+    save_config(workdir, {"dataset": "digits", "model": {**ATTRIBUTES, "temperature": 2.0}}, INFO)
     Checkpoints(workdir / "checkpoints").save(TrainState(jnp.int32(7), params, optax.EmptyState()))
     return workdir
 
@@ -39,8 +38,7 @@ def hybrid(tmp_path_factory):
         "head": {**ATTRIBUTES, "temperature": 2.0},
     }
     state = create(make_model(attributes), optax.identity(), (8, 8), seed=0)
-    save_config(workdir, {"dataset": "digits", "model": attributes})
-    save_dataset_info(workdir, INFO)
+    save_config(workdir, {"dataset": "digits", "model": attributes}, INFO)
     Checkpoints(workdir / "checkpoints").save(state)
     return workdir
 

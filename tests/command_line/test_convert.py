@@ -1,9 +1,12 @@
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from coda_jax import load
+from coda_jax.config_file import load_config
 from coda_jax.interop.torch import load_checkpoint
-from coda_jax.training.run_directory import load_config, load_dataset_info, load_run
 from tests.golden import TOLERANCE, assert_close, golden_inputs
 
 OWN = ("--temperature=8", "--strides=1,1", "--paddings=1,0", "--size=8", "--classes=cat,dog,cow")
@@ -32,9 +35,9 @@ def test_the_run_holds_the_network(checkpoint, command, tmp_path):
     run = tmp_path / "run"
     status, out, err = command("convert", checkpoint, run, *OWN)
     assert status == 0, err
-    model, variables = load_run(run)
+    model, variables, _ = load(run)
     expected, arrays = load_checkpoint(checkpoint, strides=[1, 1], paddings=[1, 0], temperature=8.0)
-    assert model == expected
+    assert model == expected.clone(dtype="float32", param_dtype="float32")
     for layer, parameters in arrays["params"].items():
         for name, array in parameters.items():
             np.testing.assert_array_equal(variables["params"][layer][name], array)
@@ -52,12 +55,22 @@ def test_the_papers_architecture_brings_what_is_not_in_the_file(golden, command,
     temperature = f"--temperature={arrays['config']['temperature']}"
     status, _, err = command("convert", tmp_path / "model.pkl", tmp_path / "run", temperature)
     assert status == 0, err
-    model, variables = load_run(tmp_path / "run")
+    model, variables, info = load(tmp_path / "run")
     logits = model.apply(variables, golden_inputs(arrays, np.float32))
     assert_close(logits, arrays["logits"], TOLERANCE[np.float32])
-    info = load_dataset_info(tmp_path / "run")
     assert info.class_names[3] == "cat" and info.preprocessing.size == 32
-    assert load_config(tmp_path / "run")["dataset"] == "cifar10"
+    assert load_config(tmp_path / "run")[0]["dataset"] == "cifar10"
+
+
+def test_without_pytorch(command, tmp_path, monkeypatch, trained):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    for arguments, doing in (
+        (("convert", "model.pkl", tmp_path / "run", *OWN), "reading model.pkl"),
+        (("export", trained, "--format=pytorch"), f"writing {trained / 'network.pkl'}"),
+    ):
+        status, out, err = command(*arguments)
+        assert (status, out, err.count("\n")) == (1, "", 1)
+        assert err.startswith(f"error: {doing} needs PyTorch: install torch")
 
 
 def test_mistakes(checkpoint, command, tmp_path):

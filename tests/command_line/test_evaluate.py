@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from coda_jax import add_inverse
+from coda_jax import add_inverse, from_pretrained
 from coda_jax.data import load
-from coda_jax.training.run_directory import load_run
 from tests.experiments.processes import run
 
 
@@ -23,7 +22,7 @@ def test_images_of_ones_own(trained, command, photographs):
     folder, pixels = photographs
     status, out, err = command("evaluate", trained, "--images", folder)
     assert status == 0, err
-    model, variables = load_run(trained)
+    model, variables, _ = from_pretrained(trained)
     logits = np.asarray(model.apply(variables, add_inverse(pixels / np.float32(255))), np.float64)
     labels = np.array([0] * 3 + [1] * 4)
     right = logits.argmax(-1) == labels

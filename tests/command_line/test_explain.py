@@ -6,9 +6,8 @@ import pytest
 from matplotlib.image import imread
 from PIL import Image
 
-from coda_jax import add_inverse
+from coda_jax import add_inverse, load
 from coda_jax.data.video import open_video, write_video
-from coda_jax.training.run_directory import load_run
 
 RANDOM = np.random.default_rng(0).integers(0, 255, (40, 8, 8, 3), np.uint8)
 
@@ -25,7 +24,7 @@ def test_an_image(trained, command, tmp_path):
     first, *classes, last = out.splitlines()
     assert first == f"{path}: taken as it is" and last == f"  {tmp_path / 'out' / 'one.png'}"
     assert imread(tmp_path / "out" / "one.png").ndim == 3
-    model, variables = load_run(trained)
+    model, variables, _ = load(trained)
     logits = model.apply(variables, add_inverse(RANDOM[:1] / np.float32(255)))[0]
     order = np.argsort(-logits)
     # An escape sequence in a name is not for the terminal to obey.
@@ -58,7 +57,7 @@ def test_a_hybrid(hybrid, command, tmp_path):
     path = save(tmp_path / "one.png", RANDOM[0])
     status, out, err = command("explain", hybrid, path, "--classes=dog", "--out", tmp_path / "out")
     assert status == 0, err
-    model, variables = load_run(hybrid)
+    model, variables, _ = load(hybrid)
     logit = model.apply(variables, add_inverse(RANDOM[:1] / np.float32(255)))[0, 1]
     told = re.search(r"  dog  logit .* = (−?[\d.]+)$", out, re.MULTILINE)[1]
     assert abs(float(told.replace("−", "-")) - logit) < 0.0051  # Rounded to the last digit that is told.
@@ -81,6 +80,23 @@ def test_moving_pictures(trained, command, tmp_path, suffix):
     video = open_video(written)
     assert (video.count, video.rate) == (40, 20)
     assert next(video.frames()).size == (3 * 256 + 2 * 8, 256 + 28)
+
+
+def test_captions_of_frames(trained, command, tmp_path, monkeypatch):
+    captions, path = [], tmp_path / "moving.gif"
+
+    def explained_frame(image, maps, of_maps, scale):
+        captions.append(of_maps)
+        return np.zeros((2, 2, 3), np.uint8)
+
+    monkeypatch.setattr("coda_jax.command_line.explain.explained_frame", explained_frame)
+    write_video(path, RANDOM[:3], rate=20)
+    status, _, err = command("explain", trained, path, "--classes=dog,cat", "--out", tmp_path / "out")
+    assert status == 0, err
+    model, variables, _ = load(trained)
+    frames = np.stack([np.asarray(frame.convert("RGB")) for frame in open_video(path).frames()])
+    probabilities = jax.nn.sigmoid(model.apply(variables, add_inverse(frames / np.float32(255))))
+    assert captions == [[f"dog {p[1]:.0%}", f"cat {p[0]:.0%}"] for p in np.asarray(probabilities)]
 
 
 def test_what_cannot_be_read_is_named_and_the_rest_is_done(trained, command, tmp_path):

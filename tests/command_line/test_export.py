@@ -4,9 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from coda_jax import add_inverse, from_pretrained
+from coda_jax import add_inverse, from_pretrained, load
 from coda_jax.interop.torch import load_checkpoint
-from coda_jax.training.run_directory import load_dataset_info, load_run
 
 
 def test_jax(trained, command, tmp_path):
@@ -14,7 +13,7 @@ def test_jax(trained, command, tmp_path):
     assert (status, out) == (0, f"{tmp_path / 'network.jax'}\n"), err
     images = np.random.default_rng(0).random((2, 8, 8, 3), np.float32)
     logits, maps = jax.export.deserialize(Path(out.strip()).read_bytes()).call(images)
-    model, variables = load_run(trained)
+    model, variables, _ = load(trained)
     # Both are sums of some hundred float32 terms of order 1, in another order.
     np.testing.assert_allclose(logits, model.apply(variables, add_inverse(images)), atol=1e-5)
     np.testing.assert_allclose(maps.sum((2, 3)) + model.logit_bias, logits, atol=1e-5)
@@ -24,8 +23,8 @@ def test_safetensors(trained, command, tmp_path):
     status, out, err = command("export", trained, "--format=safetensors", "--out", tmp_path / "kept")
     assert status == 0, err
     kept = from_pretrained(tmp_path / "kept")
-    assert kept.info == load_dataset_info(trained)
-    jax.tree.map(np.testing.assert_array_equal, kept.variables, load_run(trained)[1])
+    assert kept.info == load(trained).info
+    jax.tree.map(np.testing.assert_array_equal, kept.variables, load(trained).variables)
     # What was written is a RUN for the other commands.
     status, out, err = command("info", tmp_path / "kept")
     assert status == 0 and "3 classes: cat, dog" in out, err
@@ -41,7 +40,7 @@ def test_pytorch(trained, command, tmp_path):
     status, _, err = command("export", trained, "--format=pytorch", "--out", tmp_path / "network.pkl")
     assert status == 0, err
     _, variables = load_checkpoint(tmp_path / "network.pkl", strides=(1, 1), paddings=(1, 0))
-    jax.tree.map(np.testing.assert_array_equal, variables, load_run(trained)[1])
+    jax.tree.map(np.testing.assert_array_equal, variables, load(trained).variables)
 
 
 def test_mistakes(trained, command, tmp_path):

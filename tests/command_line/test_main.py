@@ -12,6 +12,7 @@ def test_every_command_teaches(command, name):
 
 def test_help_and_version(command):
     assert "coda-jax explain runs/cifar10-xs cat.jpg" in command("--help")[1]
+    assert "--version" in command("--help")[1]
     assert command("--version")[1].startswith("coda_jax ")
 
 

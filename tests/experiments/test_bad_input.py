@@ -9,12 +9,12 @@ import sys
 import pytest
 from PIL import Image
 
+from coda_jax.config_file import save_config
 from coda_jax.data import DatasetInfo, Preprocessing, load
 from coda_jax.networks.architectures import make_model
 from coda_jax.training import state
 from coda_jax.training.checkpoints import Checkpoints
 from coda_jax.training.optimizer import make_optimizer
-from coda_jax.training.run_directory import save_config, save_dataset_info
 from experiments.configs import digits
 from tests.experiments.processes import CIFAR10, ROOT
 
@@ -44,8 +44,7 @@ def untrained(tmp_path_factory):
     """The directory of a run on digits that ended before its first step, with every file that a run may have."""
     workdir = tmp_path_factory.mktemp("untrained") / "run"
     config = digits.get_config().to_dict()
-    save_config(workdir, config)
-    save_dataset_info(workdir, load("digits").info)
+    save_config(workdir, config, load("digits").info)
     optimizer = make_optimizer("adam", lambda step: 2e-3, 0.0)
     Checkpoints(workdir / "checkpoints").save(state.create(make_model(config["model"]), optimizer, (8, 8), seed=0))
     (workdir / "metrics.jsonl").write_text('{"step": 0, "loss": 0.5, "accuracy": 0.1, "epoch": 0.0}\n')
@@ -465,7 +464,7 @@ def test_a_folder_is_to_be_named(answer, tmp_path):
 
 
 def test_a_run_does_not_go_on_with_other_classes(answer, images, tmp_path):
-    save_dataset_info(tmp_path / "run", DatasetInfo(("a", "b"), Preprocessing(64, 64)))
+    save_config(tmp_path / "run", {"model": {}}, DatasetInfo(("a", "b"), Preprocessing(64, 64)))
     (images / "b").rename(images / "c")
     arguments = ["--workdir=TMP/run", "--config.data_dir=TMP/images", "--config.batch_size=8"]
     refused(answer, tmp_path, "image_folder", arguments, "holds a run on other classes than the data has now (new: c;")

@@ -7,11 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from coda_jax import add_inverse, data
+from coda_jax import add_inverse, data, load
 from coda_jax.contributions import contribution_map, contributions
 from coda_jax.metrics.localisation import compose_grids, draw_grids, localisation_score
 from coda_jax.report.measured import read_results, table
-from coda_jax.training.run_directory import load_run
 from tests.experiments.processes import run
 
 # What a residual network has in the place of the digits' CoDA-Net.
@@ -72,7 +71,7 @@ def test_the_report_shows_the_same_table(measured):
 def test_results_are_those_of_the_library(measured):
     directory, _, _ = measured
     record = json.loads((directory / "localisation_3x3-5" / "contributions.json").read_text())
-    model, variables = load_run(directory.parent)
+    model, variables, _ = load(directory.parent)
     test = data.load("digits").test
     images = np.stack([example["image"] for example in test]) / np.float32(255)
     labels = np.array([example["label"] for example in test])

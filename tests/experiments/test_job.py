@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from coda_jax import add_inverse, data
+from coda_jax import add_inverse, data, load
 from coda_jax.contributions import contributions
 from coda_jax.training.metrics_log import read_metrics
-from coda_jax.training.run_directory import load_run
 from tests.experiments.processes import CIFAR10, run, start
 
 SHORT = ("--config.num_steps=60", "--config.log_every=5", "--config.checkpoint_every=20")
@@ -29,7 +28,7 @@ def finished(tmp_path_factory):
 
 def test_a_run_leaves_what_it_promises(finished):
     workdir, out = finished
-    files = {"config.json", "contributions.png", "curves.png", "dataset.json", "metrics.jsonl", "report.html"}
+    files = {"config.json", "contributions.png", "curves.png", "metrics.jsonl", "report.html"}
     assert {path.name for path in workdir.iterdir()} == files | {"checkpoints", "tensorboard"}
     assert json.loads((workdir / "config.json").read_text())["model"]["temperature"] == 10.0
     last = read_metrics(workdir / "metrics.jsonl")[-1]
@@ -65,13 +64,13 @@ def test_killed_run_goes_on_and_ends_with_the_same_bits(finished, tmp_path):
     status, _, err = run(f"--workdir={tmp_path}", *SHORT)
     assert status == 0, err
     assert "resumed after step 20" in err or "resumed after step 40" in err
-    jax.tree.map(np.testing.assert_array_equal, load_run(tmp_path)[1], load_run(finished[0])[1])
+    jax.tree.map(np.testing.assert_array_equal, load(tmp_path).variables, load(finished[0]).variables)
     steps = [record["step"] for record in read_metrics(tmp_path / "metrics.jsonl") if "loss" in record]
     assert steps == list(range(5, 65, 5))
 
 
 def test_bfloat16_agrees_on_a_trained_network(finished):
-    model, variables = load_run(finished[0])
+    model, variables, _ = load(finished[0])
     test = data.load("digits").test
     inputs = add_inverse(np.stack([example["image"] for example in test]) / np.float32(255))
     labels = np.array([example["label"] for example in test])

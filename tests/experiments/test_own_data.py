@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from matplotlib.image import imread
 
+from coda_jax import load
 from coda_jax.training.metrics_log import read_metrics
-from coda_jax.training.run_directory import load_dataset_info, load_run
 from experiments import measurements
 from tests.experiments.processes import QUICK_COMPILER, ROOT
 
@@ -45,8 +45,9 @@ def test_it_leaves_what_it_promises(followed):
     assert "reduced from 96×96 to 16×16 pixels" in printed
     run = directory / "runs" / "textures"
     assert f"test accuracy after step 3: {read_metrics(run / 'metrics.jsonl')[-1]['test_accuracy']:.2%}" in printed
-    assert load_dataset_info(run).class_names == ("brick", "coins", "grass", "gravel")
-    assert load_run(run)[0].channels == (4, 4)
+    model, _, info = load(run)
+    assert info.class_names == ("brick", "coins", "grass", "gravel")
+    assert model.channels == (4, 4)
     for picture in (run / "contributions.png", directory / "runs" / "mosaic-maps.png"):
         assert imread(picture).std() > 0
 

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 import pytest
 
+from coda_jax import load
 from coda_jax.training.metrics_log import read_metrics
-from coda_jax.training.run_directory import load_run
 from tests.experiments.processes import outcomes, run, run_together, start_together
 
 STEPS = "--config.num_steps={}".format
@@ -68,7 +68,7 @@ def test_a_signal_to_one_process_stops_all_after_the_same_step(tmp_path):
 
 
 def assert_close_parameters(workdir, reference):
-    for ours, expected in zip(*(jax.tree.leaves(load_run(path)[1]) for path in (workdir, reference)), strict=True):
+    for ours, expected in zip(*(jax.tree.leaves(load(path).variables) for path in (workdir, reference)), strict=True):
         # The promise is 1e-5; the devices' sums differ in their order only.
         assert np.linalg.norm(ours - expected) <= 1e-5 * np.linalg.norm(expected)
 

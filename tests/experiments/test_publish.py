@@ -8,10 +8,10 @@ import numpy as np
 import optax
 import pytest
 
-from coda_jax import data, from_pretrained
+from coda_jax import data, from_pretrained, load
+from coda_jax.config_file import save_config
 from coda_jax.networks.architectures import make_model
 from coda_jax.training.checkpoints import Checkpoints
-from coda_jax.training.run_directory import load_run, save_config, save_dataset_info
 from coda_jax.training.state import TrainState
 from experiments.configs import digits
 from tests.experiments.processes import run
@@ -38,8 +38,7 @@ def measured(tmp_path):
     """The directory of a run on digits, with another learning rate than is usual, and of what was measured of it."""
     workdir = tmp_path / "run"
     config = {**digits.get_config().to_dict(), "learning_rate": 0.005}
-    save_config(workdir, config)
-    save_dataset_info(workdir, data.load("digits").info)
+    save_config(workdir, config, data.load("digits").info)
     params = jax.tree.map(jnp.asarray, random_variables(make_model(config["model"]))["params"])
     Checkpoints(workdir / "checkpoints").save(TrainState(jnp.int32(STEP), params, optax.EmptyState()))
     about_run = {"model": config["model"], "dataset": "digits", "step": STEP}
@@ -56,7 +55,7 @@ def test_the_network_and_its_card(measured, tmp_path):
     assert status == 0, err
     assert out == f"{tmp_path / 'small'}: 0.4 MB, test accuracy 98.76%\n"
     model, variables, info = from_pretrained(tmp_path / "small")
-    jax.tree.map(np.testing.assert_array_equal, variables, load_run(measured)[1])
+    jax.tree.map(np.testing.assert_array_equal, variables, load(measured).variables)
     assert (model.temperature, info) == (10.0, data.load("digits").info)
     card = (tmp_path / "small" / "README.md").read_text()
     assert card.startswith("---\nlicense: apache-2.0\n")

@@ -13,7 +13,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from coda_jax.training.run_directory import load_run
+from coda_jax import load
 from tests.experiments.processes import run, start
 
 ARGUMENTS = ("--config.num_steps=200", "--config.log_every=10", "--config.checkpoint_every=10")
@@ -42,7 +42,7 @@ def main() -> None:
         ballast.unlink()
         status, _, err = run(f"--workdir={workdir}", *ARGUMENTS)
         assert status == 0, err
-        variables = [load_run(path)[1] for path in (workdir, directory / "undisturbed")]
+        variables = [load(path).variables for path in (workdir, directory / "undisturbed")]
         jax.tree.map(np.testing.assert_array_equal, *variables)
         print("with room again it went on, and ended with the same bits")
     finally:

@@ -17,7 +17,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from coda_jax.training.run_directory import load_run
+from coda_jax import load
 from tests.experiments.processes import run, start
 
 KILLS = 50
@@ -32,7 +32,7 @@ def main() -> None:
     directory = Path(tempfile.mkdtemp(prefix="kills"))
     status, _, err = run(f"--workdir={directory / 'undisturbed'}", *ARGUMENTS)
     assert status == 0, err
-    expected = load_run(directory / "undisturbed")[1]
+    expected = load(directory / "undisturbed").variables
     workdir, moments, finished = directory / "killed", Counter(), 0
     while moments.total() < KILLS:
         process = start(f"--workdir={workdir}", *ARGUMENTS)
@@ -45,7 +45,7 @@ def main() -> None:
         _, err = process.communicate()
         if process.returncode == 0:
             finished += 1
-            jax.tree.map(np.testing.assert_array_equal, load_run(workdir)[1], expected)
+            jax.tree.map(np.testing.assert_array_equal, load(workdir).variables, expected)
             shutil.rmtree(workdir)
             continue
         assert process.returncode == -9, err
@@ -54,7 +54,7 @@ def main() -> None:
         print(f"kill {moments.total()}: checkpoints {sorted(saved)}", flush=True)
     status, _, err = run(f"--workdir={workdir}", *ARGUMENTS)
     assert status == 0 and not re.search("Traceback|damaged", err), err
-    jax.tree.map(np.testing.assert_array_equal, load_run(workdir)[1], expected)
+    jax.tree.map(np.testing.assert_array_equal, load(workdir).variables, expected)
     print(f"{KILLS} kills, {dict(moments)}; {finished + 1} runs to the end, all with the same bits")
     shutil.rmtree(directory)
 

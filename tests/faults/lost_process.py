@@ -13,7 +13,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from coda_jax.training.run_directory import load_run
+from coda_jax import load
 from tests.experiments.processes import run_together, start_together
 
 ARGUMENTS = ("--config.num_steps=120", "--config.log_every=10", "--config.checkpoint_every=25")
@@ -36,7 +36,7 @@ def main() -> None:
         print(f"process {victim} killed: the other ended {seconds:.1f} s later, status {processes[1 - victim].poll()}")
         processes[victim].communicate()
         finish(workdir)
-        variables = [load_run(path)[1] for path in (workdir, directory / "undisturbed")]
+        variables = [load(path).variables for path in (workdir, directory / "undisturbed")]
         jax.tree.map(np.testing.assert_array_equal, *variables)
         print("restarted, both ended with the same bits as if nothing had happened", flush=True)
     shutil.rmtree(directory)

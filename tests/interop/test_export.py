@@ -173,7 +173,10 @@ assert not {{"flax", "coda_jax"}} & set(sys.modules)
         ({"path": 3}, "path must be a path, not 3"),
         ({"image_size": (8, 8)}, "image_size must be a whole number"),
         ({"image_size": 0}, "image_size must be at least 1"),
-        ({"model": MODEL.clone(paddings=(0, 0)), "image_size": 2}, "a kernel of 3 does not fit into 2 pixels"),
+        (
+            {"model": MODEL.clone(paddings=(0, 0)), "image_size": 2, "info": None},
+            "a kernel of 3 does not fit into 2 pixels",
+        ),
         ({"info": ("cat",)}, "info must be a DatasetInfo or None"),
         ({"info": INFO._replace(class_names=("cat",))}, "info has 1 class_names, but the network 10 classes"),
         ({"image_size": 9}, "image_size is 9, but info is of images of 8 pixels"),

@@ -11,9 +11,9 @@ import pytest
 import safetensors.numpy
 
 from coda_jax import CoDANet, InputError, from_pretrained, load, load_pretrained, save_pretrained
+from coda_jax.config_file import save_config
 from coda_jax.data import DatasetInfo, Preprocessing
 from coda_jax.training.checkpoints import Checkpoints
-from coda_jax.training.run_directory import save_config, save_dataset_info
 from coda_jax.training.state import TrainState
 from tests.parameters import random_variables
 
@@ -60,13 +60,12 @@ def test_load_takes_published_directories_runs_and_names(saved, tmp_path, variab
     assert load(str(saved)).info == INFO
     run = tmp_path / "run"
     attributes = {name: getattr(MODEL, name) for name in ATTRIBUTES if "dtype" not in name}
-    save_config(run, {"dataset": "digits", "model": attributes | {"forms": None, "unit": "full"}})
-    save_dataset_info(run, INFO)
+    save_config(run, {"dataset": "digits", "model": attributes | {"forms": None, "unit": "full"}}, INFO)
     params = jax.tree.map(jnp.asarray, variables["params"])
     Checkpoints(run / "checkpoints").save(TrainState(jnp.int32(1), params, optax.EmptyState()))
-    found = load(run)
-    assert_same_model(found.model, MODEL)
-    assert bits(found.variables) == bits(variables) and found.info == INFO
+    for found in (load(run), from_pretrained(run)):
+        assert_same_model(found.model, MODEL)
+        assert bits(found.variables) == bits(variables) and found.info == INFO
     monkeypatch.chdir(tmp_path)  # Where no directory has the name.
     assert load("digits").model.channels[-1] == 10
     with pytest.raises(InputError, match="there is no run in dgits, and no network 'dgits' comes with coda_jax"):
@@ -91,6 +90,9 @@ def test_other_dtypes(tmp_path, variables, dtype):
         assert_same_model(found.model, model)
         assert bits(found.variables) == bits(cast)
     if dtype == "float64":
+        with pytest.raises(InputError, match="float64, which JAX computes with only where JAX_ENABLE_X64=1 is set"):
+            from_pretrained(tmp_path)
+        change_model(tmp_path, dtype="float32")
         with pytest.raises(InputError, match="float64, which JAX has only where JAX_ENABLE_X64=1 is set"):
             from_pretrained(tmp_path)
 
@@ -106,12 +108,24 @@ def test_layout_of_the_files(saved):
         "layers_1.b": (1, 1, 2, 3),
     }
     config = json.loads((saved / "config.json").read_text())
-    assert config["model_type"] == "coda_net"
-    assert config["architectures"] == ["CoDANet"]
-    assert config["channels"] == [2, 3]
-    assert config["id2label"] == {"0": "cat", "1": "Käfer\n", "2": "cat"}
-    assert config["label2id"] == {"cat": 2, "Käfer\n": 1}
-    assert config["preprocessing"] == {"size": 4, "shorter_side": 5, "grey": True}
+    assert config == {
+        "model": {
+            "architecture": "coda_net",
+            "channels": [2, 3],
+            "ranks": [2, 4],
+            "kernel_sizes": [3, 1],
+            "strides": [2, 1],
+            "paddings": [1, 0],
+            "norm": "l2",
+            "temperature": 7.5,
+            "logit_bias": -0.1,
+            "dtype": "float32",
+            "param_dtype": "float32",
+        },
+        "class_names": ["cat", "Käfer\n", "cat"],
+        "preprocessing": {"size": 4, "shorter_side": 5, "grey": True},
+        "weights_sha256": hashlib.sha256((saved / "model.safetensors").read_bytes()).hexdigest(),
+    }
     assert sorted(os.listdir(saved)) == ["config.json", "model.safetensors"]
 
 
@@ -173,7 +187,7 @@ def test_integers_are_no_parameters(tmp_path, variables):
 
 
 def test_missing_files(tmp_path, saved):
-    with pytest.raises(InputError, match="there is no network in directory .*none: it has no config.json"):
+    with pytest.raises(InputError, match="there is no run in .*none: it has no config.json"):
         from_pretrained(tmp_path / "none")
     (saved / "model.safetensors").unlink()
     with pytest.raises(InputError, match="model.safetensors is missing"):
@@ -186,42 +200,74 @@ def change_config(directory, **changes):
     path.write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
 
 
+def change_model(directory, **changes):
+    model = json.loads((directory / "config.json").read_text())["model"] | changes
+    change_config(directory, model={key: value for key, value in model.items() if value is not None})
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model_type": "vit"}, 'config.json is not of a CoDA-Net: its "model_type" must be "coda_net"'),
-        ({"hidden_size": 3}, "config.json has entries that are not known, or lacks some that are needed: hidden_size"),
-        ({"ranks": None, "id2label": None}, "lacks some that are needed: id2label, ranks"),
+        ({"architecture": "vit"}, "config.json: architecture is 'vit', but must be one of coda_net, hybrid"),
+        ({"hidden_size": 3}, "config.json: the configuration's model: .* unexpected keyword argument 'hidden_size'"),
+        ({"ranks": None}, "config.json: the configuration's model: .* missing 1 required positional argument: 'ranks'"),
         ({"ranks": [2]}, "config.json: every list must have one value a layer"),
         ({"norm": "max"}, "config.json: norm is 'max', but must be one of sq, l2"),
         ({"channels": "23"}, "config.json: channels must be whole numbers"),
-        ({"id2label": {"0": "cat", "2": "dog", "3": "cow"}}, 'config.json: id2label must name the labels "0", "1"'),
-        ({"id2label": {"0": "cat"}}, "config.json: info has 1 class_names, but the network 3 classes"),
-        ({"id2label": {"0": "cat", "1": 2, "2": "cow"}}, "config.json: class_names must be a list of names"),
-        ({"preprocessing": {"size": 4}}, "config.json: preprocessing must have the entries size, shorter_side, grey"),
-        ({"weights_sha256": 3}, "model.safetensors is damaged, or was not saved with config.json"),
         ({"unit": "efficient"}, "config.json: unit is 'efficient', but only full units can be loaded now"),
-        ({"channels": [2, 4], "id2label": dict(zip("0123", "abcd", strict=True))}, None),
+        ({"channels": [2, 4]}, "config.json: info has 3 class_names, but the network 4 classes"),
+        (
+            {"ranks": [2, 5]},
+            r"of another network than config.json: layers_1.A is \(1, 1, 2, 3, 4\), not \(1, 1, 2, 3, 5\)",
+        ),
+    ],
+)
+def test_bad_networks(saved, changes, message):
+    change_model(saved, **changes)
+    with pytest.raises(InputError, match=message):
+        from_pretrained(saved)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"class_names": ["cat"]}, "config.json: info has 1 class_names, but the network 3 classes"),
+        ({"class_names": ["cat", 2, "cow"]}, r"config.json is damaged \(class_names must be a list of names"),
+        ({"class_names": None}, r"config.json is damaged \(class_names must be a list of names"),
+        ({"preprocessing": {"size": 4}}, r"damaged \(preprocessing must have the entries size, shorter_side, grey"),
+        ({"weights_sha256": 3}, "model.safetensors is damaged, or was not saved with config.json"),
+        ({"weights_sha256": None}, "there is no checkpoint in .*network/checkpoints: train first"),
+        (
+            {"model": {"architecture": "resnet", "depth": 8, "num_classes": 3}},
+            "model.safetensors must be of a CoDA-Net, but config.json is of a ResNet",
+        ),
     ],
 )
 def test_bad_configurations(saved, changes, message):
     change_config(saved, **changes)
-    other_network = r"of another network than config.json: layers_1.A is \[1, 1, 2, 3, 4\], not \[1, 1, 2, 4, 4\]"
-    with pytest.raises(InputError, match=message or other_network):
+    with pytest.raises(InputError, match=message):
         from_pretrained(saved)
 
 
-def test_networks_of_older_versions(saved, variables):
-    change_config(saved, unit="full", forms=["dense", "factored"])
-    loaded = from_pretrained(saved)
-    assert loaded.model == MODEL.clone(dtype="float32", param_dtype="float32")
-    jax.tree.map(np.testing.assert_array_equal, loaded.variables["params"], variables["params"])
+def test_networks_of_former_versions(saved, variables):
+    """Their configuration had the attributes of the network beside the other entries, and two forms of the classes."""
+    config = json.loads((saved / "config.json").read_text())
+    former = {"model_type": "coda_net", "architectures": ["CoDANet"], **config.pop("model")}
+    del former["architecture"]
+    classes = {"id2label": dict(zip("012", "abc", strict=True)), "label2id": dict(zip("abc", range(3), strict=True))}
+    del config["class_names"]
+    former |= {"unit": "full", "forms": ["dense", "factored"], **classes, **config}
+    (saved / "config.json").write_text(json.dumps(former))
+    for loaded in (load(saved), from_pretrained(saved)):
+        assert loaded.model == MODEL.clone(dtype="float32", param_dtype="float32")
+        assert loaded.info == INFO._replace(class_names=("a", "b", "c"))
+        assert bits(loaded.variables) == bits(variables)
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff"])
 def test_damaged_configurations(saved, content):
     (saved / "config.json").write_bytes(content)
-    with pytest.raises(InputError, match="config.json is (damaged|not of a CoDA-Net)"):
+    with pytest.raises(InputError, match="config.json is damaged"):
         from_pretrained(saved)
 
 
@@ -230,7 +276,7 @@ def test_other_arrays(saved):
     good = safetensors.numpy.load_file(path)
     for arrays, message in (
         ({name: array for name, array in good.items() if name != "layers_1.b"}, "layers_1.b is missing, not"),
-        (good | {"fc": good["layers_0.A"]}, "which has no array fc"),
+        (good | {"fc": good["layers_0.A"]}, r"fc is \(3, 3, 6, 2, 2\), not missing"),
         (good | {"layers_0.b": good["layers_0.b"].astype(np.int8)}, "layers_0.b must be of .*, not int8"),
     ):
         content = safetensors.numpy.save(arrays)

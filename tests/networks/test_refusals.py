@@ -4,14 +4,14 @@ import jax.numpy as jnp
 import optax
 import pytest
 
-from coda_jax import InputError, data, save_pretrained
+from coda_jax import InputError, data, load, save_pretrained
 from coda_jax.command_line.trained import load_explainable
+from coda_jax.config_file import save_config
 from coda_jax.contributions import contributions
 from coda_jax.networks.resnet import ResNet
 from coda_jax.report import write_report
 from coda_jax.training import state
 from coda_jax.training.checkpoints import Checkpoints
-from coda_jax.training.run_directory import load_run, save_config, save_dataset_info
 
 
 @pytest.fixture(scope="module")
@@ -19,15 +19,15 @@ def run(tmp_path_factory):
     """The directory of a run of a residual network that has learnt nothing."""
     workdir = tmp_path_factory.mktemp("resnet")
     dataset = data.load("digits")
-    save_config(workdir, {"dataset": "digits", "model": {"architecture": "resnet", "depth": 8, "num_classes": 10}})
-    save_dataset_info(workdir, dataset.info)
+    model = {"architecture": "resnet", "depth": 8, "num_classes": 10}
+    save_config(workdir, {"dataset": "digits", "model": model}, dataset.info)
     Checkpoints(workdir / "checkpoints").save(state.create(ResNet(8, 10), optax.sgd(1.0), (8, 8), seed=0))
     return workdir, dataset
 
 
 def test_refused(run, tmp_path):
     workdir, dataset = run
-    model, variables = load_run(workdir)
+    model, variables, _ = load(workdir)
     assert sorted(variables) == ["batch_stats", "params"]
     with pytest.raises(InputError, match="is a run of a ResNet: .* are for CoDA-Nets and hybrids$"):
         load_explainable(workdir)

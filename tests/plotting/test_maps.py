@@ -69,6 +69,27 @@ def test_sheet(tmp_path, examples, targets):
     assert red.sum() > 50 and blue.sum() > 50
 
 
+def test_what_is_written_over_and_under_the_maps(monkeypatch):
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, dpi: figures.append(figure))
+    images, maps = np.zeros((2, 4, 4, 3)), np.arange(64.0).reshape(2, 2, 4, 4)
+    targets, probabilities = np.array([[1, 0], [0, 1]]), np.array([[0.7, 0.2], [0.9, 0.1]])
+    labels, names = np.array([0, 0]), ["cat", "dog"]
+    contribution_sheet("a.png", images, maps, targets, probabilities, labels, names, "attributions")
+    explanation("b.png", images[0], maps[0], names, np.array([2.0, 1.0]), -1.0, "attributions")
+    sheet, one = figures
+    titled = [axis for axis in sheet.axes if axis.get_title()]
+    bold = [(axis.get_title(), axis.title.get_weight() == "bold") for axis in titled]
+    assert bold == [
+        ("true: cat", False), ("dog 70%", False), ("cat 20%", True),
+        ("true: cat", False), ("cat 90%", True), ("dog 10%", False),
+    ]  # fmt: skip
+    np.testing.assert_array_equal(titled[5].get_images()[0].get_array(), maps[1, 1])
+    assert [axis.get_title().partition(" ")[0] for axis in one.axes[:3]] == ["what", "cat", "dog"]
+    for figure in figures:
+        assert figure.axes[-1].get_xlabel() == "attributions to the logit"
+
+
 def test_names_as_they_are_shown():
     assert [shown(name) for name in ("cat", "$x$", "a\n b", "\x1b[31m\u202e\ud800", 33 * "x")] == [
         "cat",

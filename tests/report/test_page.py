@@ -10,10 +10,10 @@ import pytest
 from playwright.sync_api import sync_playwright
 
 from coda_jax import CoDANet, data
+from coda_jax.config_file import save_config
 from coda_jax.plotting.maps import colour_table
 from coda_jax.report import report, write_report
 from coda_jax.training.checkpoints import Checkpoints
-from coda_jax.training.run_directory import save_config
 from coda_jax.training.state import TrainState
 from tests.report.example import MODEL, NAMES, make_run, maps_of, page_data, predict, random_variables
 
