@@ -102,7 +102,7 @@ def test_attribution_sheet_scales_every_map_by_itself(tmp_path):
     rng = np.random.default_rng(0)
     images = np.full((2, 8, 8, 3), 0.5)
     maps = {"large": 1e6 * rng.normal(size=(2, 8, 8)), "small": 1e-6 * np.ones((2, 8, 8))}
-    plots.attribution_sheet(tmp_path / "sheet", images, maps, ["cat", "dog"], "Attributions")
+    plots.attribution_sheet(tmp_path / "sheet", images, maps, ["cat", "dog"])
     red, blue = red_and_blue(tmp_path / "sheet.png")
     # The small map is all red at the end of its scale, half of what is coloured of the large one is red.
     assert red > blue > 1000
@@ -112,7 +112,7 @@ def test_attribution_sheet_scales_every_map_by_itself(tmp_path):
 
 def test_attribution_sheet_breaks_long_titles(tmp_path):
     maps = {"contributions\nof hybrid after 3 of 3 blocks of ResNet-8": np.ones((1, 8, 8))}
-    plots.attribution_sheet(tmp_path / "sheet", np.zeros((1, 8, 8, 3)), maps, ["cat"], "Attributions")
+    plots.attribution_sheet(tmp_path / "sheet", np.zeros((1, 8, 8, 3)), maps, ["cat"])
     drawing = (tmp_path / "sheet.svg").read_text()
     assert all(
         f"<!-- {line} -->" in drawing for line in ("contributions", "of hybrid after 3 of 3", "blocks of ResNet-8")
@@ -135,7 +135,7 @@ def test_layer_sheet_names_every_sum(tmp_path):
 @pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
 def test_hostile_class_names(tmp_path, name):
     image, attributions = np.zeros((1, 8, 8, 3)), np.ones((1, 8, 8))
-    plots.attribution_sheet(tmp_path / "methods", image, {"one": attributions}, [name], "Attributions")
+    plots.attribution_sheet(tmp_path / "methods", image, {"one": attributions}, [name])
     plots.layer_sheet(tmp_path / "layers", image[0], [attributions[0]], ["input"], name, 0.0, 0.0)
     for file in ("methods", "layers"):
         assert max(imread(tmp_path / f"{file}.png").shape) < 1000
