@@ -22,7 +22,7 @@ import difflib
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -64,16 +64,16 @@ def main() -> None:
     out = command_line.as_directory("out", _OUT.value) if len(workdirs) > 1 else None
     for directory in [workdir / "interpretability" for workdir in workdirs] + ([] if out is None else [out]):
         check_writable(directory)
-    if _METRICS.value is not None:
-        _check_names("metric", _METRICS.value, list(METRICS))
-    if _METHODS.value is not None:
-        _check_names("method", _METHODS.value, list(METHODS))
+    _check_names("metric", _METRICS.value, METRICS)
+    _check_names("method", _METHODS.value, METHODS)
     for index, workdir in enumerate(workdirs):
         if workdir.resolve() in [other.resolve() for other in workdirs[:index]]:
             raise InputError(f"{workdir} is named twice")
     # CoDA-Nets come first in figures, by their temperatures.
     runs = sorted((open_run(workdir, _DATA_DIR.value) for workdir in workdirs), key=lambda run: run.temperature)
-    _check_same_data(runs)
+    for run in runs[1:]:
+        if run.config["dataset"] != runs[0].config["dataset"] or run.dataset.info != runs[0].dataset.info:
+            raise InputError(f"{runs[0].workdir} and {run.workdir} cannot be compared: they are runs on different data")
     tasks = [_prepare(run, alone=len(runs) == 1) for run in runs]
     defined = {task.method.label for of_run in tasks for task in of_run}
     for name in _METHODS.value or ():
@@ -86,16 +86,11 @@ def main() -> None:
         figures.draw_runs(out, runs, records)
 
 
-def _check_same_data(runs: Sequence[Run]) -> None:
-    for run in runs[1:]:
-        if run.config["dataset"] != runs[0].config["dataset"] or run.dataset.info != runs[0].dataset.info:
-            raise InputError(f"{runs[0].workdir} and {run.workdir} cannot be compared: they are runs on different data")
-
-
-def _check_names(kind: str, names: Sequence[str], known: Sequence[str]) -> None:
-    if not names:
+def _check_names(kind: str, names: Sequence[str] | None, known: Mapping[str, Any]) -> None:
+    """Raise InputError for names that are given, but are not known."""
+    if names == []:
         raise InputError(f"no {kind} is named: there are {', '.join(known)}")
-    for name in names:
+    for name in names or ():
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
             hint = f"did you mean {near[0]}? There" if near else "there"
@@ -108,16 +103,7 @@ def _chosen_methods() -> dict[str, Method]:
 
 
 class Task(NamedTuple):
-    """A metric to be taken of a method.
-
-    Attributes:
-        metric: the metric's name.
-        measurement: the metric, ready to be taken.
-        method: the method.
-        path: the file of the record.
-        produced_by: all that the results depend on.
-        before: the record that is there; empty where there is none.
-    """
+    """A metric to be taken of a method, and the record that is in the file already, which may be empty."""
 
     metric: str
     measurement: Measurement
@@ -185,7 +171,8 @@ def _measure(run: Run, tasks: Sequence[Task]) -> Records:
             record = task.before
         else:
             record = {"produced_by": task.produced_by, **_timed(title, task.method, task.measurement)}
-        record = record | {"label": task.method.label, **METRICS[task.metric].shown}
+        metric = METRICS[task.metric]
+        record = record | {"label": task.method.label, "columns": metric.columns, "caption": metric.caption}
         if record != task.before:
             replace_files({task.path: as_json(record)})
         records.setdefault(task.metric, {})[task.method.label] = record

@@ -85,7 +85,12 @@ def _train(config: ConfigDict, workdir: Path) -> tuple[nn.Module, dict, data.Dat
         save_dataset_info(workdir, dataset.info)
     trained = loop.train(model, dataset, training, workdir)
     if jax.process_index() == 0:
-        _report(workdir)
+        records = read_metrics(workdir / "metrics.jsonl")
+        learning_curves(workdir / "curves.png", records)
+        # A run that is asked for no further step may end with a record of training.
+        tested = [record for record in records if "test_accuracy" in record]
+        if tested:
+            print(f"test accuracy after step {tested[-1]['step']}: {tested[-1]['test_accuracy']:.2%}")
     return model, trained.variables, dataset
 
 
@@ -102,16 +107,6 @@ def _fill_in_classes(config: ConfigDict, workdir: Path) -> None:
 
 def _classes_are_counted(config: ConfigDict) -> bool:
     return config.model.get("channels", ())[-1:] == (0,)
-
-
-def _report(workdir: Path) -> None:
-    """Draw the learning curves, and tell the test accuracy."""
-    records = read_metrics(workdir / "metrics.jsonl")
-    learning_curves(workdir / "curves.png", records)
-    # A run that is asked for no further step may end with a record of training.
-    tested = [record for record in records if "test_accuracy" in record]
-    if tested:
-        print(f"test accuracy after step {tested[-1]['step']}: {tested[-1]['test_accuracy']:.2%}")
 
 
 def _check(config: ConfigDict) -> Training:

@@ -114,31 +114,12 @@ class Measurement(NamedTuple):
     measure: Callable[[Method, Callable[[int], None]], dict[str, Any]]
 
 
-class Explained(NamedTuple):
-    """n examples, and what a method attributes to them.
-
-    Attributes:
-        method: the method.
-        rows: int [n], the examples' places in the measurement; those of images are the places in the test set.
-        inputs: [n, H, W, 6].
-        targets: int [n, T].
-        attributions: [n, T, H, W, C].
-    """
-
-    method: Method
-    rows: np.ndarray
-    inputs: jax.Array
-    targets: np.ndarray
-    attributions: jax.Array
-
-    @property
-    def maps(self) -> jax.Array:
-        """The attributions of pixels, [n, T, H, W]."""
-        return contribution_map(self.attributions)
+Score = Callable[[Method, np.ndarray, jax.Array], Any]
+"""From a method, the places [n] of examples and attributions [n, T, H, W, C] to one or several arrays [n, ...]."""
 
 
-def of_images(run: Run, count: int, score: Callable[[Explained], jax.Array]) -> Measurement:
-    """Mean and percentiles of any score [n, ...] of the first `count` test images, explained for their true classes."""
+def of_images(run: Run, count: int, score: Score) -> Measurement:
+    """Mean and percentiles of a score of the first `count` test images, explained for their true classes."""
 
     def summarise(scores: np.ndarray) -> dict[str, Any]:
         mean, median, percentile_95 = scores.mean(), np.median(scores), np.percentile(scores, 95)
@@ -152,52 +133,46 @@ def localisation(run: Run, side: int, count: int | None) -> Measurement:
     """The localisation metric on grids of `side` times `side` images, of which there are `count`."""
     grid = (side, side)
     grids = draw_grids(run.logits, run.labels, count=count, grid=grid, seed=SEED)
+    targets = run.labels[grids]
 
     def compose(rows: np.ndarray) -> jax.Array:
         own = np.arange(grids[rows].size).reshape(-1, side * side)
         return compose_grids(run.inputs(grids[rows].ravel()), own, grid)
 
-    def score(explained: Explained) -> jax.Array:
-        return localisation_score(explained.maps, grid)
+    def score(method: Method, rows: np.ndarray, attributions: jax.Array) -> jax.Array:
+        return localisation_score(contribution_map(attributions), grid)
 
     def summarise(scores: np.ndarray) -> dict[str, Any]:
-        return {
-            "mean": float(scores.mean()),
-            "median": float(np.median(scores)),
-            "scores": scores.tolist(),
-            "logits": run.logits[grids, run.labels[grids]].tolist(),
-        }
+        mean, median, logits = scores.mean(), np.median(scores), run.logits[grids, targets]
+        return {"mean": float(mean), "median": float(median), "scores": scores.tolist(), "logits": logits.tolist()}
 
     settings = {"grid": list(grid), "grids": len(grids), "seed": SEED}
-    return _in_batches(run, compose, run.labels[grids], _GRIDS_AT_ONCE, settings, score, summarise)
+    return _in_batches(run, compose, targets, _GRIDS_AT_ONCE, settings, score, summarise)
 
 
 def pixel_removal(run: Run, count: int) -> Measurement:
     """The probability of the true class of the first `count` test images while pixels are removed."""
-    targets = run.labels[:count, None]
+    labels = run.labels[:count]
     points = min(_POINTS, int(FRACTION * run.inputs(np.arange(1))[0, :, :, 0].size))
 
-    def score(explained: Explained) -> dict[str, jax.Array]:
-        maps, classes = explained.maps[:, 0], explained.targets[:, 0]
-        return {
-            order: removal_curve(run.model, run.variables, explained.inputs, maps, classes, FRACTION, points, order)
-            for order in ORDERS
-        }
+    def score(method: Method, rows: np.ndarray, attributions: jax.Array) -> dict[str, jax.Array]:
+        example = run.model, run.variables, run.inputs(rows), contribution_map(attributions)[:, 0], labels[rows]
+        return {order: removal_curve(*example, FRACTION, points, order) for order in ORDERS}
 
     def summarise(curves: dict[str, np.ndarray]) -> dict[str, Any]:
-        shares, results = np.linspace(0, FRACTION, points + 1), {}
-        for order, of_order in curves.items():
-            mean = of_order.mean(0)
-            at_5_percent = float(np.interp(0.05, shares, mean))
-            results[order] = {
-                "after_5_percent": at_5_percent,
+        shares = np.linspace(0, FRACTION, points + 1)
+        means = {order: of_order.mean(0) for order, of_order in curves.items()}
+        return {
+            order: {
+                "after_5_percent": float(np.interp(0.05, shares, mean)),
                 "after_25_percent": float(mean[-1]),
                 "curve": mean.tolist(),
             }
-        return results
+            for order, mean in means.items()
+        }
 
-    settings = {"images": len(targets), "fraction": FRACTION, "points": points}
-    return _in_batches(run, run.inputs, targets, _IMAGES_AT_ONCE, settings, score, summarise)
+    settings = {"images": len(labels), "fraction": FRACTION, "points": points}
+    return _in_batches(run, run.inputs, labels[:, None], _IMAGES_AT_ONCE, settings, score, summarise)
 
 
 def completeness(run: Run) -> Measurement:
@@ -208,10 +183,10 @@ def completeness(run: Run) -> Measurement:
     zeros = jnp.zeros_like(run.inputs(np.arange(1)))
     of_zeros = np.asarray(jax.jit(run.model.apply)(run.variables, zeros))[0]
 
-    def residual(explained: Explained) -> jax.Array:
-        logits = np.take_along_axis(run.logits[explained.rows], explained.targets, axis=1)
-        baseline = run.model.logit_bias if explained.method.own else of_zeros[explained.targets]
-        return completeness_residual(explained.attributions, logits, baseline)
+    def residual(method: Method, rows: np.ndarray, attributions: jax.Array) -> jax.Array:
+        targets = run.labels[rows, None]
+        baseline = run.model.logit_bias if method.own else of_zeros[targets]
+        return completeness_residual(attributions, np.take_along_axis(run.logits[rows], targets, axis=1), baseline)
 
     return of_images(run, _COMPLETENESS_IMAGES, residual)
 
@@ -246,19 +221,12 @@ def _in_batches(
     targets: np.ndarray,
     at_once: int,
     settings: dict[str, Any],
-    score: Callable[[Explained], Any],
+    score: Score,
     summarise: Callable[[Any], dict[str, Any]],
 ) -> Measurement:
-    """A metric that is a summary of scores of N examples.
+    """A metric that sums up the scores of N examples, which are explained `at_once` together.
 
-    Args:
-        run: what is measured.
-        inputs: from the places [n] of examples to their inputs [n, H, W, 6].
-        targets: int [N, T].
-        at_once: n, how many examples are explained together.
-        settings: of the measurement; "grids" or "images" says what the examples are.
-        score: from examples to a PyTree of arrays [n, ...].
-        summarise: from the same of all examples to the results.
+    `inputs` makes the inputs [n, H, W, 6] of examples of their places [n]; `targets` are [N, T].
     """
     count = len(targets)
 
@@ -267,11 +235,9 @@ def _in_batches(
         for start in range(0, count, at_once):
             # Batches have one size, so that nothing is compiled twice; the last is filled up with its last example.
             rows = np.minimum(np.arange(start, start + min(at_once, count)), count - 1)
-            batch, of_batch = inputs(rows), targets[rows]
-            attributions = method.explain(run.model, run.variables, batch, of_batch)
-            found = score(Explained(method, rows, batch, of_batch, attributions))
+            of_batch = score(method, rows, method.explain(run.model, run.variables, inputs(rows), targets[rows]))
             new = min(at_once, count - start)
-            scores.append(jax.tree.map(lambda array, new=new: np.asarray(array)[:new], found))
+            scores.append(jax.tree.map(lambda array, new=new: np.asarray(array)[:new], of_batch))
             advance(new)
         return summarise(jax.tree.map(lambda *arrays: np.concatenate(arrays), *scores))
 

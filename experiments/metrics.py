@@ -25,16 +25,14 @@ def _draw_localisation(path: Path, results: Mapping[str, Any]) -> None:
 
 
 def _draw_removal(path: Path, results: Mapping[str, Any]) -> None:
-    curves = {
-        order: {label: np.array(of_method[order]["curve"]) for label, of_method in results.items()} for order in ORDERS
-    }
+    curves = {order: {label: found[order]["curve"] for label, found in results.items()} for order in ORDERS}
     plots.removal_curves(path, curves, FRACTION)
 
 
 def _draw_randomisation(path: Path, results: Mapping[str, Any]) -> None:
-    layers = [of_method["layers"] for of_method in results.values()]
+    layers = [found["layers"] for found in results.values()]
     if all(other == layers[0] for other in layers):  # Networks of different layers have no axis in common.
-        plots.similarity_curves(path, layers[0], {label: of["rank_correlation"] for label, of in results.items()})
+        plots.similarity_curves(path, layers[0], {label: found["rank_correlation"] for label, found in results.items()})
 
 
 class Metric(NamedTuple):
@@ -43,21 +41,16 @@ class Metric(NamedTuple):
     Attributes:
         prepare: from a run and the flags `--grids` and `--images` to the measurement.
         columns: see `coda_jax.report.measured`.
-        caption: what the report says below the figure; None where it does not show it.
+        caption: what the report says below the figure; empty where it shows none.
         draw: draws the figure, from its path without suffix and the results by method; None where there is none.
         default: whether it is taken where no metrics are named.
     """
 
     prepare: Callable[[Run, int | None, int], Measurement]
     columns: dict[str, list[str | int]]
-    caption: str | None = None
+    caption: str = ""
     draw: Callable[[Path, Mapping[str, Any]], None] | None = None
     default: bool = True
-
-    @property
-    def shown(self) -> dict[str, Any]:
-        """What a record says of how its metric is shown."""
-        return {"columns": self.columns} | ({} if self.caption is None else {"caption": self.caption})
 
 
 METRICS = {

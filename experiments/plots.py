@@ -61,7 +61,7 @@ def _boxes(axis: Axes, scores: Sequence[np.ndarray], labels: Sequence[str], cell
     axis.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize=8, frameon=False)
 
 
-def removal_curves(path: Path, curves: Mapping[str, Mapping[str, np.ndarray]], fraction: float) -> None:
+def removal_curves(path: Path, curves: Mapping[str, Mapping[str, Sequence[float]]], fraction: float) -> None:
     """Draw the mean probability of the true class against the share of the pixels that have been removed.
 
     `curves` has, for the orders "least" and "most" important first, the mean curve [points + 1] of every method, at
@@ -77,7 +77,7 @@ def removal_curves(path: Path, curves: Mapping[str, Mapping[str, np.ndarray]], f
     _save(figure, path)
 
 
-def similarity_curves(path: Path, layers: Sequence[str], similarities: Mapping[str, np.ndarray]) -> None:
+def similarity_curves(path: Path, layers: Sequence[str], similarities: Mapping[str, Sequence[float]]) -> None:
     """Draw how alike the maps stay as the layers, in this order, get random parameters.
 
     The similarities of a method are the mean rank correlations [layers].

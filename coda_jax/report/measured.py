@@ -6,7 +6,7 @@ number of grids or images. It is an object with
     label: the method's name, as people write it.
     results: what was measured.
     columns: by title of a column of the table, the keys in the results that lead to its number.
-    caption: what is said below the metric's figure, METRIC.svg or METRIC.png; absent where there is none.
+    caption: what is said below the metric's figure, METRIC.svg or METRIC.png; empty where none is shown.
 """
 
 import json
@@ -73,7 +73,7 @@ def read_records(directory: Path) -> Records:
 
 def caption(of_metric: dict[str, dict[str, Any]]) -> str:
     """What the records of a metric say below its figure; empty where the report shows none."""
-    return next((record["caption"] for record in of_metric.values() if "caption" in record), "")
+    return next((record["caption"] for record in of_metric.values() if record.get("caption")), "")
 
 
 def _read_record(path: Path, metric: str) -> dict[str, Any]:
