@@ -81,7 +81,7 @@ def write_report(
     height, width, _ = dataset.test[0]["image"].shape
     one = jax.ShapeDtypeStruct((1, height, width, 6), np.float32), jax.ShapeDtypeStruct((1, 1), np.int32)
     sizes = [maps.shape[2:] for maps in jax.eval_shape(partial(_layer_maps, model), variables, *one)]
-    layers = ["image", *(f"input of layer {layer}" for layer in range(1, len(sizes) - 1)), "input of the head"]
+    layers = ["image", *(f"input of layer {index}" for index in range(1, len(sizes) - 1)), "input of the head"]
     measured = read_records(workdir / "interpretability")
     page = {
         "name": model.title,
@@ -95,10 +95,8 @@ def write_report(
         "figures": _figures(workdir / "interpretability", measured),
         "table": [[shortened(cell, _LONGEST_NAME) for cell in row] for row in table(measured)] if measured else [],
         "config": config,
-        "versions": {
-            **{module.__name__: module.__version__ for module in (coda_jax, jax, flax, np)},
-            "Python": platform.python_version(),
-        },
+        "versions": {module.__name__: module.__version__ for module in (coda_jax, jax, flax, np)}
+        | {"Python": platform.python_version()},
         # What the page's program reads.
         "data": {
             "classes": [shortened(name, _LONGEST_NAME) for name in names],
@@ -115,15 +113,14 @@ def write_report(
     }
     room = LARGEST - len(_render(page).encode()) - _AROUND_IMAGES
     count, explained = _how_many(sizes, len(names), room)
-    kinds = choose_images(logits, labels, count)
-    chosen = np.concatenate(kinds)
+    by_kind = choose_images(logits, labels, count)
+    chosen = np.concatenate(by_kind)
     if chosen.size:
         images = explained_images(model, variables, dataset, chosen, logits[chosen], labels[chosen], explained)
         page["data"]["images"] = images
         numbered = enumerate(images)
-        page["kinds"] = [
-            (title, list(islice(numbered, len(kind)))) for title, kind in zip(_KINDS, kinds, strict=True) if len(kind)
-        ]
+        kinds = [list(islice(numbered, len(kind))) for kind in by_kind]
+        page["kinds"] = [(title, kind) for title, kind in zip(_KINDS, kinds, strict=True) if kind]
     path = workdir / "report.html"
     replace_files({path: _render(page).encode()})
     return path
@@ -167,20 +164,14 @@ def confusion(predicted: np.ndarray, labels: np.ndarray) -> list[list[int]]:
 
 
 def commonest_mistakes(predicted: np.ndarray, labels: np.ndarray) -> list[list[float]]:
-    """[true class, predicted class, number of images, share of the true class's images], the commonest first.
-
-    Both arguments are [N].
-    """
+    """[true class, predicted class, number of images, share of the true class's images], the commonest first."""
     wrong = [cell for cell in confusion(predicted, labels) if cell[0] != cell[1]]
     commonest = sorted(wrong, key=lambda cell: cell[2], reverse=True)[:_MOST_MISTAKES]
     return [[*cell, cell[2] / int(np.sum(labels == cell[0]))] for cell in commonest]
 
 
 def learning_curves(records: Sequence[Mapping[str, float]]) -> dict[str, dict[str, list[list[float]]]]:
-    """[epoch, value] of loss and accuracy, of training and test; of long curves every second, third ... record.
-
-    The records are those that `metrics_log.read_metrics` reads.
-    """
+    """The points [epoch, value] of records that `read_metrics` reads; of long curves every second, third ... one."""
 
     def points(name: str) -> list[list[float]]:
         of_name = [[record["epoch"], record[name]] for record in records if name in record]
@@ -301,9 +292,12 @@ def _figures(directory: Path, records: Records) -> list[dict[str, str]]:
 
 def _render(page: Mapping[str, Any]) -> str:
     """The HTML of the page."""
-    files = PackageLoader(__package__, "")
     environment = Environment(
-        loader=files, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader(__package__, ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters["percent"] = _percent
     return environment.get_template("template.html").render(page)
