@@ -171,8 +171,9 @@ def _measure(run: Run, tasks: Sequence[Task]) -> Records:
             record = task.before
         else:
             record = {"produced_by": task.produced_by, **_timed(title, task.method, task.measurement)}
-        metric = METRICS[task.metric]
-        record = record | {"label": task.method.label, "columns": metric.columns, "caption": metric.caption}
+        metric, place = METRICS[task.metric], list(METRICS).index(task.metric)
+        shown = {"columns": metric.columns, "caption": metric.caption, "place": place}
+        record = record | {"label": task.method.label, **shown}
         if record != task.before:
             replace_files({task.path: as_json(record)})
         records.setdefault(task.metric, {})[task.method.label] = record

@@ -54,19 +54,19 @@ class Metric(NamedTuple):
 
 
 METRICS = {
-    "localisation_2x2": Metric(
-        lambda run, grids, images: localisation(run, 2, grids),
-        {"localisation 2×2, mean": ["mean"]},
-        "Localisation on grids of 2×2 test images. 1 is perfect, 1/4 is chance.",
-        _draw_localisation,
-        default=False,
-    ),
     "localisation_3x3": Metric(
         lambda run, grids, images: localisation(run, 3, grids),
         {"localisation 3×3, mean": ["mean"], "median": ["median"]},
         "Localisation on grids of 3×3 test images of distinct classes: the share of a class's positive attribution "
         "that falls on its own image. 1 is perfect, 1/9 is chance.",
         _draw_localisation,
+    ),
+    "localisation_2x2": Metric(
+        lambda run, grids, images: localisation(run, 2, grids),
+        {"localisation 2×2, mean": ["mean"]},
+        "Localisation on grids of 2×2 test images. 1 is perfect, 1/4 is chance.",
+        _draw_localisation,
+        default=False,
     ),
     "pixel_removal": Metric(
         lambda run, grids, images: pixel_removal(run, images),

@@ -6,6 +6,7 @@ number of grids or images. It is an object with
     label: the method's name, as people write it.
     results: what was measured.
     columns: by title of a column of the table, the keys in the results that lead to its number.
+    place: the metric's among all metrics, from 0.
     caption: what is said below the metric's figure, METRIC.svg or METRIC.png; empty where none is shown.
 """
 
@@ -46,7 +47,7 @@ def table(records: Records) -> list[list[str]]:
 
 
 def read_records(directory: Path) -> Records:
-    """Read what was measured of a run: metrics with a figure first, and of each the network's own contributions.
+    """Read what was measured of a run: metrics by their places, and of each the network's own contributions first.
 
     A metric that was taken with several N is read with the largest one.
 
@@ -66,9 +67,7 @@ def read_records(directory: Path) -> Records:
         for path in sorted(folder.glob("*.json"), key=lambda path: (not path.stem.startswith("contributions"), path)):
             record = _read_record(path, metric)
             records.setdefault(metric, {})[record["label"]] = record
-    return {
-        metric: records[metric] for metric in sorted(records, key=lambda metric: (not caption(records[metric]), metric))
-    }
+    return dict(sorted(records.items(), key=lambda item: min(record["place"] for record in item[1].values())))
 
 
 def caption(of_metric: dict[str, dict[str, Any]]) -> str:
@@ -77,7 +76,9 @@ def caption(of_metric: dict[str, dict[str, Any]]) -> str:
 
 
 def _read_record(path: Path, metric: str) -> dict[str, Any]:
-    former = _FORMER["metrics"].get(metric, {"columns": {}}) | {"label": _FORMER["labels"].get(path.stem, path.stem)}
+    former = _FORMER["metrics"].get(metric, {"columns": {}, "place": 0}) | {
+        "label": _FORMER["labels"].get(path.stem, path.stem)
+    }
     try:
         record = former | json.loads(path.read_text(encoding="utf-8"))
         table({metric: {record["label"]: record}})  # It has all its numbers.

@@ -84,7 +84,7 @@ def test_results_are_those_of_the_library(measured):
     assert record["results"]["mean"] == pytest.approx(np.mean(record["results"]["scores"]))
     assert record["label"] == "contributions"
     assert record["columns"] == {"localisation 3×3, mean": ["mean"], "median": ["median"]}
-    assert "1/9 is chance" in record["caption"]
+    assert "1/9 is chance" in record["caption"] and record["place"] == 0
     assert record["produced_by"]["metric"] == {"name": "localisation_3x3", "grid": [3, 3], "grids": 5, "seed": 0}
     assert record["produced_by"]["run"]["step"] == 450
     assert record["produced_by"]["run"]["model"]["temperature"] == 10.0
@@ -136,7 +136,9 @@ def test_former_records_learn_how_they_are_shown_and_those_of_another_checkpoint
     path.write_text(json.dumps(record))
     former = path.with_name("gradient.json")
     whole = json.loads(former.read_text())
-    former.write_text(json.dumps({key: whole[key] for key in whole if key not in ("label", "columns", "caption")}))
+    former.write_text(
+        json.dumps({key: whole[key] for key in whole if key not in ("label", "columns", "caption", "place")})
+    )
     arguments = (f"--workdir={workdir}", "--methods=contributions,gradient", "--metrics=completeness")
     status, out, err = run(*arguments, experiment="interpretability")
     assert status == 0, err

@@ -6,8 +6,8 @@ from coda_jax import InputError
 from coda_jax.report.measured import caption, read_records, table
 
 COLUMNS = {"localisation, mean": ["mean"], "median": ["median"]}
-LOCALISATION = {"columns": COLUMNS, "results": {"mean": 0.5, "median": 0.4567}}
-OTHER = {"columns": COLUMNS, "results": {"mean": 0.1, "median": 0.0}}
+LOCALISATION = {"columns": COLUMNS, "place": 0, "results": {"mean": 0.5, "median": 0.4567}}
+OTHER = {"columns": COLUMNS, "place": 0, "results": {"mean": 0.1, "median": 0.0}}
 REMOVAL = {
     "columns": {"whole image": ["least", "curve", 0], "25% least": ["least", "curve", -1]},
     "results": {"least": {"curve": [0.9, 0.8, 0.6]}},
@@ -79,13 +79,13 @@ def test_former_records_are_shown_with_proper_names(tmp_path):
     assert "1/9 is chance" in read_records(tmp_path)["localisation_3x3"]["Grad-CAM"]["caption"]
 
 
-def test_metrics_with_a_figure_come_first(tmp_path):
-    for metric, record in {"b": REMOVAL, "c": LOCALISATION, "a": OTHER | {"caption": "A"}}.items():
-        write(tmp_path / f"{metric}-5" / "gradcam.json", record)
-    write(tmp_path / "c-5" / "gradient.json", OTHER | {"caption": "C"})
+def test_metrics_come_by_their_places(tmp_path):
+    for place, metric in enumerate("bca"):
+        write(tmp_path / f"{metric}-5" / "gradcam.json", REMOVAL | {"place": place})
+    write(tmp_path / "c-5" / "gradient.json", OTHER | {"place": 1, "caption": "C"})
     records = read_records(tmp_path)
-    assert list(records) == ["a", "c", "b"]
-    assert [caption(of_metric) for of_metric in records.values()] == ["A", "C", ""]
+    assert list(records) == ["b", "c", "a"]
+    assert [caption(of_metric) for of_metric in records.values()] == ["", "C", ""]
 
 
 def test_a_metric_is_read_with_the_most_examples(tmp_path):
