@@ -74,6 +74,17 @@ def test_by_temperature(tmp_path):
     written(tmp_path / "lines", ["10", "1000", "mean localisation", "ours"])
 
 
+def test_no_temperature_stands_out(monkeypatch, tmp_path):
+    figures = []
+    monkeypatch.setattr(plots, "_save", lambda figure, path: figures.append(figure))
+    values = [np.full((5, 4), 0.5)] * 2
+    plots.localisation_by_logit(tmp_path, [10.0, 1000.0], values, values, cells=4)
+    plots.metric_by_temperature(tmp_path, [10.0, 1000.0], {"ours": [0.3, 0.9], "other": [0.2, 0.1]}, "mean")
+    by_logit, by_method = ([line.get_linewidth() for line in figure.axes[0].get_lines()] for figure in figures)
+    assert by_logit[:2] == [1.5, 1.5]
+    assert by_method == [2.5, 1.5]  # The network's own contributions do.
+
+
 def test_by_network(tmp_path):
     plots.metrics_by_network(tmp_path / "lines", ["one", "other"], {"accuracy": [0.9, 0.8], "localisation": [0.1, 1]})
     written(tmp_path / "lines", ["one", "other", "accuracy", "localisation"])
