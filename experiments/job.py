@@ -3,15 +3,12 @@
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from absl import flags
 from flax import linen as nn
-from jax.tree_util import Partial
 from ml_collections import ConfigDict
 
 from coda_jax import CoDANet, InputError, add_inverse, data, from_pretrained
-from coda_jax.attribution.gradcam import gradcam
 from coda_jax.checks import check_whole
 from coda_jax.config_file import save_config
 from coda_jax.contributions import contribution_map, explain, upsampled_map
@@ -27,6 +24,7 @@ from coda_jax.training.run_directory import check_same_classes, check_same_run, 
 from coda_jax.training.run_lock import locked
 from coda_jax.training.step import check_batch_size
 from experiments import command_line, processes
+from experiments.methods import METHODS, explains_itself
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run; a run that is found there goes on.")
 MODE = flags.DEFINE_enum(
@@ -58,15 +56,9 @@ def main(config: ConfigDict) -> None:
     else:
         model, variables, _ = from_pretrained(workdir)
         dataset = load_dataset(workdir, config.data_dir)
-    if hasattr(model, "decompose"):
-        path, name = workdir / "contributions.png", "contribution maps"
-    else:
-        path, name = workdir / "gradcam.png", "maps by Grad-CAM"
-    _explain(model, variables, dataset, path)
-    print(f"{name}: {path}; metrics and curves are beside them")
+    _explain(model, variables, dataset, workdir)
     if isinstance(model, CoDANet):
-        report = write_report(workdir, dataset, (model, variables))
-        print(f"the report, a page for any browser: {report}")
+        print(f"the report, a page for any browser: {write_report(workdir, dataset, (model, variables))}")
     else:
         print("there is no report, which is for CoDA-Nets")
 
@@ -74,7 +66,7 @@ def main(config: ConfigDict) -> None:
 def _train(config: ConfigDict, workdir: Path) -> tuple[nn.Module, dict, data.Dataset]:
     """Train, or go on, until the end; the network, its variables and its data."""
     training = _check(config)
-    if config.dataset == "image_folder" or config.model.get("channels", ())[-1:] == (0,):
+    if config.dataset == "image_folder" or _classes_are_counted(config):
         _fill_in_classes(config, workdir)
     check_same_run(workdir, config.to_dict(), _FREE_KEYS, DEFAULTS)
     model = make_model(config.model.to_dict())
@@ -85,7 +77,12 @@ def _train(config: ConfigDict, workdir: Path) -> tuple[nn.Module, dict, data.Dat
         save_config(workdir, config.to_dict(), dataset.info)
     trained = loop.train(model, dataset, training, workdir)
     if jax.process_index() == 0:
-        _report(workdir)
+        records = read_metrics(workdir / "metrics.jsonl")
+        learning_curves(workdir / "curves.png", records)
+        # A run that is asked for no further step may end with a record of training.
+        tested = [record for record in records if "test_accuracy" in record]
+        if tested:
+            print(f"test accuracy after step {tested[-1]['step']}: {tested[-1]['test_accuracy']:.2%}")
     return model, trained.variables, dataset
 
 
@@ -96,19 +93,12 @@ def _fill_in_classes(config: ConfigDict, workdir: Path) -> None:
     else:
         names = data.load(config.dataset, config.data_dir, config.image_size).info.class_names
     check_same_classes(workdir, names)
-    channels = config.model.get("channels", ())
-    if channels[-1:] == (0,):
-        config.model.channels = (*channels[:-1], len(names))
+    if _classes_are_counted(config):
+        config.model.channels = (*config.model.channels[:-1], len(names))
 
 
-def _report(workdir: Path) -> None:
-    """Draw the learning curves, and tell the test accuracy."""
-    records = read_metrics(workdir / "metrics.jsonl")
-    learning_curves(workdir / "curves.png", records)
-    # A run that is asked for no further step may end with a record of training.
-    tested = [record for record in records if "test_accuracy" in record]
-    if tested:
-        print(f"test accuracy after step {tested[-1]['step']}: {tested[-1]['test_accuracy']:.2%}")
+def _classes_are_counted(config: ConfigDict) -> bool:
+    return config.model.get("channels", ())[-1:] == (0,)
 
 
 def _check(config: ConfigDict) -> Training:
@@ -138,28 +128,29 @@ def _check_data(config: ConfigDict, dataset: data.Dataset) -> None:
         raise InputError(f"on_device needs images of one size, but those of {config.dataset} vary: use on_device=False")
 
 
-def _explain(model: nn.Module, variables: dict, dataset: data.Dataset, path: Path) -> None:
+def _explain(model: nn.Module, variables: dict, dataset: data.Dataset, workdir: Path) -> None:
     """Draw maps of the two most probable classes for the first images of the test set.
 
-    Those of a CoDA-Net are its contributions, those of other networks are made by Grad-CAM.
+    Those of a network that explains itself are its contributions, those of other networks are made by Grad-CAM.
     """
     batch = next(data.test_batches(dataset.test, batch_size=_EXPLAINED))
     inputs = add_inverse(batch["image"])
-    if hasattr(model, "decompose"):
+    if explains_itself(model):
         logits, targets, attributions = explain(model, variables, inputs, top=min(2, model.channels[-1]))
+        path, name = workdir / "contributions.png", "contribution maps"
     else:
-        logits_fn = Partial(model.apply, variables)
         logits = jax.jit(model.apply)(variables, inputs)
-        targets = jnp.argsort(-logits, axis=-1)[:, :2]
-        attributions = gradcam(logits_fn, inputs, targets, layer=model.gradcam_layer)
-    logits, targets = np.asarray(logits), np.asarray(targets)
+        targets = np.argsort(-logits, axis=-1)[:, :2]
+        attributions = METHODS["gradcam"].explain(model, variables, inputs, targets)
+        path, name = workdir / "gradcam.png", "maps by Grad-CAM"
     contribution_sheet(
         path,
         images=batch["image"],
         maps=np.asarray(upsampled_map(contribution_map(attributions), inputs.shape[1:3])),
-        targets=targets,
-        probabilities=np.asarray(jax.nn.sigmoid(np.take_along_axis(logits, targets, axis=-1))),
+        targets=np.asarray(targets),
+        probabilities=np.asarray(jax.nn.sigmoid(np.take_along_axis(np.asarray(logits), np.asarray(targets), axis=-1))),
         labels=batch["label"],
         class_names=dataset.info.class_names,
         quantity=model.quantity,
     )
+    print(f"{name}: {path}; metrics and curves are beside them")

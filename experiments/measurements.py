@@ -1,7 +1,7 @@
 """The metrics as they are taken of a trained network, method by method."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from coda_jax.config_file import load_config
 from coda_jax.contributions import contribution_map
 from coda_jax.metrics.completeness import completeness_residual
 from coda_jax.metrics.localisation import compose_grids, draw_grids, localisation_score
-from coda_jax.metrics.pixel_removal import removal_curve
+from coda_jax.metrics.pixel_removal import ORDERS, removal_curve
 from coda_jax.metrics.randomisation import map_similarity, randomise_layers
 from coda_jax.training.checkpoints import Checkpoints
 from coda_jax.training.evaluation import classify
@@ -38,12 +38,12 @@ class Run(NamedTuple):
     Attributes:
         workdir: its directory.
         config: its configuration.
-        step: of the checkpoint.
+        step: the checkpoint's.
         model: the network.
         variables: the network's.
         dataset: its data.
-        logits: [N, K] of all test images.
-        labels: [N] of all test images.
+        logits: [N, K], of all test images.
+        labels: [N], of all test images.
     """
 
     workdir: Path
@@ -56,14 +56,19 @@ class Run(NamedTuple):
     labels: np.ndarray
 
     @property
-    def name(self) -> str:
-        """Of the network, as people write it."""
-        return self.model.title
+    def about(self) -> dict[str, Any]:
+        """What the results depend on of it."""
+        return {"model": self.config["model"], "dataset": self.config["dataset"], "step": self.step}
 
     @property
     def temperature(self) -> float:
         """T of a CoDA-Net, and infinity for other networks."""
         return getattr(self.model, "temperature", math.inf)
+
+    @property
+    def accuracy(self) -> float:
+        """On the test images."""
+        return float(np.mean(self.logits.argmax(-1) == self.labels))
 
     @property
     def results(self) -> Path:
@@ -84,7 +89,8 @@ def open_run(workdir: Path, data_dir: str | None) -> Run:
     config, _ = load_config(workdir)
     model, variables, _ = from_pretrained(workdir)
     dataset = load_dataset(workdir, data_dir)
-    logits, labels = classify(model, variables, dataset.test)
+    with jax.default_matmul_precision("highest"):  # As attributions are computed, which are compared with the logits.
+        logits, labels = classify(model, variables, dataset.test)
     step = Checkpoints(workdir / "checkpoints").latest_step()
     return Run(workdir, config, step, model, variables, dataset, logits, labels)
 
@@ -97,7 +103,7 @@ class Measurement(NamedTuple):
         examples: how many grids or images it is taken of.
         example: an input [1, H, W, 6] and its targets [1, T], as methods will get them.
         total: how much there is to do for a method.
-        unit: of `total`.
+        unit: what `total` counts.
         measure: from a method, and a function to be called with what has been done, to results for JSON.
     """
 
@@ -107,6 +113,21 @@ class Measurement(NamedTuple):
     total: int
     unit: str
     measure: Callable[[Method, Callable[[int], None]], dict[str, Any]]
+
+
+Score = Callable[[Method, np.ndarray, jax.Array], Any]
+"""From a method, the places [n] of examples and attributions [n, T, H, W, C] to one or several arrays [n, ...]."""
+
+
+def of_images(run: Run, count: int, score: Score) -> Measurement:
+    """Mean and percentiles of a score of the first `count` test images, explained for their true classes."""
+
+    def summarise(scores: np.ndarray) -> dict[str, Any]:
+        mean, median, percentile_95 = scores.mean(), np.median(scores), np.percentile(scores, 95)
+        return {"mean": float(mean), "median": float(median), "percentile_95": float(percentile_95)}
+
+    targets = run.labels[:count, None]
+    return _in_batches(run, run.inputs, targets, _IMAGES_AT_ONCE, {"images": len(targets)}, score, summarise)
 
 
 def localisation(run: Run, side: int, count: int | None) -> Measurement:
@@ -119,42 +140,29 @@ def localisation(run: Run, side: int, count: int | None) -> Measurement:
         own = np.arange(grids[rows].size).reshape(-1, side * side)
         return compose_grids(run.inputs(grids[rows].ravel()), own, grid)
 
-    def measure(method: Method, advance: Callable[[int], None]) -> dict[str, Any]:
-        scores = []
-        for rows, new in _batches(len(grids), _GRIDS_AT_ONCE):
-            maps = contribution_map(method.explain(run.model, run.variables, compose(rows), targets[rows]))
-            scores.append(np.asarray(localisation_score(maps, grid))[:new])
-            advance(new)
-        scores = np.concatenate(scores)
-        return {
-            "mean": float(scores.mean()),
-            "median": float(np.median(scores)),
-            "scores": scores.tolist(),
-            "logits": run.logits[grids, targets].tolist(),
-        }
+    def score(method: Method, rows: np.ndarray, attributions: jax.Array) -> jax.Array:
+        return localisation_score(contribution_map(attributions), grid)
+
+    def summarise(scores: np.ndarray) -> dict[str, Any]:
+        mean, median, logits = scores.mean(), np.median(scores), run.logits[grids, targets]
+        return {"mean": float(mean), "median": float(median), "scores": scores.tolist(), "logits": logits.tolist()}
 
     settings = {"grid": list(grid), "grids": len(grids), "seed": SEED}
-    example = compose(np.arange(1)), targets[:1]
-    return Measurement(settings, len(grids), example, len(grids), "grids", measure)
+    return _in_batches(run, compose, targets, _GRIDS_AT_ONCE, settings, score, summarise)
 
 
 def pixel_removal(run: Run, count: int) -> Measurement:
     """The probability of the true class of the first `count` test images while pixels are removed."""
-    indices, targets = _first(run, count)
-    example = run.inputs(indices[:1]), targets[:1]
-    points = min(_POINTS, int(FRACTION * example[0][0, :, :, 0].size))
+    labels = run.labels[:count]
+    points = min(_POINTS, int(FRACTION * run.inputs(np.arange(1))[0, :, :, 0].size))
 
-    def measure(method: Method, advance: Callable[[int], None]) -> dict[str, Any]:
-        curves = {"least": [], "most": []}
-        for rows, new in _batches(len(indices), _IMAGES_AT_ONCE):
-            inputs = run.inputs(indices[rows])
-            maps = contribution_map(method.explain(run.model, run.variables, inputs, targets[rows]))[:, 0]
-            for order, of_order in curves.items():
-                curve = removal_curve(run.model, run.variables, inputs, maps, targets[rows, 0], FRACTION, points, order)
-                of_order.append(np.asarray(curve)[:new])
-            advance(new)
-        means = {order: np.concatenate(of_order).mean(0) for order, of_order in curves.items()}
+    def score(method: Method, rows: np.ndarray, attributions: jax.Array) -> dict[str, jax.Array]:
+        example = run.model, run.variables, run.inputs(rows), contribution_map(attributions)[:, 0], labels[rows]
+        return {order: removal_curve(*example, FRACTION, points, order) for order in ORDERS}
+
+    def summarise(curves: dict[str, np.ndarray]) -> dict[str, Any]:
         shares = np.linspace(0, FRACTION, points + 1)
+        means = {order: of_order.mean(0) for order, of_order in curves.items()}
         return {
             order: {
                 "after_5_percent": float(np.interp(0.05, shares, mean)),
@@ -164,8 +172,8 @@ def pixel_removal(run: Run, count: int) -> Measurement:
             for order, mean in means.items()
         }
 
-    settings = {"images": len(indices), "fraction": FRACTION, "points": points}
-    return Measurement(settings, len(indices), example, len(indices), "images", measure)
+    settings = {"images": len(labels), "fraction": FRACTION, "points": points}
+    return _in_batches(run, run.inputs, labels[:, None], _IMAGES_AT_ONCE, settings, score, summarise)
 
 
 def completeness(run: Run) -> Measurement:
@@ -173,34 +181,27 @@ def completeness(run: Run) -> Measurement:
 
     Of a network's own contributions, relative to its bias, which is that logit unless the network is a hybrid.
     """
-    indices, targets = _first(run, _COMPLETENESS_IMAGES)
-    example = run.inputs(indices[:1]), targets[:1]
-    baseline = np.asarray(jax.jit(run.model.apply)(run.variables, jnp.zeros_like(example[0])))[0]
+    zeros = jnp.zeros_like(run.inputs(np.arange(1)))
+    of_zeros = np.asarray(jax.jit(run.model.apply)(run.variables, zeros))[0]
 
-    def measure(method: Method, advance: Callable[[int], None]) -> dict[str, Any]:
-        residuals = []
-        reference = np.full_like(baseline, run.model.logit_bias) if method.own else baseline
-        for rows, new in _batches(len(indices), _IMAGES_AT_ONCE):
-            attributions = method.explain(run.model, run.variables, run.inputs(indices[rows]), targets[rows])
-            logits = np.take_along_axis(run.logits[indices[rows]], targets[rows], axis=1)
-            residuals.append(np.asarray(completeness_residual(attributions, logits, reference[targets[rows]]))[:new])
-            advance(new)
-        residuals = np.concatenate(residuals)
-        return {"median": float(np.median(residuals)), "percentile_95": float(np.percentile(residuals, 95))}
+    def residual(method: Method, rows: np.ndarray, attributions: jax.Array) -> jax.Array:
+        targets = run.labels[rows, None]
+        baseline = run.model.logit_bias if method.own else of_zeros[targets]
+        return completeness_residual(attributions, np.take_along_axis(run.logits[rows], targets, axis=1), baseline)
 
-    return Measurement({"images": len(indices)}, len(indices), example, len(indices), "images", measure)
+    return of_images(run, _COMPLETENESS_IMAGES, residual)
 
 
 def randomisation(run: Run) -> Measurement:
     """How alike the maps of the true class stay while the layers are randomised, from the output to the input."""
-    indices, targets = _first(run, _RANDOMISATION_IMAGES)
-    inputs = run.inputs(indices)
+    targets = run.labels[:_RANDOMISATION_IMAGES, None]
+    inputs = run.inputs(np.arange(len(targets)))
     layers = run.model.layer_names[::-1]
 
     def measure(method: Method, advance: Callable[[int], None]) -> dict[str, Any]:
-        def maps(variables: Variables) -> np.ndarray:
-            maps = np.asarray(contribution_map(method.explain(run.model, variables, inputs, targets))[:, 0])
-            advance(len(indices))
+        def maps(variables: Variables) -> jax.Array:
+            maps = contribution_map(method.explain(run.model, variables, inputs, targets))[:, 0]
+            advance(len(jax.block_until_ready(maps)))
             return maps
 
         trained = maps(run.variables)
@@ -210,19 +211,36 @@ def randomisation(run: Run) -> Measurement:
         similarities = [map_similarity(trained, maps(variables)).mean() for variables in placed]
         return {"layers": layers, "rank_correlation": [float(similarity) for similarity in similarities]}
 
-    settings = {"images": len(indices), "seed": _RANDOMISATION_SEED}
-    total = len(indices) * (1 + len(layers))
-    return Measurement(settings, len(indices), (inputs[:1], targets[:1]), total, "images", measure)
+    settings = {"images": len(targets), "seed": _RANDOMISATION_SEED}
+    total = len(targets) * (1 + len(layers))
+    return Measurement(settings, len(targets), (inputs[:1], targets[:1]), total, "images", measure)
 
 
-def _first(run: Run, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices [n] of the first test images, and their labels [n, 1]; n is `count` or all."""
-    indices = np.arange(min(count, len(run.labels)))
-    return indices, run.labels[indices, None]
+def _in_batches(
+    run: Run,
+    inputs: Callable[[np.ndarray], jax.Array],
+    targets: np.ndarray,
+    at_once: int,
+    settings: dict[str, Any],
+    score: Score,
+    summarise: Callable[[Any], dict[str, Any]],
+) -> Measurement:
+    """A metric that sums up the scores of N examples, which are explained `at_once` together.
 
+    `inputs` makes the inputs [n, H, W, 6] of examples of their places [n]; `targets` are [N, T].
+    """
+    count = len(targets)
 
-def _batches(count: int, size: int) -> Iterator[tuple[np.ndarray, int]]:
-    """Indices from 0 to `count - 1` in batches of one size, so that nothing is compiled twice, and how many are new."""
-    size = min(size, count)
-    for start in range(0, count, size):
-        yield np.minimum(np.arange(start, start + size), count - 1), min(size, count - start)
+    def measure(method: Method, advance: Callable[[int], None]) -> dict[str, Any]:
+        scores = []
+        for start in range(0, count, at_once):
+            # Batches have one size, so that nothing is compiled twice; the last is filled up with its last example.
+            rows = np.minimum(np.arange(start, start + min(at_once, count)), count - 1)
+            of_batch = score(method, rows, method.explain(run.model, run.variables, inputs(rows), targets[rows]))
+            new = min(at_once, count - start)
+            scores.append(jax.tree.map(lambda array, new=new: np.asarray(array)[:new], of_batch))
+            advance(new)
+        return summarise(jax.tree.map(lambda *arrays: np.concatenate(arrays), *scores))
+
+    unit = "grids" if "grids" in settings else "images"
+    return Measurement(settings, count, (inputs(np.arange(1)), targets[:1]), count, unit, measure)

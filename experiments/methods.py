@@ -9,7 +9,7 @@ import numpy as np
 from flax import linen as nn
 from jax.tree_util import Partial
 
-from coda_jax import HybridNet, InputError
+from coda_jax import InputError
 from coda_jax.attribution.deeplift import deeplift
 from coda_jax.attribution.gradcam import gradcam
 from coda_jax.attribution.gradient import gradient
@@ -53,10 +53,20 @@ def _post_hoc(label: str, method: Callable[..., jax.Array], seed: int | None = N
     return Method(label, explain, settings if seed is None else {"seed": seed, **settings})
 
 
+def explains_itself(model: nn.Module) -> bool:
+    """Whether the network has contributions: whether its logits are those of a linear map that it gives."""
+    return hasattr(model, "decompose")
+
+
+def of_features(contributions: jax.Array, inputs: jax.Array) -> bool:
+    """Whether contributions [N, T, h, w, c] are those of a hybrid's features, and not of the inputs [N, H, W, C]."""
+    return contributions.shape[2:] != inputs.shape[1:]
+
+
 def _contributions(model: nn.Module, variables: Variables, inputs: jax.Array, targets: np.ndarray) -> jax.Array:
     """The network's own; of a hybrid those of its features, upsampled."""
     attributions = contributions(model, variables, inputs, targets, chunk_size=16)
-    if isinstance(model, HybridNet):
+    if of_features(attributions, inputs):
         return upsampled_map(contribution_map(attributions), inputs.shape[1:3])[..., None]
     return attributions
 

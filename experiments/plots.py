@@ -1,8 +1,12 @@
-"""Plots of what was measured of networks, and of their maps; each is saved as PNG and as SVG."""
+"""Plots of what was measured of networks, and of their maps.
+
+Every function takes the path of its figure without suffix, and saves it as PNG and as SVG.
+"""
 
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,17 +23,23 @@ _DASHES = ("-", "--", ":")
 def localisation_boxes(path: Path, scores: Mapping[str, np.ndarray], cells: int) -> None:
     """Draw the localisation scores of every method as a box, between what an oracle and a uniform map would reach.
 
-    Args:
-        path: of the figure without suffix.
-        scores: [G, n] by method.
-        cells: n, the number of images in a grid.
+    The scores of a method are [G, n], where n is `cells`, the number of images in a grid.
     """
-    figure = Figure(figsize=(2.2 + 0.7 * len(scores), 4.8), layout="constrained")
-    axis = figure.subplots()
+    figure, axis = _figure(2.2 + 0.7 * len(scores), 4.8)
     _boxes(axis, list(scores.values()), list(scores), cells)
     axis.tick_params(axis="x", rotation=40)
     for label in axis.get_xticklabels():
         label.set(ha="right", rotation_mode="anchor")
+    _save(figure, path)
+
+
+def localisation_by_temperature(
+    path: Path, temperatures: Sequence[float], scores: Sequence[np.ndarray], cells: int
+) -> None:
+    """Draw the localisation scores of one method as a box for each temperature; arguments as `localisation_boxes`."""
+    figure, axis = _figure(2.6 + 0.7 * len(scores), 3.8)
+    _boxes(axis, scores, [f"{temperature:g}" for temperature in temperatures], cells)
+    axis.set_xlabel("temperature T")
     _save(figure, path)
 
 
@@ -51,54 +61,34 @@ def _boxes(axis: Axes, scores: Sequence[np.ndarray], labels: Sequence[str], cell
     axis.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, fontsize=8, frameon=False)
 
 
-def removal_curves(path: Path, curves: Mapping[str, Mapping[str, np.ndarray]], fraction: float) -> None:
+def removal_curves(path: Path, curves: Mapping[str, Mapping[str, Sequence[float]]], fraction: float) -> None:
     """Draw the mean probability of the true class against the share of the pixels that have been removed.
 
-    Args:
-        path: of the figure without suffix.
-        curves: for each order, "least" and "most" important pixels first, the mean curve [points + 1] by method.
-        fraction: of the pixels that are removed in the end.
+    `curves` has, for the orders "least" and "most" important first, the mean curve [points + 1] of every method, at
+    whose end `fraction` of the pixels is removed.
     """
     figure = Figure(figsize=(4.6 * len(curves) + 1.7, 3.8), layout="constrained")
     for axis, (order, of_order) in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves.items(), strict=True):
-        for (method, curve), style in zip(of_order.items(), _styles(len(of_order)), strict=True):
-            axis.plot(np.linspace(0, fraction, len(curve)), curve, label=method, **style)
+        _lines(axis, {method: (np.linspace(0, fraction, len(curve)), curve) for method, curve in of_order.items()})
         axis.set(xlabel="pixels removed", title=f"{order} important first", ylim=(0, 1))
         axis.set_ylabel("mean probability of the true class")
         axis.xaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
-        axis.grid(alpha=0.3)
-    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8, frameon=False)
+    _legend(axis)
     _save(figure, path)
 
 
-def similarity_curves(path: Path, layers: Sequence[str], similarities: Mapping[str, np.ndarray]) -> None:
-    """Draw how alike the maps stay as the layers get random parameters, from the output on.
+def similarity_curves(path: Path, layers: Sequence[str], similarities: Mapping[str, Sequence[float]]) -> None:
+    """Draw how alike the maps stay as the layers, in this order, get random parameters.
 
-    Args:
-        path: of the figure without suffix.
-        layers: in the order in which they were randomised.
-        similarities: the mean rank correlation [layers] by method.
+    The similarities of a method are the mean rank correlations [layers].
     """
-    figure = Figure(figsize=(7.5, 3.8), layout="constrained")
-    axis = figure.subplots()
-    for (method, values), style in zip(similarities.items(), _styles(len(similarities)), strict=True):
-        axis.plot(range(len(layers) + 1), [1, *values], label=method, marker="o", markersize=3, **style)
-    axis.set_xticks(range(len(layers) + 1), ["trained", *layers], fontsize=8, rotation=20)
+    figure, axis = _figure(7.5, 3.8)
+    places = range(len(layers) + 1)
+    _lines(axis, {method: (places, [1, *values]) for method, values in similarities.items()}, marker="o", markersize=3)
+    axis.set_xticks(places, ["trained", *layers], fontsize=8, rotation=20)
     axis.set(xlabel="randomised down to this layer", ylabel="rank correlation with\nthe trained network's maps")
     axis.axhline(0, color=_COLOURS[7], linewidth=1)
-    axis.grid(alpha=0.3)
-    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8, frameon=False)
-    _save(figure, path)
-
-
-def localisation_by_temperature(
-    path: Path, temperatures: Sequence[float], scores: Sequence[np.ndarray], cells: int
-) -> None:
-    """Draw the localisation scores of one method as a box for each temperature; arguments as `localisation_boxes`."""
-    figure = Figure(figsize=(2.6 + 0.7 * len(scores), 3.8), layout="constrained")
-    axis = figure.subplots()
-    _boxes(axis, scores, [f"{temperature:g}" for temperature in temperatures], cells)
-    axis.set_xlabel("temperature T")
+    _legend(axis)
     _save(figure, path)
 
 
@@ -107,28 +97,16 @@ def localisation_by_logit(
 ) -> None:
     """Draw the mean localisation score against the logit of the image, a line for each temperature.
 
-    Args:
-        path: of the figure without suffix.
-        temperatures: T of the networks, ascending.
-        logits: [G, n] of each network: of every image of the grids, alone, for its own class.
-        scores: [G, n] of each network.
-        cells: n, the number of images in a grid.
+    `logits` and `scores` are [G, n] for each network: of every image of the grids, alone, for its own class, and of its
+    map in the grid; n is `cells`.
     """
-    figure = Figure(figsize=(6.8, 3.8), layout="constrained")
-    axis = figure.subplots()
-    for temperature, of_images, of_maps, style in zip(
-        temperatures,
-        logits,
-        scores,
-        _styles(1 + len(temperatures))[1:],
-        strict=True,  # None stands out.
-    ):
-        middles, means = _means_by_unit(np.ravel(of_images), np.ravel(of_maps))
-        axis.plot(middles, means, label=f"T = {temperature:g}", marker="o", markersize=4, **style)
+    figure, axis = _figure(6.8, 3.8)
+    means = [_means_by_unit(*map(np.ravel, of_network)) for of_network in zip(logits, scores, strict=True)]
+    lines = {f"T = {temperature:g}": points for temperature, points in zip(temperatures, means, strict=True)}
+    _lines(axis, lines, first=1, marker="o", markersize=4)  # None stands out.
     axis.axhline(1 / cells, color="0.6", linestyle=":", label=f"uniform (1/{cells})")
     axis.set(xlabel="logit of the image alone, means over one unit", ylabel="mean localisation", ylim=(0, 1))
-    axis.grid(alpha=0.3)
-    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8, frameon=False)
+    _legend(axis)
     _save(figure, path)
 
 
@@ -142,44 +120,43 @@ def _means_by_unit(positions: np.ndarray, values: np.ndarray) -> tuple[list[floa
 def metric_by_temperature(
     path: Path, temperatures: Sequence[float], values: Mapping[str, Sequence[float]], name: str
 ) -> None:
-    """Draw one number of every method against the temperature.
-
-    Args:
-        path: of the figure without suffix.
-        temperatures: T of the networks, ascending.
-        values: for each method one value a network.
-        name: of the number.
-    """
-    figure = Figure(figsize=(6.8, 3.8), layout="constrained")
-    axis = figure.subplots()
-    for (method, of_method), style in zip(values.items(), _styles(len(values)), strict=True):
-        axis.plot(temperatures, of_method, label=method, marker="o", markersize=4, **style)
+    """Draw a number with this name against the temperature: of every method one value a network."""
+    figure, axis = _figure(6.8, 3.8)
+    _lines(axis, {method: (temperatures, numbers) for method, numbers in values.items()}, marker="o", markersize=4)
     axis.set_xscale("log")
     axis.set_xticks(temperatures, [f"{temperature:g}" for temperature in temperatures])
     axis.minorticks_off()
     axis.set(xlabel="temperature T", ylabel=name, ylim=(0, 1))
-    axis.grid(alpha=0.3)
-    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8, frameon=False)
+    _legend(axis)
     _save(figure, path)
 
 
 def metrics_by_network(path: Path, names: Sequence[str], values: Mapping[str, Sequence[float]]) -> None:
-    """Draw numbers between 0 and 1 of several networks side by side, a line for each number.
-
-    Args:
-        path: of the figure without suffix.
-        names: of the networks, in their order.
-        values: for each number one value a network.
-    """
-    figure = Figure(figsize=(1.2 + 1.6 * len(names), 4.2), layout="constrained")
-    axis = figure.subplots()
-    for (name, of_name), style in zip(values.items(), _styles(len(values)), strict=True):
-        axis.plot(range(len(names)), of_name, label=name, marker="o", markersize=4, **style)
+    """Draw numbers between 0 and 1 of networks with these names side by side: a line for each number."""
+    figure, axis = _figure(1.2 + 1.6 * len(names), 4.2)
+    _lines(axis, {name: (range(len(names)), numbers) for name, numbers in values.items()}, marker="o", markersize=4)
     axis.set_xticks(range(len(names)), [textwrap.fill(name, 18) for name in names], fontsize=8)
     axis.set(xlim=(-0.5, len(names) - 0.5), ylim=(0, 1))
-    axis.grid(alpha=0.3)
     figure.legend(loc="outside upper left", fontsize=8, frameon=False)
     _save(figure, path)
+
+
+def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _lines(
+    axis: Axes, lines: Mapping[str, tuple[Sequence[float], Sequence[float]]], first: int = 0, **markers: Any
+) -> None:
+    """Draw lines (x, y) in the styles from the number `first` on."""
+    for (label, points), style in zip(lines.items(), _styles(first + len(lines))[first:], strict=True):
+        axis.plot(*points, label=label, **markers, **style)
+    axis.grid(alpha=0.3)
+
+
+def _legend(axis: Axes) -> None:
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8, frameon=False)
 
 
 def _styles(count: int) -> list[dict[str, object]]:
@@ -194,19 +171,11 @@ def _styles(count: int) -> list[dict[str, object]]:
     ]
 
 
-def attribution_sheet(
-    path: Path, images: np.ndarray, maps: Mapping[str, np.ndarray], names: Sequence[str], column_title: str
-) -> None:
-    """Draw images, a row each, beside their attribution maps by several methods.
+def attribution_sheet(path: Path, images: np.ndarray, maps: Mapping[str, np.ndarray], names: Sequence[str]) -> None:
+    """Draw images [N, H, W, 3] in [0, 1], a row each, beside the maps [N, H, W] by several methods.
 
-    Every map has a colour scale of its own, centred on zero, as the methods' units differ.
-
-    Args:
-        path: of the figure without suffix.
-        images: [N, H, W, 3] in [0, 1].
-        maps: [N, H, W] by method.
-        names: of the images' classes.
-        column_title: what every map explains.
+    The maps are of the true classes, whose names are given. Every map has a colour scale of its own, centred on zero,
+    as the methods' units differ.
     """
     count = len(images)
     figure = Figure(figsize=(max(4.5, 1.35 * (1 + len(maps)) + 0.3), 1.45 * count + 0.9), layout="constrained")
@@ -214,17 +183,18 @@ def attribution_sheet(
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(False)
-    for row, image, name in zip(axes, images, names, strict=True):
-        row[0].imshow(image)
-        row[0].set_ylabel(shown(name), fontsize=9)
-    for axis, (method, of_method) in zip(axes[0, 1:], maps.items(), strict=True):
+    for axis, image, name in zip(axes[:, 0], images, names, strict=True):
+        axis.imshow(image)
+        axis.set_ylabel(shown(name), fontsize=9)
+    for column, (method, of_method) in zip(axes[:, 1:].T, maps.items(), strict=True):
         lines = [wrapped for line in method.split("\n") for wrapped in textwrap.wrap(line, 24)]
         # So that it stays over its own column.
-        axis.set_title("\n".join(lines), fontsize=min(9, 170 / max(map(len, lines))))
-        for index, attributions in enumerate(of_method):
-            column = axis.get_subplotspec().colspan.start
-            plot_map(attributions, axes[index, column])
-    figure.suptitle(f"{column_title}\nred for, blue against; each map in a scale of its own", fontsize=10)
+        column[0].set_title("\n".join(lines), fontsize=min(9, 170 / max(map(len, lines))))
+        for axis, attributions in zip(column, of_method, strict=True):
+            plot_map(attributions, axis)
+    figure.suptitle(
+        "Attributions to the true class\nred for, blue against; each map in a scale of its own", fontsize=10
+    )
     _save(figure, path)
 
 
@@ -240,11 +210,11 @@ def layer_sheet(
     """Draw one image, and what every position of every layer's input contributes to one logit.
 
     Args:
-        path: of the figure without suffix.
+        path: see the module.
         image: [H, W, 3] in [0, 1].
         maps: for every layer the contribution map in the space of its input, [Hl, Wl].
-        names: of the layers' inputs.
-        class_name: of the logit.
+        names: what the layers' inputs are called.
+        class_name: the class of the logit.
         logit: the number that is explained.
         offset: the logit bias, which the contributions leave out.
     """

@@ -1,69 +1,55 @@
-"""The numbers that were measured of a run's explanations, and the table of them."""
+"""What was measured of a run's explanations: the records of it, and the table of their numbers.
+
+The directory `interpretability` of a run has a record METRIC-N/METHOD.json for each metric and method, where N is the
+number of grids or images. It is an object with
+
+    label: the method's name, as people write it.
+    results: what was measured.
+    columns: by title of a column of the table, the keys in the results that lead to its number.
+    place: the metric's among all metrics, from 0.
+    caption: what is said below the metric's figure, METRIC.svg or METRIC.png; empty where none is shown.
+"""
 
 import json
-from collections.abc import Sequence
+from functools import reduce
+from importlib import resources
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
 from coda_jax.errors import InputError
 
-Results = dict[str, dict[str, Any]]
-"""By metric and label of the method, what was measured."""
+Records = dict[str, dict[str, dict[str, Any]]]
+"""By metric and label of the method, a record."""
 
-COLUMNS = {
-    "test accuracy": ("accuracy", "test"),
-    "localisation 3×3, mean": ("localisation_3x3", "mean"),
-    "median": ("localisation_3x3", "median"),
-    "localisation 2×2, mean": ("localisation_2x2", "mean"),
-    "p(true), whole image": ("pixel_removal", "least", "curve", 0),
-    "5% least important removed": ("pixel_removal", "least", "after_5_percent"),
-    "25% least": ("pixel_removal", "least", "after_25_percent"),
-    "5% most": ("pixel_removal", "most", "after_5_percent"),
-    "25% most": ("pixel_removal", "most", "after_25_percent"),
-    "completeness residual, median": ("completeness", "median"),
-    "rank correlation, all layers randomised": ("randomisation", "rank_correlation", -1),
-}
-"""Column titles of the table, and where their numbers are: the metric, and the keys in its results."""
+# What older records do not say themselves.
+_FORMER = json.loads(resources.files(__package__).joinpath("former_records.json").read_text(encoding="utf-8"))
 
 
-def number(results: Results, label: str, path: Sequence[str | int]) -> float | None:
-    """One number of a method, or None where it was not measured.
-
-    Args:
-        results: what was measured.
-        label: of the method.
-        path: the metric, and the keys in its results, as in `COLUMNS`.
-
-    Raises:
-        KeyError: the method was measured, but its results lack the key.
-    """
-    metric, *keys = path
-    value = results.get(metric, {}).get(label)
-    for key in keys:
-        value = None if value is None else value[key]
-    return value
-
-
-def table(results: Results) -> list[list[str]]:
+def table(records: Records) -> list[list[str]]:
     """The rows of the table: the column titles first, then the label and the numbers of each method.
 
+    Args:
+        records: by metric and label of the method, a record.
+
     Raises:
-        KeyError: the results of a method lack one of their numbers.
+        KeyError: the results of a record lack a number of its columns.
     """
-    labels = dict.fromkeys(label for of_metric in results.values() for label in of_metric)
-    columns = {title: path for title, path in COLUMNS.items() if path[0] in results}
-    rows = [["method", *columns]]
-    for label in labels:
-        numbers = (number(results, label, path) for path in columns.values())
-        rows.append([label, *("–" if value is None else f"{value:.3g}" for value in numbers)])
-    return rows
+    columns: dict[tuple[str, str], None] = {}
+    rows: dict[str, dict[tuple[str, str], str]] = {}
+    for metric, of_metric in records.items():
+        for label, record in of_metric.items():
+            for title, keys in record["columns"].items():
+                columns[metric, title] = None
+                rows.setdefault(label, {})[metric, title] = f"{reduce(getitem, keys, record['results']):.3g}"
+    titles = ["method", *(title for _, title in columns)]
+    return [titles, *([label, *(row.get(column, "–") for column in columns)] for label, row in rows.items())]
 
 
-def read_results(directory: Path) -> Results:
-    """Read what was measured of a run, the network's own contributions first.
+def read_records(directory: Path) -> Records:
+    """Read what was measured of a run: metrics by their places, and of each the network's own contributions first.
 
-    The directory holds a record METRIC-N/METHOD.json for each metric and method, where N is the number of grids or
-    images. A metric that was taken with several N is read with the largest one.
+    A metric that was taken with several N is read with the largest one.
 
     Args:
         directory: `interpretability` in the directory of the run; there may be none.
@@ -71,26 +57,31 @@ def read_results(directory: Path) -> Results:
     Raises:
         InputError: a record is damaged.
     """
-    folders: dict[str, dict[int, Path]] = {}
+    folders: dict[str, tuple[int, Path]] = {}
     for folder in directory.glob("*-*"):
         metric, _, examples = folder.name.rpartition("-")
         if examples.isdecimal():
-            folders.setdefault(metric, {})[int(examples)] = folder
-    results = {}
-    for metric, by_examples in folders.items():
-        records = by_examples[max(by_examples)].glob("*.json")
-        own_first = sorted(records, key=lambda path: (not path.stem.startswith("contributions"), path.stem))
-        results[metric] = dict(_read_record(path, metric) for path in own_first)
-    return results
+            folders[metric] = max(folders.get(metric, (0, folder)), (int(examples), folder))
+    records: Records = {}
+    for metric, (_, folder) in folders.items():
+        for path in sorted(folder.glob("*.json"), key=lambda path: (not path.stem.startswith("contributions"), path)):
+            record = _read_record(path, metric)
+            records.setdefault(metric, {})[record["label"]] = record
+    return dict(sorted(records.items(), key=lambda item: min(record["place"] for record in item[1].values())))
 
 
-def _read_record(path: Path, metric: str) -> tuple[str, dict[str, Any]]:
-    """The label of the method, and its results, which have all the numbers of the table."""
+def caption(of_metric: dict[str, dict[str, Any]]) -> str:
+    """What the records of a metric say below its figure; empty where the report shows none."""
+    return next((record["caption"] for record in of_metric.values() if record.get("caption")), "")
+
+
+def _read_record(path: Path, metric: str) -> dict[str, Any]:
+    former = _FORMER["metrics"].get(metric, {"columns": {}, "place": 0}) | {
+        "label": _FORMER["labels"].get(path.stem, path.stem)
+    }
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        # Records from before there were labels have the name of the method alone.
-        label, results = record.get("label", path.stem), record["results"]
-        table({metric: {label: results}})
+        record = former | json.loads(path.read_text(encoding="utf-8"))
+        table({metric: {record["label"]: record}})  # It has all its numbers.
     except (OSError, ValueError, AttributeError, LookupError, TypeError) as error:
         raise InputError(f"{path} is damaged ({error}): delete it to have it measured again") from error
-    return label, results
+    return record

@@ -6,19 +6,20 @@ import os
 import platform
 from collections.abc import Mapping, Sequence
 from functools import partial
-from importlib import resources
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import flax
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 import coda_jax
+from coda_jax.chunks import map_batches
 from coda_jax.config_file import load_config
+from coda_jax.contributions import contribution_map
 from coda_jax.data import Dataset
 from coda_jax.encoding import add_inverse
 from coda_jax.errors import InputError
@@ -26,7 +27,7 @@ from coda_jax.files import replace_files
 from coda_jax.interop.pretrained import from_pretrained
 from coda_jax.networks.coda_net import CoDANet
 from coda_jax.plotting.maps import colour_table, contribution_scale, shortened
-from coda_jax.report.measured import read_results, table
+from coda_jax.report.measured import Records, caption, read_records, table
 from coda_jax.training.evaluation import classify
 from coda_jax.training.metrics_log import read_metrics
 
@@ -43,14 +44,6 @@ _LONGEST_NAME = 40
 _AROUND_IMAGES = 10_000  # Bytes, at most, of what the page has only where there are images.
 _AT_ONCE = 8  # Images that are explained together.
 
-_FIGURES = {
-    "localisation_3x3": "Localisation on grids of 3×3 test images of distinct classes: the share of a class's positive "
-    "attribution that falls on its own image. 1 is perfect, 1/9 is chance.",
-    "localisation_2x2": "Localisation on grids of 2×2 test images. 1 is perfect, 1/4 is chance.",
-    "pixel_removal": "Pixels are removed, the least or the most important first. With a good explanation the "
-    "probability of the true class stays high on the left, and falls quickly on the right.",
-}
-
 
 def write_report(
     workdir: str | os.PathLike, dataset: Dataset, network: tuple[CoDANet, Mapping[str, Any]] | None = None
@@ -63,7 +56,7 @@ def write_report(
 
     Args:
         workdir: the directory of the run.
-        dataset: of the run.
+        dataset: the run's data.
         network: the model and its variables where they are at hand; None for those of the newest checkpoint.
 
     Returns:
@@ -76,113 +69,62 @@ def write_report(
     workdir = Path(workdir)
     config, _ = load_config(workdir)
     model, variables = from_pretrained(workdir)[:2] if network is None else network
-    _check(workdir, model, dataset)
+    if not isinstance(model, CoDANet):
+        raise InputError(f"{workdir} is a run of a {type(model).__name__}: the report is for CoDA-Nets")
+    names = dataset.info.class_names
+    if len(names) != model.channels[-1]:
+        raise InputError(f"dataset has {len(names)} classes, but the network in {workdir} has {model.channels[-1]}")
     model = model.clone(dtype="float32")
     with jax.default_matmul_precision("highest"):  # As the contributions.
         logits, labels = classify(model, variables, dataset.test)
-    sizes = _layer_sizes(model, variables, dataset)
-    records = read_metrics(workdir / "metrics.jsonl")
+    predicted = logits.argmax(-1)
+    curves = read_metrics(workdir / "metrics.jsonl")
+    height, width, _ = dataset.test[0]["image"].shape
+    one = jax.ShapeDtypeStruct((1, height, width, 6), np.float32), jax.ShapeDtypeStruct((1, 1), np.int32)
+    sizes = [maps.shape[2:] for maps in jax.eval_shape(partial(_layer_maps, model), variables, *one)]
+    layers = ["image", *(f"input of layer {index}" for index in range(1, len(sizes) - 1)), "input of the head"]
+    measured = read_records(workdir / "interpretability")
     page = {
-        **_about_run(workdir, config, records),
-        **_about_network(model, variables),
-        **_about_test_set(logits, labels),
+        "name": model.title,
+        "dataset": str(config.get("dataset")),
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(variables["params"])),
+        "step": curves[-1]["step"] if curves else None,
+        "accuracy": float(np.mean(predicted == labels)),
+        "test_images": len(labels),
         "kinds": [],
-        "data": _page_data(model, dataset, records, confusion(logits.argmax(-1), labels), sizes),
+        "mistakes": commonest_mistakes(predicted, labels),
+        "figures": _figures(workdir / "interpretability", measured),
+        "table": [[shortened(cell, _LONGEST_NAME) for cell in row] for row in table(measured)] if measured else [],
+        "config": config,
+        "versions": {module.__name__: module.__version__ for module in (coda_jax, jax, flax, np)}
+        | {"Python": platform.python_version()},
+        # What the page's program reads.
+        "data": {
+            "classes": [shortened(name, _LONGEST_NAME) for name in names],
+            "bias": model.logit_bias,
+            "colours": colour_table().tolist(),
+            "curves": learning_curves(curves),
+            "confusion": confusion(predicted, labels),
+            "layers": [
+                {"name": name, "height": height, "width": width}
+                for name, (height, width) in zip(layers, sizes, strict=True)
+            ],
+            "images": [],
+        },
     }
-    _add_images(page, model, variables, dataset, logits, labels, sizes)
+    room = LARGEST - len(_render(page).encode()) - _AROUND_IMAGES
+    count, explained = _how_many(sizes, len(names), room)
+    by_kind = choose_images(logits, labels, count)
+    chosen = np.concatenate(by_kind)
+    if chosen.size:
+        images = explained_images(model, variables, dataset, chosen, logits[chosen], labels[chosen], explained)
+        page["data"]["images"] = images
+        numbered = enumerate(images)
+        kinds = [list(islice(numbered, len(kind))) for kind in by_kind]
+        page["kinds"] = [(title, kind) for title, kind in zip(_KINDS, kinds, strict=True) if kind]
     path = workdir / "report.html"
     replace_files({path: _render(page).encode()})
     return path
-
-
-def _check(workdir: Path, model: Any, dataset: Dataset) -> None:
-    """Raise InputError for a network that is no CoDA-Net, or data of other classes."""
-    if not isinstance(model, CoDANet):
-        raise InputError(f"{workdir} is a run of a {type(model).__name__}: the report is for CoDA-Nets")
-    classes = len(dataset.info.class_names)
-    if classes != model.channels[-1]:
-        raise InputError(f"dataset has {classes} classes, but the network in {workdir} has {model.channels[-1]}")
-
-
-def _about_run(workdir: Path, config: Mapping[str, Any], records: Sequence[Mapping[str, float]]) -> dict[str, Any]:
-    """What the page says of the run and of what was measured."""
-    return {
-        "dataset": str(config.get("dataset")),
-        "step": records[-1]["step"] if records else None,
-        "figures": _figures(workdir / "interpretability"),
-        "table": _table(workdir / "interpretability"),
-        "config": config,
-        "versions": {
-            **{module.__name__: module.__version__ for module in (coda_jax, jax, flax, np)},
-            "Python": platform.python_version(),
-        },
-    }
-
-
-def _about_network(model: CoDANet, variables: Mapping[str, Any]) -> dict[str, Any]:
-    """The network's name and size."""
-    return {
-        "name": model.title,
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(variables["params"])),
-    }
-
-
-def _about_test_set(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    """How well the test images are classified, of logits [N, K] and labels [N]."""
-    predicted = logits.argmax(-1)
-    return {
-        "test_images": len(labels),
-        "accuracy": float(np.mean(predicted == labels)),
-        "mistakes": commonest_mistakes(predicted, labels),
-    }
-
-
-def _page_data(
-    model: CoDANet,
-    dataset: Dataset,
-    records: Sequence[Mapping[str, float]],
-    cells: list[list[int]],
-    sizes: Sequence[tuple[int, int]],
-) -> dict[str, Any]:
-    """What the page's program reads, without any image; `cells` are those of `confusion`."""
-    return {
-        "classes": [shortened(name, _LONGEST_NAME) for name in dataset.info.class_names],
-        "bias": model.logit_bias,
-        "colours": colour_table().tolist(),
-        "curves": learning_curves(records),
-        "confusion": cells,
-        "layers": [
-            {"name": name, "height": height, "width": width}
-            for name, (height, width) in zip(_layer_names(len(sizes)), sizes, strict=True)
-        ],
-        "images": [],
-    }
-
-
-def _add_images(
-    page: dict[str, Any],
-    model: CoDANet,
-    variables: Mapping[str, Any],
-    dataset: Dataset,
-    logits: np.ndarray,
-    labels: np.ndarray,
-    sizes: Sequence[tuple[int, int]],
-) -> None:
-    """Put as many explained test images on the page as it has room for; logits are [N, K], labels [N]."""
-    without_images = len(_render(page).encode()) + _AROUND_IMAGES
-    count, explained = _how_many(sizes, len(dataset.info.class_names), LARGEST - without_images)
-    kinds = choose_images(logits, labels, count)
-    chosen = np.concatenate(kinds)
-    if not chosen.size:
-        return
-    images = explained_images(model, variables, dataset, chosen, logits[chosen], labels[chosen], explained)
-    page["data"]["images"] = images
-    ends = np.cumsum([len(kind) for kind in kinds])
-    page["kinds"] = [
-        (title, [(number, images[number]) for number in range(end - len(kind), end)])
-        for title, kind, end in zip(_KINDS, kinds, ends, strict=True)
-        if len(kind)
-    ]
 
 
 def choose_images(logits: np.ndarray, labels: np.ndarray, count: int) -> list[np.ndarray]:
@@ -194,10 +136,10 @@ def choose_images(logits: np.ndarray, labels: np.ndarray, count: int) -> list[np
     Args:
         logits: [N, K].
         labels: [N], the true classes.
-        count: the most images of a kind.
+        count: the largest number of images of a kind.
 
     Returns:
-        Indices of images, for each kind, at most [count].
+        For each kind, at most [count] indices of images.
     """
     most_confident = np.argsort(-logits.max(-1), kind="stable")
     right = (logits.argmax(-1) == labels)[most_confident]
@@ -223,23 +165,14 @@ def confusion(predicted: np.ndarray, labels: np.ndarray) -> list[list[int]]:
 
 
 def commonest_mistakes(predicted: np.ndarray, labels: np.ndarray) -> list[list[float]]:
-    """The commonest first: [true class, predicted class, number of images, share of the true class's images].
-
-    Args:
-        predicted: [N].
-        labels: [N].
-    """
+    """[true class, predicted class, number of images, share of the true class's images], the commonest first."""
     wrong = [cell for cell in confusion(predicted, labels) if cell[0] != cell[1]]
     commonest = sorted(wrong, key=lambda cell: cell[2], reverse=True)[:_MOST_MISTAKES]
     return [[*cell, cell[2] / int(np.sum(labels == cell[0]))] for cell in commonest]
 
 
 def learning_curves(records: Sequence[Mapping[str, float]]) -> dict[str, dict[str, list[list[float]]]]:
-    """[epoch, value] of loss and accuracy, of training and test; of long curves every second, third ... record.
-
-    Args:
-        records: as `metrics_log.read_metrics` reads them.
-    """
+    """The points [epoch, value] of records that `read_metrics` reads; of long curves every second, third ... one."""
 
     def points(name: str) -> list[list[float]]:
         of_name = [[record["epoch"], record[name]] for record in records if name in record]
@@ -263,10 +196,10 @@ def explained_images(
     Args:
         model: the network.
         variables: its parameters.
-        dataset: whose test images they are.
-        indices: [n], of the images in the test set.
-        logits: [n, K].
-        labels: [n].
+        dataset: the data set whose test images they are.
+        indices: [n], the images' places in the test set.
+        logits: [n, K], the network's.
+        labels: [n], the true classes.
         classes: T, how many classes are explained: the most probable ones, and the true one if it is none of them.
 
     Returns:
@@ -280,21 +213,24 @@ def explained_images(
     targets[missing, -1] = labels[missing]
     pixels = np.stack([dataset.test[int(index)]["image"] for index in indices])
     inputs = add_inverse(pixels.astype(np.float32) / 255)
-    # Always as many at once, the last of them again and again, so that only one program is compiled.
-    chunks = np.minimum(np.arange(-(-len(indices) // _AT_ONCE) * _AT_ONCE), len(indices) - 1).reshape(-1, _AT_ONCE)
-    in_chunks = [_layer_maps(model, variables, inputs[chunk], targets[chunk]) for chunk in chunks]
-    by_layer = [np.concatenate(maps).astype("<f4") for maps in zip(*in_chunks, strict=True)]
+    by_layer = [np.asarray(maps, "<f4") for maps in _layer_maps(model, variables, inputs, targets)]
     target_logits = np.take_along_axis(logits, targets, axis=-1)
+
+    def source(image: np.ndarray) -> str:
+        file = io.BytesIO()
+        Image.fromarray(image).save(file, "PNG", optimize=True)
+        return _source("png", file.getvalue())
+
     return [
         {
             "index": int(index),
             "label": int(labels[row]),
-            "source": _png(pixels[row]),
+            "source": source(pixels[row]),
             "targets": targets[row].tolist(),
             "logits": target_logits[row].tolist(),
             # Never 0 or 1, which rounding makes of them.
             "probabilities": np.clip(jax.nn.sigmoid(target_logits[row]), 1e-7, 1 - 1e-7, dtype=np.float64).tolist(),
-            "maps": [_base64(maps[row].tobytes()) for maps in by_layer],
+            "maps": [base64.b64encode(maps[row].tobytes()).decode() for maps in by_layer],
             "positive": [np.maximum(maps[row], 0).sum((1, 2)).tolist() for maps in by_layer],
             "negative": [np.minimum(maps[row], 0).sum((1, 2)).tolist() for maps in by_layer],
             "scales": [contribution_scale(maps[row]) for maps in by_layer],
@@ -305,26 +241,22 @@ def explained_images(
 
 @partial(jax.jit, static_argnums=0)
 def _layer_maps(model: CoDANet, variables: Mapping[str, Any], inputs: jax.Array, targets: jax.Array) -> list[jax.Array]:
-    """For every layer the contribution maps in the space of its input, [n, T, Hl, Wl], all from one forward pass."""
-    with jax.default_matmul_precision("highest"):
+    """For every layer the contribution maps in the space of its input, [n, T, Hl, Wl].
+
+    One forward pass, and one way back, make them all; `explain` would be compiled, and go both ways, for each layer.
+    """
+
+    def explain_batch(batch: tuple[jax.Array, jax.Array]) -> list[jax.Array]:
+        inputs, targets = batch
         _, linear_map = model.apply(variables, inputs, method="decompose")
         rows, maps = jax.nn.one_hot(targets, model.channels[-1]), []
         for layer, layer_inputs in zip(linear_map.layers[::-1], linear_map.inputs[::-1], strict=True):
             rows = layer.transpose(rows)
-            maps.append(jnp.sum(rows * layer_inputs[:, None], axis=-1))
-    return maps[::-1]
+            maps.append(contribution_map(rows * layer_inputs[:, None]))
+        return maps[::-1]
 
-
-def _layer_sizes(model: CoDANet, variables: Mapping[str, Any], dataset: Dataset) -> list[tuple[int, int]]:
-    """(height, width) of the input of every layer, and of the head."""
-    height, width, _ = dataset.test[0]["image"].shape
-    inputs = jax.ShapeDtypeStruct((1, height, width, 6), np.float32)
-    _, linear_map = jax.eval_shape(partial(model.apply, method="decompose"), variables, inputs)
-    return [layer_inputs.shape[1:3] for layer_inputs in linear_map.inputs]
-
-
-def _layer_names(count: int) -> list[str]:
-    return ["image", *(f"input of layer {layer}" for layer in range(1, count - 1)), "input of the head"]
+    with jax.default_matmul_precision("highest"):
+        return map_batches(explain_batch, (inputs, targets), _AT_ONCE)
 
 
 def _how_many(sizes: Sequence[tuple[int, int]], classes: int, room: int) -> tuple[int, int]:
@@ -333,10 +265,10 @@ def _how_many(sizes: Sequence[tuple[int, int]], classes: int, room: int) -> tupl
     All classes up to ten are explained, but fewer where fewer than three images of a kind would fit.
     """
     height, width = sizes[0]
-    # A map with its two sums, and a class's number, logit and probability, as text.
-    of_class = sum(_base64_length(4 * h * w) + 60 for h, w in sizes) + 80
+    # Maps, of four bytes a value, as Base64, with their two sums; and a class's number, logit and probability, as text.
+    of_class = sum(16 / 3 * h * w + 64 for h, w in sizes) + 80
     # No PNG is much larger than its pixels; the rest is the image's card, with all its names escaped, and its scales.
-    of_image = _base64_length(3 * height * width) * 1.01 + 4_000 + 25 * len(sizes)
+    of_image = 4 * height * width * 1.01 + 4_000 + 25 * len(sizes)
 
     def fitting(shown: int) -> int:
         return max(0, min(_MOST_OF_A_KIND, int(room // (of_image + shown * of_class) // len(_KINDS))))
@@ -347,33 +279,29 @@ def _how_many(sizes: Sequence[tuple[int, int]], classes: int, room: int) -> tupl
     return fitting(shown), shown
 
 
-def _figures(directory: Path) -> list[dict[str, str]]:
-    """Title, description and source of the figures that are there, as SVG or PNG, whichever is smaller."""
+def _figures(directory: Path, records: Records) -> list[dict[str, str]]:
+    """Name, caption and source of the figures that are there, as SVG or PNG, whichever is smaller."""
     figures = []
-    for name, description in _FIGURES.items():
-        files = [path for suffix in ("svg", "png") if (path := directory / f"{name}.{suffix}").is_file()]
-        file = min(files, key=lambda path: path.stat().st_size, default=None)
-        if file and file.stat().st_size <= _LARGEST_FIGURE:
-            kind = "svg+xml" if file.suffix == ".svg" else "png"
-            source = f"data:image/{kind};base64,{_base64(file.read_bytes())}"
-            figures.append({"name": name, "description": description, "source": source})
+    for metric, of_metric in records.items():
+        paths = (directory / f"{metric}.{suffix}" for suffix in ("svg", "png"))
+        file = min((path for path in paths if path.is_file()), key=lambda path: path.stat().st_size, default=None)
+        if file and caption(of_metric) and file.stat().st_size <= _LARGEST_FIGURE:
+            source = _source("svg+xml" if file.suffix == ".svg" else "png", file.read_bytes())
+            figures.append({"name": metric, "caption": caption(of_metric), "source": source})
     return figures
-
-
-def _table(directory: Path) -> list[list[str]]:
-    """The rows of the table of what was measured, the titles first; none where nothing was."""
-    results = read_results(directory)
-    return [[shortened(cell, _LONGEST_NAME) for cell in row] for row in table(results)] if results else []
 
 
 def _render(page: Mapping[str, Any]) -> str:
     """The HTML of the page."""
-    files = resources.files(__package__)
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=PackageLoader(__package__, ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.filters["percent"] = _percent
-    template = environment.from_string(files.joinpath("template.html").read_text(encoding="utf-8"))
-    ours = {name: files.joinpath(f"report.{name}").read_text(encoding="utf-8") for name in ("css", "js")}
-    return template.render(page, **ours)
+    return environment.get_template("template.html").render(page)
 
 
 def _percent(probability: float) -> str:
@@ -385,16 +313,5 @@ def _percent(probability: float) -> str:
     return f"{probability:.1%}"
 
 
-def _png(pixels: np.ndarray) -> str:
-    """The source of an image, uint8 [H, W, 3]."""
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG", optimize=True)
-    return f"data:image/png;base64,{_base64(file.getvalue())}"
-
-
-def _base64(content: bytes) -> str:
-    return base64.b64encode(content).decode()
-
-
-def _base64_length(length: int) -> int:
-    return -(-length // 3) * 4
+def _source(kind: str, content: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

@@ -10,7 +10,7 @@ import pytest
 from coda_jax import add_inverse, data, load
 from coda_jax.contributions import contribution_map, contributions
 from coda_jax.metrics.localisation import compose_grids, draw_grids, localisation_score
-from coda_jax.report.measured import read_results, table
+from coda_jax.report.measured import read_records, table
 from tests.experiments.processes import run
 
 # What a residual network has in the place of the digits' CoDA-Net.
@@ -65,7 +65,7 @@ def test_it_leaves_what_it_promises(measured):
 def test_the_report_shows_the_same_table(measured):
     directory, _, _ = measured
     cells = [line.strip("| ").split(" | ") for line in (directory / "table.md").read_text().splitlines()]
-    assert table(read_results(directory)) == cells[:1] + cells[2:]
+    assert table(read_records(directory)) == cells[:1] + cells[2:]
 
 
 def test_results_are_those_of_the_library(measured):
@@ -82,6 +82,8 @@ def test_results_are_those_of_the_library(measured):
     np.testing.assert_allclose(record["results"]["scores"], localisation_score(maps, (3, 3)), rtol=1e-3, atol=1e-4)
     assert record["results"]["mean"] == pytest.approx(np.mean(record["results"]["scores"]))
     assert record["label"] == "contributions"
+    assert record["columns"] == {"localisation 3×3, mean": ["mean"], "median": ["median"]}
+    assert "1/9 is chance" in record["caption"] and record["place"] == 0
     assert record["produced_by"]["metric"] == {"name": "localisation_3x3", "grid": [3, 3], "grids": 5, "seed": 0}
     assert record["produced_by"]["run"]["step"] == 450
     assert record["produced_by"]["run"]["model"]["temperature"] == 10.0
@@ -124,17 +126,23 @@ def test_what_was_measured_is_not_measured_again(measured):
     assert {path: after[path] for path in before} == before
 
 
-def test_results_of_another_checkpoint_are_measured_anew(measured, tmp_path):
+def test_former_records_learn_how_they_are_shown_and_those_of_another_checkpoint_are_measured_anew(measured, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(measured[0].parent, workdir)
     path = workdir / "interpretability" / "completeness-128" / "contributions.json"
     record = json.loads(path.read_text())
     record["produced_by"]["run"]["step"] = 45
     path.write_text(json.dumps(record))
-    arguments = (f"--workdir={workdir}", "--methods=contributions", "--metrics=completeness")
+    former = path.with_name("gradient.json")
+    whole = json.loads(former.read_text())
+    former.write_text(
+        json.dumps({key: whole[key] for key in whole if key not in ("label", "columns", "caption", "place")})
+    )
+    arguments = (f"--workdir={workdir}", "--methods=contributions,gradient", "--metrics=completeness")
     status, out, err = run(*arguments, experiment="interpretability")
     assert status == 0, err
-    assert "completeness of contributions: done in" in out
+    assert "completeness of contributions: done in" in out and "completeness of gradient: measured before" in out
+    assert json.loads(former.read_text()) == whole
     assert json.loads(path.read_text())["produced_by"]["run"]["step"] == 450
 
 

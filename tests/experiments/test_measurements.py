@@ -3,14 +3,16 @@
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from coda_jax import add_inverse
 from coda_jax.contributions import contribution_map, contributions, upsampled_map
 from coda_jax.metrics.pixel_removal import removal_curve
-from experiments.measurements import Run, completeness, pixel_removal
-from experiments.methods import METHODS
+from experiments import measurements
+from experiments.measurements import Run, completeness, of_images, pixel_removal
+from experiments.methods import METHODS, Method
 from tests.training.problem import DATASET, HYBRID
 
 
@@ -39,3 +41,22 @@ def test_a_hybrids_pixels_are_removed_by_the_upsampled_map(hybrid):
     maps = upsampled_map(contribution_map(contributions(HYBRID, run.variables, inputs, labels)), (4, 4))[:, 0]
     expected = removal_curve(HYBRID, run.variables, inputs, maps, labels, points=4)
     np.testing.assert_allclose(ours, np.mean(expected, axis=0), rtol=1e-5)  # float32, other batches.
+
+
+def test_any_score_of_images_is_a_metric(hybrid, monkeypatch):
+    run, inputs, labels = hybrid
+    monkeypatch.setattr(measurements, "_IMAGES_AT_ONCE", 8)  # 21 images make two batches and a part of one.
+    sums = Method(
+        "sums", lambda model, variables, inputs, targets: inputs[:, None] + targets[:, :, None, None, None], {}
+    )
+    done, seen = [], []
+
+    def score(method, rows, attributions):
+        seen.append(attributions.sum((1, 2, 3, 4)))
+        return rows.astype(float)
+
+    results = of_images(run, 100, score).measure(sums, done.append)
+    assert results == {"mean": 10.0, "median": 10.0, "percentile_95": 19.0}  # Of 0 to 20.
+    assert done == [8, 8, 5]
+    # float32 sums of 96 values around 0.5 or 1.5, in another order.
+    np.testing.assert_allclose(jnp.concatenate(seen)[:21], inputs.sum((1, 2, 3)) + 96 * labels, rtol=1e-5)

@@ -5,8 +5,8 @@ import numpy as np
 
 from coda_jax import CoDANet
 from coda_jax.contributions import contribution_map, contributions, upsampled_map
-from experiments.methods import METHODS
-from tests.training.problem import HYBRID
+from experiments.methods import METHODS, explains_itself, of_features
+from tests.training.problem import HYBRID, NORMALISED
 
 
 def test_averaged_contributions_are_means_over_the_part_of_the_window_that_is_in_the_image():
@@ -26,8 +26,15 @@ def test_a_hybrids_contributions_are_upsampled_and_its_head_has_the_layer_for_gr
     inputs, targets = jax.random.uniform(jax.random.key(0), (2, 8, 8, 6)), np.array([[0, 1], [1, 0]])
     variables = jax.jit(HYBRID.init)(jax.random.key(1), inputs)
     maps = METHODS["contributions"].explain(HYBRID, variables, inputs, targets)
-    of_features = contribution_map(contributions(HYBRID, variables, inputs, targets))
-    assert of_features.shape == (2, 2, 4, 4)
-    np.testing.assert_allclose(maps[..., 0], upsampled_map(of_features, (8, 8)), rtol=1e-5, atol=1e-6)  # float32.
+    features = contribution_map(contributions(HYBRID, variables, inputs, targets))
+    assert features.shape == (2, 2, 4, 4)
+    np.testing.assert_allclose(maps[..., 0], upsampled_map(features, (8, 8)), rtol=1e-5, atol=1e-6)  # float32.
     assert METHODS["contributions_9"].explain(HYBRID, variables, inputs, targets).shape == (2, 2, 8, 8, 1)
     assert METHODS["gradcam"].explain(HYBRID, variables, inputs, targets).shape == (2, 2, 8, 8, 6)
+
+
+def test_which_networks_explain_themselves_and_by_what():
+    assert explains_itself(HYBRID) and explains_itself(HYBRID.head) and not explains_itself(NORMALISED)
+    inputs = np.zeros((2, 8, 8, 6))
+    assert not of_features(np.zeros((2, 1, 8, 8, 6)), inputs)
+    assert of_features(np.zeros((2, 1, 8, 8, 16)), inputs) and of_features(np.zeros((2, 1, 4, 4, 6)), inputs)

@@ -74,6 +74,17 @@ def test_by_temperature(tmp_path):
     written(tmp_path / "lines", ["10", "1000", "mean localisation", "ours"])
 
 
+def test_no_temperature_stands_out(monkeypatch, tmp_path):
+    figures = []
+    monkeypatch.setattr(plots, "_save", lambda figure, path: figures.append(figure))
+    values = [np.full((5, 4), 0.5)] * 2
+    plots.localisation_by_logit(tmp_path, [10.0, 1000.0], values, values, cells=4)
+    plots.metric_by_temperature(tmp_path, [10.0, 1000.0], {"ours": [0.3, 0.9], "other": [0.2, 0.1]}, "mean")
+    by_logit, by_method = ([line.get_linewidth() for line in figure.axes[0].get_lines()] for figure in figures)
+    assert by_logit[:2] == [1.5, 1.5]
+    assert by_method == [2.5, 1.5]  # The network's own contributions do.
+
+
 def test_by_network(tmp_path):
     plots.metrics_by_network(tmp_path / "lines", ["one", "other"], {"accuracy": [0.9, 0.8], "localisation": [0.1, 1]})
     written(tmp_path / "lines", ["one", "other", "accuracy", "localisation"])
@@ -102,7 +113,7 @@ def test_attribution_sheet_scales_every_map_by_itself(tmp_path):
     rng = np.random.default_rng(0)
     images = np.full((2, 8, 8, 3), 0.5)
     maps = {"large": 1e6 * rng.normal(size=(2, 8, 8)), "small": 1e-6 * np.ones((2, 8, 8))}
-    plots.attribution_sheet(tmp_path / "sheet", images, maps, ["cat", "dog"], "Attributions")
+    plots.attribution_sheet(tmp_path / "sheet", images, maps, ["cat", "dog"])
     red, blue = red_and_blue(tmp_path / "sheet.png")
     # The small map is all red at the end of its scale, half of what is coloured of the large one is red.
     assert red > blue > 1000
@@ -112,7 +123,7 @@ def test_attribution_sheet_scales_every_map_by_itself(tmp_path):
 
 def test_attribution_sheet_breaks_long_titles(tmp_path):
     maps = {"contributions\nof hybrid after 3 of 3 blocks of ResNet-8": np.ones((1, 8, 8))}
-    plots.attribution_sheet(tmp_path / "sheet", np.zeros((1, 8, 8, 3)), maps, ["cat"], "Attributions")
+    plots.attribution_sheet(tmp_path / "sheet", np.zeros((1, 8, 8, 3)), maps, ["cat"])
     drawing = (tmp_path / "sheet.svg").read_text()
     assert all(
         f"<!-- {line} -->" in drawing for line in ("contributions", "of hybrid after 3 of 3", "blocks of ResNet-8")
@@ -135,7 +146,7 @@ def test_layer_sheet_names_every_sum(tmp_path):
 @pytest.mark.parametrize("name", HOSTILE, ids=range(len(HOSTILE)))
 def test_hostile_class_names(tmp_path, name):
     image, attributions = np.zeros((1, 8, 8, 3)), np.ones((1, 8, 8))
-    plots.attribution_sheet(tmp_path / "methods", image, {"one": attributions}, [name], "Attributions")
+    plots.attribution_sheet(tmp_path / "methods", image, {"one": attributions}, [name])
     plots.layer_sheet(tmp_path / "layers", image[0], [attributions[0]], ["input"], name, 0.0, 0.0)
     for file in ("methods", "layers"):
         assert max(imread(tmp_path / f"{file}.png").shape) < 1000

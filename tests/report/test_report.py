@@ -1,5 +1,3 @@
-import json
-
 import numpy as np
 import pytest
 from flax import linen as nn
@@ -125,28 +123,21 @@ def test_precision_of_the_run_does_not_keep_the_page_from_adding_up(run):
             np.testing.assert_allclose(total, image["logits"], atol=1e-5 * np.abs([*positive, *negative, 1]).max())
 
 
-def test_figures_are_embedded_unless_they_are_large(run, tmp_path):
-    assert report._figures(tmp_path / "nothing") == []
-    (tmp_path / "localisation_3x3.svg").write_bytes(b"<svg/>")
-    (tmp_path / "localisation_3x3.png").write_bytes(b"longer than the SVG")
-    (tmp_path / "pixel_removal.svg").write_bytes(b" " * 500_000)
-    [figure] = report._figures(tmp_path)
+def test_figures_are_embedded_unless_they_are_large(tmp_path):
+    records = {
+        "removal": {"ours": {"caption": "Too large."}},
+        "localisation": {"ours": {}, "other": {"caption": "Where it lies."}},
+        "completeness": {"ours": {"caption": "Of a figure that is not there."}},
+        "randomisation": {"ours": {}},
+    }
+    assert report._figures(tmp_path / "nothing", records) == []
+    (tmp_path / "localisation.svg").write_bytes(b"<svg/>")
+    (tmp_path / "localisation.png").write_bytes(b"longer than the SVG")
+    (tmp_path / "removal.svg").write_bytes(b" " * 500_000)
+    (tmp_path / "randomisation.svg").write_bytes(b"<svg/>")
+    [figure] = report._figures(tmp_path, records)
     assert figure["source"] == "data:image/svg+xml;base64,PHN2Zy8+"
-
-
-def record(path, results, **label):
-    """Write what was measured of a method."""
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({**label, "produced_by": {}, "results": results}))
-
-
-def test_table_by_hand(tmp_path):
-    assert report._table(tmp_path / "nothing") == []
-    record(tmp_path / "localisation_3x3-500" / "gradcam.json", {"mean": 0.4, "median": 0.25}, label="Grad-CAM")
-    assert report._table(tmp_path) == [
-        ["method", "localisation 3×3, mean", "median"],
-        ["Grad-CAM", "0.4", "0.25"],
-    ]
+    assert (figure["name"], figure["caption"]) == ("localisation", "Where it lies.")
 
 
 @pytest.mark.parametrize(
