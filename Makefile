@@ -1,28 +1,31 @@
 PYTHON ?= python3
 VENV ?= .venv
 INSTALLED = $(VENV)/installed
-# Compiling takes most of the tests' time, and XLA's optimisations most of that; `make test` runs all tests with them too.
-COMPILE_FAST = JAX_DISABLE_MOST_OPTIMIZATIONS=1
+RUN ?= runs/digits
+PYTEST = $(VENV)/bin/python -m pytest --durations=25
+# Where tests are that are marked with `precision`.
+PRECISION = tests/alignment tests/interop tests/metrics tests/networks tests/training tests/test_contributions.py
 
 .PHONY: demo docs test quick-test types
 
 # Train, evaluate and explain a small network on handwritten digits.
 demo: $(INSTALLED)
-	$(VENV)/bin/python -m experiments.digits --workdir=runs/digits
+	$(VENV)/bin/python -m experiments.digits --workdir=$(RUN)
 
 test: $(INSTALLED) types
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
-	$(COMPILE_FAST) XLA_FLAGS=--xla_force_host_platform_device_count=8 $(VENV)/bin/python -m pytest tests/training
-	$(VENV)/bin/python -m pytest
+	$(PYTEST) -m "not precision"
+	XLA_FLAGS=--xla_force_host_platform_device_count=8 $(PYTEST) -m devices tests/training
+	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(PYTEST) -m precision $(PRECISION)
 
 # The library's type hints.
 types: $(INSTALLED)
 	$(VENV)/bin/mypy
 
-# The library's tests on one device, without those that take longest.
+# The library's tests, without those that take longest.
 quick-test: $(INSTALLED)
-	$(COMPILE_FAST) $(VENV)/bin/python -m pytest -m "not slow" --ignore=tests/experiments
+	$(PYTEST) -m "not slow" --ignore=tests/experiments
 
 # The site, in site/; a warning is an error.
 docs: $(INSTALLED)

@@ -67,6 +67,7 @@ def test_rescaling_by_hand():
     assert rescaling(jnp.array(-1e-9), "l2") == 0  # Rounding may leave such a number where the norm is zero.
 
 
+@pytest.mark.precision
 @settings(max_examples=12, deadline=None)
 @given(
     kernel_size=st.integers(1, 4),
@@ -90,6 +91,7 @@ def test_both_forms_are_the_definition(kernel_size, channels, rank, units, size,
             assert (np.abs(outputs - expected) <= tolerance).all()
 
 
+@pytest.mark.precision
 @pytest.mark.parametrize("norm", NORMS)
 def test_forms_have_the_same_gradients(norm):
     layer = random_layer()
@@ -111,6 +113,7 @@ def test_forms_have_the_same_gradients(norm):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5 * np.abs(other).max())
 
 
+@pytest.mark.precision
 def test_the_kernel_is_the_factored_form():
     layer = random_layer()
 
@@ -128,6 +131,7 @@ def test_the_kernel_is_the_factored_form():
         np.testing.assert_allclose(fused, factored, rtol=1e-4, atol=1e-5 * np.abs(factored).max())
 
 
+@pytest.mark.precision
 @pytest.mark.parametrize("norm", NORMS)
 def test_symmetric_products_have_all_their_derivatives(norm):
     # Along a direction, and twice: the factored form's own rules against JAX's for the dense form, in float64.
@@ -159,6 +163,7 @@ def test_known_products_are_used():
     assert not np.allclose(others, expected)
 
 
+@pytest.mark.precision
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("bias", [0.0, 1.0])
@@ -193,6 +198,7 @@ def test_unknown_norm_and_form():
         dynamic_alignment(*layer, form="fast")
 
 
+@pytest.mark.precision
 @pytest.mark.parametrize("form", FORMS)
 def test_bfloat16_sums_in_float32(form):
     # 4096 ones: summed in bfloat16, whose ones stop counting at 256, h and the dot products would be far off.
@@ -216,6 +222,7 @@ def linear(request):
     return layer[0], *layer_and_map(*layer, norm=norm, stride=stride, padding=padding)
 
 
+@pytest.mark.precision
 def test_apply_and_dense_give_the_outputs(linear):
     inputs, outputs, map_ = linear
     np.testing.assert_allclose(map_.apply(inputs), outputs, rtol=1e-5, atol=1e-5)
@@ -228,6 +235,7 @@ def test_apply_holds_the_weights_fixed(linear):
     np.testing.assert_allclose(map_.apply(3 * inputs), 3 * outputs, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.precision
 @pytest.mark.parametrize("targets", [1, 3])  # Three make `transpose` build the weights where the rank is 20.
 def test_transpose_is_the_transposed_matrix(linear, targets):
     inputs, outputs, map_ = linear

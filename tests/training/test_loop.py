@@ -53,6 +53,7 @@ class Signalling(list):
         return super().__getitem__(index)
 
 
+@pytest.mark.devices
 @both
 def test_learns_and_records(tmp_path, capsys, on_device):
     state = run(tmp_path, num_steps=60, on_device=on_device)
@@ -82,6 +83,7 @@ def test_records_are_means_since_the_last_one(tmp_path, on_device):
     np.testing.assert_allclose(some, np.mean(np.reshape(every, (3, 4)), axis=1), rtol=1e-6)
 
 
+@pytest.mark.devices
 @pytest.mark.parametrize(("pipeline", "log_every"), [("host", 1), ("on_device", 2)])
 def test_nothing_is_compiled_twice(tmp_path, caplog, monkeypatch, pipeline, log_every):
     compiled = []  # How many programs, by the time of each record.
@@ -99,6 +101,7 @@ def test_nothing_is_compiled_twice(tmp_path, caplog, monkeypatch, pipeline, log_
     assert 0 < training[0] < later[0]
 
 
+@pytest.mark.devices
 @both
 def test_interrupted_and_resumed_run_ends_with_the_same_bits(tmp_path, on_device):
     whole = run(tmp_path / "whole", on_device=on_device)
@@ -110,6 +113,7 @@ def test_interrupted_and_resumed_run_ends_with_the_same_bits(tmp_path, on_device
     assert last[0] == last[1]
 
 
+@pytest.mark.devices
 def test_a_hybrid_learns_and_goes_on_with_the_same_bits(tmp_path):
     whole = run(tmp_path / "whole", model=HYBRID, num_steps=60)
     run(tmp_path / "parts", model=HYBRID, num_steps=17)
@@ -148,6 +152,7 @@ def test_a_run_that_is_stopped_while_it_is_tested_is_tested_when_it_goes_on(tmp_
     assert stopped == whole
 
 
+@pytest.mark.devices
 @both
 def test_a_loss_that_is_not_finite_is_named_and_never_saved(tmp_path, monkeypatch, on_device):
     # Its first step after the fifth makes parameters of which the loss is not finite.
@@ -183,6 +188,7 @@ def test_what_cannot_be_written_stops_a_run_and_spoils_nothing(tmp_path, size, m
     jax.tree.map(np.testing.assert_array_equal, run(tmp_path / "stopped"), whole)
 
 
+@pytest.mark.devices
 def test_accumulated_parts_give_the_same_step(tmp_path):
     whole = run(tmp_path / "whole", batch_size=16)
     parts = run(tmp_path / "parts", batch_size=16, accumulation=2)
@@ -204,6 +210,7 @@ def test_other_number_of_classes(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.devices
 def test_batch_size_that_the_devices_cannot_share(tmp_path):
     with pytest.raises(InputError, match="batch_size is 0"):
         run(tmp_path, batch_size=0)
