@@ -36,5 +36,5 @@ $(INSTALLED): $(wildcard requirements/*.txt) setup.cfg pyproject.toml
 	@echo "making a virtual environment in $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 	@echo "installing coda_jax and what it needs into $(VENV): about a minute, the downloads apart"
-	@$(VENV)/bin/python -m pip install --quiet --editable '.[docs,test]'
+	@$(VENV)/bin/python -m pip install --quiet --no-compile --editable '.[docs,test]'
 	@touch $@
