@@ -101,8 +101,9 @@ def test_real_cifar10(cifar10_dir, tmp_path):
     assert imread(tmp_path / "contributions.png").ndim == 3
 
 
-def test_refuses_another_configuration(digits_run):
-    workdir, _ = digits_run
+def test_refuses_another_configuration(digits_run, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(digits_run[0], workdir)
     before = (workdir / "config.json").read_bytes()
     status, out, err = run_quickly(
         f"--workdir={workdir}", *SHORT, "--config.batch_size=64", "--config.model.temperature=5.0"
