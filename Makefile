@@ -3,8 +3,11 @@ VENV ?= .venv
 INSTALLED = $(VENV)/installed
 RUN ?= runs/digits
 PYTEST = $(VENV)/bin/python -m pytest --durations=25
-# Where tests are that are marked with `precision`.
-PRECISION = tests/alignment tests/interop tests/metrics tests/networks tests/training tests/test_contributions.py
+# Where the tests are that are marked with `precision`, and those that `quick-test` runs.
+PRECISION = tests/alignment tests/interop tests/metrics tests/networks tests/training \
+	tests/test_contributions.py tests/test_pretrained_networks.py
+QUICK = tests/attribution tests/benchmarks/test_peer.py tests/command_line/test_convert.py \
+	tests/command_line/test_export.py tests/interop tests/networks tests/test_contributions.py tests/test_docs.py
 
 .PHONY: demo docs test quick-test types
 
@@ -23,9 +26,9 @@ test: $(INSTALLED) types
 types: $(INSTALLED)
 	$(VENV)/bin/mypy
 
-# The library's tests, without those that take longest.
+# Those that need PyTorch, which are skipped where there is none, and those around them.
 quick-test: $(INSTALLED)
-	$(PYTEST) -m "not slow" --ignore=tests/experiments
+	$(PYTEST) -m "not slow" $(QUICK)
 
 # The site, in site/; a warning is an error.
 docs: $(INSTALLED)

@@ -91,7 +91,6 @@ def test_both_forms_are_the_definition(kernel_size, channels, rank, units, size,
             assert (np.abs(outputs - expected) <= tolerance).all()
 
 
-@pytest.mark.precision
 @pytest.mark.parametrize("norm", NORMS)
 def test_forms_have_the_same_gradients(norm):
     layer = random_layer()
@@ -222,7 +221,6 @@ def linear(request):
     return layer[0], *layer_and_map(*layer, norm=norm, stride=stride, padding=padding)
 
 
-@pytest.mark.precision
 def test_apply_and_dense_give_the_outputs(linear):
     inputs, outputs, map_ = linear
     np.testing.assert_allclose(map_.apply(inputs), outputs, rtol=1e-5, atol=1e-5)
@@ -235,7 +233,6 @@ def test_apply_holds_the_weights_fixed(linear):
     np.testing.assert_allclose(map_.apply(3 * inputs), 3 * outputs, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.precision
 @pytest.mark.parametrize("targets", [1, 3])  # Three make `transpose` build the weights where the rank is 20.
 def test_transpose_is_the_transposed_matrix(linear, targets):
     inputs, outputs, map_ = linear

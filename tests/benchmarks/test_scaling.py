@@ -1,11 +1,8 @@
 import json
 
-import pytest
-
 from benchmarks import scaling
 
 
-@pytest.mark.slow
 def test_growth_is_measured_and_predicted(tmp_path, monkeypatch, capsys):
     base = {"image_size": 8, "batch": 2, "rank": 2, "width": 3, "depth": 1, "classes": 4}
     monkeypatch.setattr(scaling, "BASE", base)

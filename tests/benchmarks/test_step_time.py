@@ -40,7 +40,6 @@ def test_parameters_are_the_papers(shape, size, parameters):
     assert step_time._parameters(CoDANet(**shape), size) == parameters
 
 
-@pytest.mark.slow
 def test_cost_grows_with_the_batch():
     step = step_time.count(TINY)
     six = step_time._compiled(CoDANet(**TINY.shape), TINY.image_size, 6).cost_analysis()

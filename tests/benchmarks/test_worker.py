@@ -6,8 +6,6 @@ import pytest
 from benchmarks.timing import TaskError
 from benchmarks.worker import differences, workers
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def worker():

@@ -57,6 +57,7 @@ def test_logits_and_activations_are_the_authors(golden, name, dtype):
             assert_close(ours, golden_activation, max(TOLERANCE[dtype], 1e-7))  # They are stored in float32.
 
 
+@pytest.mark.slow
 @pytest.mark.precision
 @pytest.mark.parametrize("form", ["factored", "dense"])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])

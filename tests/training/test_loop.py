@@ -53,7 +53,6 @@ class Signalling(list):
         return super().__getitem__(index)
 
 
-@pytest.mark.devices
 @both
 def test_learns_and_records(tmp_path, capsys, on_device):
     state = run(tmp_path, num_steps=60, on_device=on_device)
@@ -101,7 +100,6 @@ def test_nothing_is_compiled_twice(tmp_path, caplog, monkeypatch, pipeline, log_
     assert 0 < training[0] < later[0]
 
 
-@pytest.mark.devices
 @both
 def test_interrupted_and_resumed_run_ends_with_the_same_bits(tmp_path, on_device):
     whole = run(tmp_path / "whole", on_device=on_device)
@@ -152,7 +150,6 @@ def test_a_run_that_is_stopped_while_it_is_tested_is_tested_when_it_goes_on(tmp_
     assert stopped == whole
 
 
-@pytest.mark.devices
 @both
 def test_a_loss_that_is_not_finite_is_named_and_never_saved(tmp_path, monkeypatch, on_device):
     # Its first step after the fifth makes parameters of which the loss is not finite.
@@ -188,7 +185,6 @@ def test_what_cannot_be_written_stops_a_run_and_spoils_nothing(tmp_path, size, m
     jax.tree.map(np.testing.assert_array_equal, run(tmp_path / "stopped"), whole)
 
 
-@pytest.mark.devices
 def test_accumulated_parts_give_the_same_step(tmp_path):
     whole = run(tmp_path / "whole", batch_size=16)
     parts = run(tmp_path / "parts", batch_size=16, accumulation=2)
