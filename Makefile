@@ -3,11 +3,8 @@ VENV ?= .venv
 INSTALLED = $(VENV)/installed
 RUN ?= runs/digits
 PYTEST = $(VENV)/bin/python -m pytest --durations=25
-# Where the tests are that are marked with `precision`, and those that `quick-test` runs.
-PRECISION = tests/alignment tests/interop tests/metrics tests/networks tests/training \
-	tests/test_contributions.py tests/test_pretrained_networks.py
-QUICK = tests/attribution tests/benchmarks/test_peer.py tests/command_line/test_convert.py \
-	tests/command_line/test_export.py tests/interop tests/networks tests/test_contributions.py tests/test_docs.py
+# The test files that hold a word.
+with = $(shell grep -rlE "$(1)" --include="test_*.py" tests)
 
 .PHONY: demo docs test quick-test types
 
@@ -19,16 +16,16 @@ test: $(INSTALLED) types
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(PYTEST) -m "not precision"
-	XLA_FLAGS=--xla_force_host_platform_device_count=8 $(PYTEST) -m devices tests/training
-	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(PYTEST) -m precision $(PRECISION)
+	XLA_FLAGS=--xla_force_host_platform_device_count=8 $(PYTEST) -m devices $(call with,mark.devices)
+	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(PYTEST) -m precision $(call with,mark.precision)
 
 # The library's type hints.
 types: $(INSTALLED)
 	$(VENV)/bin/mypy
 
-# Those that need PyTorch, which are skipped where there is none, and those around them.
+# The files of the tests that need PyTorch, which are skipped where there is none, and of those with the authors' outputs.
 quick-test: $(INSTALLED)
-	$(PYTEST) -m "not slow" $(QUICK)
+	$(PYTEST) -m "not slow" $(call with,captum|golden|torch)
 
 # The site, in site/; a warning is an error.
 docs: $(INSTALLED)
