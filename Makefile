@@ -4,7 +4,7 @@ INSTALLED = $(VENV)/installed
 RUN ?= runs/digits
 PYTEST = $(VENV)/bin/python -m pytest --durations=25
 # The test files that hold a word.
-with = $(shell grep -rlE "$(1)" --include="test_*.py" tests)
+with = $(sort $(shell grep -rlE "$(1)" --include="test_*.py" tests))
 
 .PHONY: demo docs test quick-test types
 
