@@ -1,28 +1,31 @@
 PYTHON ?= python3
 VENV ?= .venv
 INSTALLED = $(VENV)/installed
-# Compiling takes most of the tests' time, and XLA's optimisations most of that; `make test` runs all tests with them too.
-COMPILE_FAST = JAX_DISABLE_MOST_OPTIMIZATIONS=1
+RUN ?= runs/digits
+PYTEST = $(VENV)/bin/python -m pytest --durations=25
+# The test files that hold a word.
+with = $(sort $(shell grep -rlE "$(1)" --include="test_*.py" tests))
 
 .PHONY: demo docs test quick-test types
 
 # Train, evaluate and explain a small network on handwritten digits.
 demo: $(INSTALLED)
-	$(VENV)/bin/python -m experiments.digits --workdir=runs/digits
+	$(VENV)/bin/python -m experiments.digits --workdir=$(RUN)
 
 test: $(INSTALLED) types
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
-	$(COMPILE_FAST) XLA_FLAGS=--xla_force_host_platform_device_count=8 $(VENV)/bin/python -m pytest tests/training
-	$(VENV)/bin/python -m pytest
+	$(PYTEST) -m "not precision"
+	XLA_FLAGS=--xla_force_host_platform_device_count=8 $(PYTEST) -m devices $(call with,mark.devices)
+	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(PYTEST) -m precision $(call with,mark.precision)
 
 # The library's type hints.
 types: $(INSTALLED)
 	$(VENV)/bin/mypy
 
-# The library's tests on one device, without those that take longest.
+# The files of the tests that need PyTorch, which are skipped where there is none, and of those with the authors' outputs.
 quick-test: $(INSTALLED)
-	$(COMPILE_FAST) $(VENV)/bin/python -m pytest -m "not slow" --ignore=tests/experiments
+	$(PYTEST) -m "not slow" $(call with,captum|golden|torch)
 
 # The site, in site/; a warning is an error.
 docs: $(INSTALLED)
@@ -33,5 +36,5 @@ $(INSTALLED): $(wildcard requirements/*.txt) setup.cfg pyproject.toml
 	@echo "making a virtual environment in $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 	@echo "installing coda_jax and what it needs into $(VENV): about a minute, the downloads apart"
-	@$(VENV)/bin/python -m pip install --quiet --editable '.[docs,test]'
+	@$(VENV)/bin/python -m pip install --quiet --no-compile --editable '.[docs,test]'
 	@touch $@

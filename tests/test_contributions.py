@@ -29,6 +29,7 @@ def network():
     return variables, inputs, jax.jit(MODEL.apply)(variables, inputs)
 
 
+@pytest.mark.precision
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 @pytest.mark.parametrize("name", GOLDEN)
 def test_contributions_and_weights_are_the_authors(golden, name, dtype):
@@ -54,6 +55,7 @@ def test_maps_are_not_input_times_gradient(golden, name):
     assert distance > 0.1  # A gradient differentiates the weights as well; rounding would give 1e-6.
 
 
+@pytest.mark.precision
 def test_contributions_sum_to_the_logits(network):
     variables, inputs, logits = network
     maps = contributions(MODEL, variables, inputs, "all")
@@ -61,6 +63,7 @@ def test_contributions_sum_to_the_logits(network):
     np.testing.assert_allclose(maps.sum((2, 3, 4)) - 1.0, logits, rtol=1e-5)  # The promise; rounding is below it.
 
 
+@pytest.mark.precision
 @pytest.mark.parametrize(("layer", "shape"), [(0, (6, 6, 6)), (1, (3, 3, 4)), (2, (3, 3, 5)), (3, (2, 2, 3))])
 def test_contributions_sum_to_the_logits_at_every_layer(network, layer, shape):
     variables, inputs, logits = network
@@ -69,6 +72,7 @@ def test_contributions_sum_to_the_logits_at_every_layer(network, layer, shape):
     np.testing.assert_allclose(maps.sum((2, 3, 4)) - 1.0, logits, rtol=1e-5)
 
 
+@pytest.mark.precision
 def test_contributions_are_weights_times_inputs(network):
     variables, inputs, _ = network
     weights = linear_weights(MODEL, variables, inputs, "all")

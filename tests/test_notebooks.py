@@ -7,16 +7,13 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from tests.experiments.processes import QUICK_COMPILER
-
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 NAMES = sorted(file.stem for file in NOTEBOOKS.glob("*.py"))
 
 
 def run(name, directory, monkeypatch, **parameters):
     """Run a notebook in `directory`, and return what it printed; its parameters are those given and its own."""
-    for variable, value in {**QUICK_COMPILER, "PYTHONPATH": str(NOTEBOOKS.parent)}.items():
-        monkeypatch.setenv(variable, value)
+    monkeypatch.setenv("PYTHONPATH", str(NOTEBOOKS.parent))
     notebook = jupytext.read(NOTEBOOKS / f"{name}.py")
     (own,) = (cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", []))
     own.source += "".join(f"\n{parameter} = {value!r}" for parameter, value in parameters.items())

@@ -45,6 +45,7 @@ def test_the_digits_network_reaches_what_its_card_says():
 
 
 @pytest.mark.slow
+@pytest.mark.precision
 @pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("cifar10-")])
 def test_networks_for_cifar10_reach_what_their_cards_say(cifar10_dir, name):
     # Five images: decoders of JPEGs may round differently.

@@ -67,6 +67,7 @@ def test_rescaling_by_hand():
     assert rescaling(jnp.array(-1e-9), "l2") == 0  # Rounding may leave such a number where the norm is zero.
 
 
+@pytest.mark.precision
 @settings(max_examples=12, deadline=None)
 @given(
     kernel_size=st.integers(1, 4),
@@ -111,6 +112,7 @@ def test_forms_have_the_same_gradients(norm):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5 * np.abs(other).max())
 
 
+@pytest.mark.precision
 @pytest.mark.parametrize("norm", NORMS)
 def test_symmetric_products_have_all_their_derivatives(norm):
     # Along a direction, and twice: the factored form's own rules against JAX's for the dense form, in float64.
@@ -142,6 +144,7 @@ def test_known_products_are_used():
     assert not np.allclose(others, expected)
 
 
+@pytest.mark.precision
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("bias", [0.0, 1.0])
@@ -176,6 +179,7 @@ def test_unknown_norm_and_form():
         dynamic_alignment(*layer, form="fast")
 
 
+@pytest.mark.precision
 @pytest.mark.parametrize("form", FORMS)
 def test_bfloat16_sums_in_float32(form):
     # 4096 ones: summed in bfloat16, whose ones stop counting at 256, h and the dot products would be far off.

@@ -38,6 +38,7 @@ def test_images_are_counted(monkeypatch):
 def test_table_and_file(tmp_path, monkeypatch, capsys):
     cores = os.sched_getaffinity(0)
     monkeypatch.setattr(input_pipeline, "ROUNDS", 1)
+    monkeypatch.setattr(input_pipeline, "BATCH_SIZE", 2)
     with monkeypatch.context() as one_core:  # Where no workers are measured, which take long to start.
         one_core.setattr(os, "sched_getaffinity", lambda process: {min(cores)})
         input_pipeline.main([f"--out={tmp_path}", "--seconds=0.01"])

@@ -1,17 +1,19 @@
 """Command lines in forks of one process that has imported what they import, which takes longer than to refuse them.
 
-Reads lines of JSON, [module, argument, ...], and answers each with one, [exit status, standard output, standard error,
-seconds of CPU time].
+Reads lines of JSON, [number of devices, module, argument, ...], and answers each with one, [exit status, standard
+output, standard error, seconds of CPU time].
 """
 
 import importlib
 import json
 import os
 import runpy
+import signal
 import sys
 import tempfile
 import traceback
 
+SECONDS = 300  # After which a command line is ended.
 # All but what defines flags, which each command line is to do for itself.
 MODULES = (
     "coda_jax.data.cifar10",
@@ -46,13 +48,15 @@ def exit_status(module):
         sys.stderr.flush()
 
 
-def run(command):
+def run(devices, *command):
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         child = os.fork()
         if not child:
             os.dup2(out.fileno(), 1)
             os.dup2(err.fileno(), 2)
-            sys.argv = command
+            signal.alarm(SECONDS)
+            os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
+            sys.argv = list(command)
             os._exit(exit_status(command[0]))
         _, status, usage = os.wait4(child, 0)
         texts = []
@@ -66,4 +70,4 @@ if __name__ == "__main__":
     for module in MODULES:
         importlib.import_module(module)
     while line := sys.stdin.readline():
-        print(json.dumps(run(json.loads(line))), flush=True)
+        print(json.dumps(run(*json.loads(line))), flush=True)

@@ -1,10 +1,7 @@
 """What a user can get wrong on the command lines, and the line that answers it."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 
 import pytest
 from PIL import Image
@@ -16,27 +13,9 @@ from coda_jax.training import state
 from coda_jax.training.checkpoints import Checkpoints
 from coda_jax.training.optimizer import make_optimizer
 from experiments.configs import digits
-from tests.experiments.processes import CIFAR10, ROOT
+from tests.experiments.processes import CIFAR10, measure
 
 SECONDS = 8  # Of CPU time, beside the imports; the machine may be busy.
-
-
-@pytest.fixture(scope="module")
-def answer():
-    """A function from an experiment and its arguments to (exit status, standard output, standard error, seconds)."""
-    # Nothing listens there: a download fails at once.
-    environment = os.environ | {"HTTPS_PROXY": "http://127.0.0.1:9", "JAX_ENABLE_X64": "0"}
-    command = [sys.executable, "-m", "tests.experiments.forks"]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, **pipes, env=environment, text=True, cwd=ROOT) as process:
-
-        def answer(experiment, *arguments):
-            process.stdin.write(json.dumps([f"experiments.{experiment}", *arguments]) + "\n")
-            process.stdin.flush()
-            return json.loads(process.stdout.readline())
-
-        yield answer
-        process.stdin.close()
 
 
 @pytest.fixture(scope="module")
@@ -52,14 +31,14 @@ def untrained(tmp_path_factory):
     return workdir
 
 
-def refused(answer, directory, experiment, arguments, message):
+def refused(directory, experiment, arguments, message):
     """Assert that a command is answered by one line with the message, soon, and changes nothing in the directory.
 
     TMP stands for the directory in the arguments and the message.
     """
     before = contents(directory)
     arguments = [argument.replace("TMP", str(directory)) for argument in arguments]
-    status, _, err, seconds = answer(experiment, *arguments)
+    status, _, err, seconds = measure(*arguments, experiment=experiment)
     assert "Traceback" not in err
     *notices, line = err.splitlines()
     assert (status, line[:7]) == (1, "error: "), err
@@ -144,8 +123,8 @@ FLAGS = [
 
 
 @pytest.mark.parametrize(("experiment", "arguments", "message"), FLAGS)
-def test_flags(answer, tmp_path, experiment, arguments, message):
-    refused(answer, tmp_path, experiment, arguments, message)
+def test_flags(tmp_path, experiment, arguments, message):
+    refused(tmp_path, experiment, arguments, message)
 
 
 VALUES = [
@@ -202,8 +181,8 @@ VALUES = [
 
 
 @pytest.mark.parametrize(("value", "message"), VALUES)
-def test_values(answer, tmp_path, value, message):
-    refused(answer, tmp_path, "digits", ["--workdir=TMP/run", f"--config.{value}"], message)
+def test_values(tmp_path, value, message):
+    refused(tmp_path, "digits", ["--workdir=TMP/run", f"--config.{value}"], message)
 
 
 GOOD = "from experiments.configs import digits\ndef get_config():\n    config = digits.get_config().to_dict()\n"
@@ -233,9 +212,9 @@ CONFIG_FILES = [
 
 
 @pytest.mark.parametrize(("content", "message"), CONFIG_FILES)
-def test_configuration_files(answer, tmp_path, content, message):
+def test_configuration_files(tmp_path, content, message):
     (tmp_path / "mine.py").write_text("from ml_collections import ConfigDict\n" + content)
-    refused(answer, tmp_path, "digits", ["--workdir=TMP/run", "--config=TMP/mine.py"], message)
+    refused(tmp_path, "digits", ["--workdir=TMP/run", "--config=TMP/mine.py"], message)
 
 
 @pytest.mark.parametrize(
@@ -247,9 +226,9 @@ def test_configuration_files(answer, tmp_path, content, message):
         ("TMP/" + 300 * "a", "File name too long"),
     ],
 )
-def test_directories_that_cannot_be_written(answer, tmp_path, workdir, message):
+def test_directories_that_cannot_be_written(tmp_path, workdir, message):
     (tmp_path / "file").write_text("a file where the directory goes")
-    refused(answer, tmp_path, "digits", [f"--workdir={workdir}"], message)
+    refused(tmp_path, "digits", [f"--workdir={workdir}"], message)
 
 
 def edit(**changes):
@@ -349,11 +328,11 @@ RUNS = [
     ("damage", "command", "message"),
     [(damage, command, message) for damage, commands, message in RUNS for command in commands],
 )
-def test_run_directories(answer, untrained, tmp_path, damage, command, message):
+def test_run_directories(untrained, tmp_path, damage, command, message):
     shutil.copytree(untrained, tmp_path / "run")
     damage(tmp_path / "run")
     experiment, arguments = command
-    refused(answer, tmp_path, experiment, ["--workdir=TMP/run", *arguments], message.replace("RUN", "TMP/run"))
+    refused(tmp_path, experiment, ["--workdir=TMP/run", *arguments], message.replace("RUN", "TMP/run"))
 
 
 MEASUREMENTS = [
@@ -370,12 +349,12 @@ MEASUREMENTS = [
 
 
 @pytest.mark.parametrize(("arguments", "message"), MEASUREMENTS)
-def test_measurements(answer, untrained, tmp_path, arguments, message):
+def test_measurements(untrained, tmp_path, arguments, message):
     (tmp_path / "file").write_text("a file where the directory goes")
     for name in ("run", "other"):
         shutil.copytree(untrained, tmp_path / name)
     edit(model=MODEL | {"temperature": 5.0})(tmp_path / "other")
-    refused(answer, tmp_path, "interpretability", ["--workdir=TMP/run", *arguments], message)
+    refused(tmp_path, "interpretability", ["--workdir=TMP/run", *arguments], message)
 
 
 ARCHIVE = "data/downloads/cifar10/cifar-10-binary.tar.gz"
@@ -393,13 +372,13 @@ DATA = [
 
 
 @pytest.mark.parametrize(("file", "message"), DATA)
-def test_data_directories(answer, tmp_path, file, message):
+def test_data_directories(tmp_path, file, message):
     if file is not None:
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).write_text("no data")
         if file.startswith("data/downloads/"):
             (tmp_path / "data/downloads/cifar10/lock").touch()  # Stays for other runs that prepare the same data.
-    refused(answer, tmp_path, "cifar10", ["--workdir=TMP/run", CIFAR10, "--config.data_dir=TMP/data"], message)
+    refused(tmp_path, "cifar10", ["--workdir=TMP/run", CIFAR10, "--config.data_dir=TMP/data"], message)
 
 
 @pytest.mark.parametrize(
@@ -413,9 +392,9 @@ def test_data_directories(answer, tmp_path, file, message):
         ("imagenet", "9L-L-CoDA-SQ-100000", "fetched by hand: register at https://image-net.org/download-images"),
     ],
 )
-def test_archives_that_are_fetched_by_hand(answer, tmp_path, experiment, config, message):
+def test_archives_that_are_fetched_by_hand(tmp_path, experiment, config, message):
     config = f"--config=experiments/configs/{experiment}.py:{config}"
-    refused(answer, tmp_path, experiment, ["--workdir=TMP/run", config, "--config.data_dir=TMP"], message)
+    refused(tmp_path, experiment, ["--workdir=TMP/run", config, "--config.data_dir=TMP"], message)
 
 
 # What is in the folder TMP/images, whose classes a and b have five images each; flags; and words of the line.
@@ -450,21 +429,21 @@ def images(tmp_path):
 
 
 @pytest.mark.parametrize(("added", "arguments", "message"), FOLDERS)
-def test_folders_of_images(answer, images, tmp_path, added, arguments, message):
+def test_folders_of_images(images, tmp_path, added, arguments, message):
     if added is not None and added.endswith("/"):
         (images / added).mkdir(parents=True)
     elif added is not None:
         (images / added).write_text("no image")
     arguments = ["--workdir=TMP/run", "--config.data_dir=TMP/images", *arguments]
-    refused(answer, tmp_path, "image_folder", arguments, message)
+    refused(tmp_path, "image_folder", arguments, message)
 
 
-def test_a_folder_is_to_be_named(answer, tmp_path):
-    refused(answer, tmp_path, "image_folder", ["--workdir=TMP/run"], "data_dir is missing: name a folder that has a su")
+def test_a_folder_is_to_be_named(tmp_path):
+    refused(tmp_path, "image_folder", ["--workdir=TMP/run"], "data_dir is missing: name a folder that has a su")
 
 
-def test_a_run_does_not_go_on_with_other_classes(answer, images, tmp_path):
+def test_a_run_does_not_go_on_with_other_classes(images, tmp_path):
     save_config(tmp_path / "run", {"model": {}}, DatasetInfo(("a", "b"), Preprocessing(64, 64)))
     (images / "b").rename(images / "c")
     arguments = ["--workdir=TMP/run", "--config.data_dir=TMP/images", "--config.batch_size=8"]
-    refused(answer, tmp_path, "image_folder", arguments, "holds a run on other classes than the data has now (new: c;")
+    refused(tmp_path, "image_folder", arguments, "holds a run on other classes than the data has now (new: c;")

@@ -7,7 +7,7 @@ import jax
 import pytest
 
 from experiments import command_line
-from tests.experiments.processes import run
+from tests.experiments.processes import run_quickly
 
 
 @pytest.fixture
@@ -92,5 +92,5 @@ def test_other_errors_are_not_hidden(cache_dir, monkeypatch, error):
 
 
 def test_batch_size_and_eight_devices(tmp_path):
-    status, _, err = run(f"--workdir={tmp_path}", "--config.batch_size=12", devices=8)
+    status, _, err = run_quickly(f"--workdir={tmp_path}", "--config.batch_size=12", devices=8)
     assert (status, err) == (1, "error: batch_size is 12, but must be a positive multiple of the 8 device(s)\n")

@@ -11,7 +11,7 @@ from coda_jax import add_inverse, data, load
 from coda_jax.contributions import contribution_map, contributions
 from coda_jax.metrics.localisation import compose_grids, draw_grids, localisation_score
 from coda_jax.report.measured import read_records, table
-from tests.experiments.processes import run
+from tests.experiments.processes import run, run_quickly
 
 # What a residual network has in the place of the digits' CoDA-Net.
 RESNET = """
@@ -31,7 +31,7 @@ QUICK = ("--grids=5", "--images=40")
 def trained(tmp_path_factory):
     """The working directory of a network that classifies digits well enough to be explained."""
     workdir = tmp_path_factory.mktemp("trained") / "run"
-    status, _, err = run(f"--workdir={workdir}", "--config.num_steps=450", "--config.checkpoint_every=450")
+    status, _, err = run_quickly(f"--workdir={workdir}", "--config.num_steps=450", "--config.checkpoint_every=450")
     assert status == 0, err
     return workdir
 
@@ -110,7 +110,7 @@ def test_what_was_measured_is_not_measured_again(measured):
     directory, _, _ = measured
     before = {path: path.stat().st_mtime_ns for path in directory.glob("*/*.json")}
     metrics = "--metrics=completeness,localisation_3x3"
-    status, out, err = run(
+    status, out, err = run_quickly(
         f"--workdir={directory.parent}",
         "--methods=contributions,gradcam",
         metrics,
@@ -139,7 +139,7 @@ def test_former_records_learn_how_they_are_shown_and_those_of_another_checkpoint
         json.dumps({key: whole[key] for key in whole if key not in ("label", "columns", "caption", "place")})
     )
     arguments = (f"--workdir={workdir}", "--methods=contributions,gradient", "--metrics=completeness")
-    status, out, err = run(*arguments, experiment="interpretability")
+    status, out, err = run_quickly(*arguments, experiment="interpretability")
     assert status == 0, err
     assert "completeness of contributions: done in" in out and "completeness of gradient: measured before" in out
     assert json.loads(former.read_text()) == whole
@@ -154,7 +154,7 @@ def test_a_sweep_over_temperatures(measured, tmp_path):
     (other / "config.json").write_text(json.dumps(config))
     settings = ("--methods=contributions", "--metrics=localisation_3x3", *QUICK)
     workdirs = f"--workdir={measured[0].parent},{other}"
-    status, out, err = run(workdirs, *settings, f"--out={tmp_path / 'sweep'}", experiment="interpretability")
+    status, out, err = run_quickly(workdirs, *settings, f"--out={tmp_path / 'sweep'}", experiment="interpretability")
     assert status == 0, err
     expected = {
         f"localisation_3x3{kind}.{suffix}"
@@ -163,7 +163,7 @@ def test_a_sweep_over_temperatures(measured, tmp_path):
     }
     assert {path.name for path in (tmp_path / "sweep").iterdir()} == expected
     assert str(tmp_path / "sweep") in out
-    status, _, err = run(f"--workdir={other},{other}", f"--out={tmp_path}", experiment="interpretability")
+    status, _, err = run_quickly(f"--workdir={other},{other}", f"--out={tmp_path}", experiment="interpretability")
     assert (status, err) == (1, f"error: {other} is named twice\n")
 
 
@@ -173,7 +173,7 @@ def resnet(tmp_path_factory):
     directory = tmp_path_factory.mktemp("resnet")
     (directory / "resnet.py").write_text(RESNET)
     workdir = directory / "run"
-    status, out, err = run(f"--config={directory / 'resnet.py'}", f"--workdir={workdir}")
+    status, out, err = run_quickly(f"--config={directory / 'resnet.py'}", f"--workdir={workdir}")
     assert status == 0, err
     return workdir, out
 
@@ -190,7 +190,7 @@ def test_a_residual_network_is_compared_with_the_contributions_of_a_coda_net(mea
     methods = ("contributions", "gradcam", "deeplift")
     arguments = (f"--methods={','.join(methods)}", "--metrics=localisation_3x3,pixel_removal,randomisation", *QUICK)
     runs = f"--workdir={workdir},{measured[0].parent}"
-    status, printed, err = run(runs, *arguments, f"--out={out}", experiment="interpretability")
+    status, printed, err = run_quickly(runs, *arguments, f"--out={out}", experiment="interpretability")
     assert status == 0, err
     assert "of ResNet-8: contributions: model must be a CoDANet, not ResNet" in printed
     assert "of 3L-CoDA-SQ-10: deeplift: CoDANet has no activation to replace" in printed
@@ -209,7 +209,7 @@ def test_a_residual_network_is_compared_with_the_contributions_of_a_coda_net(mea
 
 
 def test_a_residual_network_has_no_contributions(resnet):
-    status, _, err = run(f"--workdir={resnet[0]}", "--methods=contributions", experiment="interpretability")
+    status, _, err = run_quickly(f"--workdir={resnet[0]}", "--methods=contributions", experiment="interpretability")
     assert status == 1
     assert err.endswith(
         "contributions cannot explain this network for localisation_3x3: model must be a CoDANet, not ResNet\n"

@@ -6,28 +6,16 @@ import signal
 
 import jax
 import numpy as np
-import pytest
 from matplotlib.image import imread
 
 from coda_jax import add_inverse, data, load
 from coda_jax.contributions import contributions
 from coda_jax.training.metrics_log import read_metrics
-from tests.experiments.processes import CIFAR10, run, start
-
-SHORT = ("--config.num_steps=60", "--config.log_every=5", "--config.checkpoint_every=20")
+from tests.experiments.processes import CIFAR10, SHORT, run, run_quickly, start
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """The working directory of a short run on digits, and what it printed."""
-    workdir = tmp_path_factory.mktemp("run")
-    status, out, err = run(f"--workdir={workdir}", *SHORT)
-    assert status == 0, err
-    return workdir, out
-
-
-def test_a_run_leaves_what_it_promises(finished):
-    workdir, out = finished
+def test_a_run_leaves_what_it_promises(digits_run):
+    workdir, out = digits_run
     files = {"config.json", "contributions.png", "curves.png", "metrics.jsonl", "report.html"}
     assert {path.name for path in workdir.iterdir()} == files | {"checkpoints", "tensorboard"}
     assert json.loads((workdir / "config.json").read_text())["model"]["temperature"] == 10.0
@@ -39,38 +27,38 @@ def test_a_run_leaves_what_it_promises(finished):
     assert str(workdir / "report.html") in out
 
 
-def test_a_run_that_was_stopped_before_its_last_evaluation(finished, tmp_path):
+def test_a_run_that_was_stopped_before_its_last_evaluation(digits_run, tmp_path):
     workdir = tmp_path / "run"
-    shutil.copytree(finished[0], workdir)
+    shutil.copytree(digits_run[0], workdir)
     lines = (workdir / "metrics.jsonl").read_text().splitlines(keepends=True)
     (workdir / "metrics.jsonl").write_text("".join(lines[:-1]))  # Without the evaluation after step 60.
-    status, out, err = run(f"--workdir={workdir}", *SHORT)
+    status, out, err = run_quickly(f"--workdir={workdir}", *SHORT)
     assert status == 0, err
     assert "test accuracy after step 60: " in out  # It is tested again.
 
 
-def test_killed_run_goes_on_and_ends_with_the_same_bits(finished, tmp_path):
+def test_killed_run_goes_on_and_ends_with_the_same_bits(digits_run, tmp_path):
     process = start(f"--workdir={tmp_path}", *SHORT)
     for line in process.stderr:
         if line.startswith("step 30/60"):  # In the middle of the first epoch, 10 steps after a checkpoint.
             process.send_signal(signal.SIGSTOP)  # It still holds the directory, where no second run can begin.
-            status, out, err = run(f"--workdir={tmp_path}", *SHORT)
+            status, out, err = run_quickly(f"--workdir={tmp_path}", *SHORT)
             assert (status, out, err.count("\n")) == (1, "", 1)
             assert f"{tmp_path} is in use by process {process.pid} on " in err
             process.send_signal(signal.SIGKILL)
             break
     process.communicate()
     assert process.returncode == -signal.SIGKILL
-    status, _, err = run(f"--workdir={tmp_path}", *SHORT)
+    status, _, err = run_quickly(f"--workdir={tmp_path}", *SHORT)
     assert status == 0, err
     assert "resumed after step 20" in err or "resumed after step 40" in err
-    jax.tree.map(np.testing.assert_array_equal, load(tmp_path).variables, load(finished[0]).variables)
+    jax.tree.map(np.testing.assert_array_equal, load(tmp_path).variables, load(digits_run[0]).variables)
     steps = [record["step"] for record in read_metrics(tmp_path / "metrics.jsonl") if "loss" in record]
     assert steps == list(range(5, 65, 5))
 
 
-def test_bfloat16_agrees_on_a_trained_network(finished):
-    model, variables, _ = load(finished[0])
+def test_bfloat16_agrees_on_a_trained_network(digits_run):
+    model, variables, _ = load(digits_run[0])
     test = data.load("digits").test
     inputs = add_inverse(np.stack([example["image"] for example in test]) / np.float32(255))
     labels = np.array([example["label"] for example in test])
@@ -86,12 +74,13 @@ def test_bfloat16_agrees_on_a_trained_network(finished):
     assert np.linalg.norm(rounded - exact) <= 2e-2 * np.linalg.norm(exact)
 
 
-def test_explain_redraws_a_finished_run(finished):
-    workdir, _ = finished
+def test_explain_redraws_a_finished_run(digits_run, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(digits_run[0], workdir)
     picture = workdir / "contributions.png"
     before = imread(picture)
     picture.unlink()
-    status, out, err = run(f"--workdir={workdir}", "--mode=explain")
+    status, out, err = run_quickly(f"--workdir={workdir}", "--mode=explain")
     assert status == 0, err
     assert str(picture) in out
     # The parameters' placement on devices may change the rounding, and a colour by a shade.
@@ -111,10 +100,13 @@ def test_real_cifar10(cifar10_dir, tmp_path):
     assert imread(tmp_path / "contributions.png").ndim == 3
 
 
-def test_refuses_another_configuration(finished):
-    workdir, _ = finished
+def test_refuses_another_configuration(digits_run, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(digits_run[0], workdir)
     before = (workdir / "config.json").read_bytes()
-    status, out, err = run(f"--workdir={workdir}", *SHORT, "--config.batch_size=64", "--config.model.temperature=5.0")
+    status, out, err = run_quickly(
+        f"--workdir={workdir}", *SHORT, "--config.batch_size=64", "--config.model.temperature=5.0"
+    )
     assert (status, out) == (1, "")
     assert err.count("\n") == 1
     assert "batch_size is 64 (there 32), model.temperature is 5.0 (there 10.0)" in err

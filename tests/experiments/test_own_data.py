@@ -12,7 +12,7 @@ from matplotlib.image import imread
 from coda_jax import load
 from coda_jax.training.metrics_log import read_metrics
 from experiments import measurements
-from tests.experiments.processes import QUICK_COMPILER, ROOT
+from tests.experiments.processes import ROOT
 
 SHORT = ["--config.num_steps=3", "--config.image_size=16", "--config.model.channels=(4,0)"]
 SHORT += [f"--config.model.{name}" for name in ("ranks=(2,2)", "kernel_sizes=(4,1)", "strides=(2,1)", "paddings=(1,0)")]
@@ -23,7 +23,7 @@ def followed(tmp_path_factory):
     """The directory in which the tutorial was followed, and what its commands printed."""
     directory = tmp_path_factory.mktemp("tutorial")
     page = (ROOT / "docs" / "tutorials" / "own-data.md").read_text()
-    environment = QUICK_COMPILER | os.environ | {"PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     printed = ""
     for language, block in re.findall(r"```(python|sh)\n(.*?)\n```", page, flags=re.DOTALL):
         if language == "python":

@@ -9,7 +9,7 @@ import pytest
 
 from coda_jax import load
 from coda_jax.training.metrics_log import read_metrics
-from tests.experiments.processes import outcomes, run, run_together, start_together
+from tests.experiments.processes import outcomes, run_quickly, run_together, start_together
 
 STEPS = "--config.num_steps={}".format
 # Every number of devices has programs of its own, which compile in a third of the time for two layers.
@@ -23,7 +23,9 @@ NETWORK = tuple(
 def one(request, tmp_path_factory):
     """(whether images are kept on devices, the working directory of 50 steps on one device)."""
     workdir = tmp_path_factory.mktemp("one")
-    assert_all_succeed([run(f"--workdir={workdir}", *NETWORK, STEPS(50), f"--config.on_device={request.param}")])
+    assert_all_succeed(
+        [run_quickly(f"--workdir={workdir}", *NETWORK, STEPS(50), f"--config.on_device={request.param}")]
+    )
     return request.param, workdir
 
 
@@ -31,7 +33,7 @@ def test_devices_and_processes_give_the_parameters_of_one_device(one, tmp_path):
     on_device, workdir = one
     eight, two_by_four = tmp_path / "eight", tmp_path / "two_by_four"
     arguments = (*NETWORK, STEPS(50), f"--config.on_device={on_device}")
-    assert_all_succeed([run(f"--workdir={eight}", *arguments, devices=8)])
+    assert_all_succeed([run_quickly(f"--workdir={eight}", *arguments, devices=8)])
     first, second = results = run_together(2, f"--workdir={two_by_four}", *arguments, devices=4)
     assert_all_succeed(results)
     for other in (eight, two_by_four):
@@ -46,10 +48,10 @@ def test_devices_and_processes_give_the_parameters_of_one_device(one, tmp_path):
 @pytest.mark.parametrize("one", [False], indirect=True, ids=["host"])
 def test_a_checkpoint_goes_on_with_other_devices_and_processes(one, tmp_path):
     arguments = (f"--workdir={tmp_path}", *NETWORK)
-    assert_all_succeed([run(*arguments, STEPS(15), devices=8)])
-    assert_all_succeed([run(*arguments, STEPS(25))])
+    assert_all_succeed([run_quickly(*arguments, STEPS(15), devices=8)])
+    assert_all_succeed([run_quickly(*arguments, STEPS(25))])
     assert_all_succeed(run_together(2, *arguments, STEPS(40), devices=4))
-    assert_all_succeed([run(*arguments, STEPS(50))])
+    assert_all_succeed([run_quickly(*arguments, STEPS(50))])
     assert_close_parameters(tmp_path, one[1])
 
 

@@ -14,7 +14,7 @@ from coda_jax.networks.architectures import make_model
 from coda_jax.training.checkpoints import Checkpoints
 from coda_jax.training.state import TrainState
 from experiments.configs import digits
-from tests.experiments.processes import run
+from tests.experiments.processes import run, run_quickly
 from tests.parameters import random_variables
 
 STEP = 1234
@@ -100,6 +100,8 @@ def change(path):
 )
 def test_what_was_not_measured_is_not_published(measured, tmp_path, spoil, message):
     spoil(measured / "interpretability")
-    status, out, err = run(f"--workdir={measured}", "--name=small", f"--out={tmp_path / 'out'}", experiment="publish")
+    status, out, err = run_quickly(
+        f"--workdir={measured}", "--name=small", f"--out={tmp_path / 'out'}", experiment="publish"
+    )
     assert (status, out, err.count("\n")) == (1, "", 1) and message in err
     assert not (tmp_path / "out").exists()

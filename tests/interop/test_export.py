@@ -50,6 +50,7 @@ def assert_as_the_library(model, variables, images, logits, maps):
     np.testing.assert_allclose(maps.sum((2, 3)) + model.logit_bias, logits, rtol=0, atol=1e-6 * np.abs(logits).max())
 
 
+@pytest.mark.precision
 def test_one_file_for_three_platforms_and_any_number_of_images(file, variables):
     exported = jax.export.deserialize(file.read_bytes())
     assert exported.platforms == ("cpu", "cuda", "tpu")
@@ -81,6 +82,7 @@ def test_accelerators_branch_gives_the_same(variables, monkeypatch, tmp_path):
         assert_as_the_library(MODEL, variables, IMAGES, *exported.call(IMAGES))
 
 
+@pytest.mark.precision
 @pytest.mark.parametrize("changes", [{"norm": "l2"}, {"dtype": "bfloat16"}], ids=str)
 def test_other_networks(tmp_path, variables, changes):
     model = MODEL.clone(**changes)

@@ -40,6 +40,7 @@ def test_uniform_maps_score_one_over_the_cells(grid):
     np.testing.assert_allclose(scores, np.full((2, cells), 1 / cells), rtol=ROUNDING)
 
 
+@pytest.mark.precision
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 @pytest.mark.parametrize("side", [2, 3])
 def test_scores_and_grids_are_the_authors(side, dtype):

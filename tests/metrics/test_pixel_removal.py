@@ -72,6 +72,7 @@ def test_pixels_of_each_point(fraction, points, pixels):
     np.testing.assert_allclose(curve, [sigmoid(1 - 0.01 * pixels * np.arange(points + 1))], rtol=1e-6)
 
 
+@pytest.mark.precision
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 @pytest.mark.parametrize("order", ["least", "most"])
 def test_curves_are_the_authors(golden, order, dtype):

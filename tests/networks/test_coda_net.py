@@ -40,6 +40,7 @@ def test_names_and_shapes_of_parameters():
     }
 
 
+@pytest.mark.precision
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 @pytest.mark.parametrize("name", GOLDEN)
 def test_logits_and_activations_are_the_authors(golden, name, dtype):
@@ -56,6 +57,8 @@ def test_logits_and_activations_are_the_authors(golden, name, dtype):
             assert_close(ours, golden_activation, max(TOLERANCE[dtype], 1e-7))  # They are stored in float32.
 
 
+@pytest.mark.slow
+@pytest.mark.precision
 @pytest.mark.parametrize("form", ["factored", "dense"])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 @pytest.mark.parametrize("name", TRAINED)
@@ -90,6 +93,7 @@ def test_gradients_and_five_adam_steps_are_the_authors(golden, name, dtype, form
 SMALL = {"channels": (4, 3), "ranks": (5, 2), "kernel_sizes": (3, 2), "strides": (2, 1), "paddings": (1, 0)}
 
 
+@pytest.mark.precision
 def test_bfloat16_gives_float32_logits_close_to_float32():
     inputs = jax.random.uniform(jax.random.key(1), (2, 6, 6, 6))
     model = CoDANet(**SMALL, logit_bias=0.0)
@@ -146,6 +150,7 @@ def test_bad_inputs(inputs, message):
         model.apply(variables, inputs)
 
 
+@pytest.mark.precision
 def test_known_gram_matrices_change_no_value():
     model = CoDANet(channels=(8, 4), ranks=(8, 8), kernel_sizes=(3, 3), strides=(2, 1), paddings=(1, 1))
     inputs = jnp.asarray(np.random.default_rng(0).random((2, 16, 16, 6)), jnp.float32)

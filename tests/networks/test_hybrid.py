@@ -54,6 +54,7 @@ def network():
     return variables, inputs, jax.jit(MODEL.apply)(variables, inputs)
 
 
+@pytest.mark.precision
 def test_contributions_are_the_dense_product_times_the_features(network):
     variables, inputs, _ = network
 
@@ -69,6 +70,7 @@ def test_contributions_are_the_dense_product_times_the_features(network):
     np.testing.assert_allclose(contributions(MODEL, variables, inputs, "all"), dense * features[:, None], **close)
 
 
+@pytest.mark.precision
 @pytest.mark.parametrize(("layer", "shape"), [(0, (4, 4, 5)), (1, (2, 2, 4)), (2, (2, 2, 3))])
 def test_contributions_sum_to_the_logits_at_every_layer_of_the_head(network, layer, shape):
     variables, inputs, logits = network

@@ -27,6 +27,7 @@ def at_step(step, offset=0, model=MODEL):
     return first.replace(step=first.step + step, params=params)
 
 
+@pytest.mark.devices
 def test_the_newest_state_comes_back_where_it_was(tmp_path):
     checkpoints = Checkpoints(tmp_path)
     assert checkpoints.latest_step() is None
@@ -39,6 +40,7 @@ def test_the_newest_state_comes_back_where_it_was(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.isdigit()) == ["12", "7"]
 
 
+@pytest.mark.devices
 @pytest.mark.parametrize("model", [MODEL, NORMALISED], ids=["plain", "with batch normalisation"])
 def test_variables_alone_come_back_on_one_device(tmp_path, model):
     saved = state.create(model, OPTIMIZER, (4, 4), seed=0)

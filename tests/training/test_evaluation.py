@@ -11,6 +11,7 @@ from coda_jax.training.step import mapped_eval_step
 from tests.training.problem import DATASET, MODEL, OPTIMIZER
 
 
+@pytest.mark.devices
 @pytest.mark.parametrize("share", [1, 3, 50])
 def test_every_example_counts_once_whatever_the_batch(share):
     variables = state.create(MODEL, OPTIMIZER, (4, 4), seed=0).variables

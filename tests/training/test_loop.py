@@ -83,6 +83,7 @@ def test_records_are_means_since_the_last_one(tmp_path, on_device):
     np.testing.assert_allclose(some, np.mean(np.reshape(every, (3, 4)), axis=1), rtol=1e-6)
 
 
+@pytest.mark.devices
 @pytest.mark.parametrize(("pipeline", "log_every"), [("host", 1), ("on_device", 2)])
 def test_nothing_is_compiled_twice(tmp_path, caplog, monkeypatch, pipeline, log_every):
     compiled = []  # How many programs, by the time of each record.
@@ -111,6 +112,7 @@ def test_interrupted_and_resumed_run_ends_with_the_same_bits(tmp_path, on_device
     assert last[0] == last[1]
 
 
+@pytest.mark.devices
 def test_a_hybrid_learns_and_goes_on_with_the_same_bits(tmp_path):
     whole = run(tmp_path / "whole", model=HYBRID, num_steps=60)
     run(tmp_path / "parts", model=HYBRID, num_steps=17)
@@ -220,6 +222,7 @@ def test_other_number_of_classes(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.devices
 def test_batch_size_that_the_devices_cannot_share(tmp_path):
     with pytest.raises(InputError, match="batch_size is 8, but must be a positive multiple of the"):
         run(tmp_path, accumulation=3)

@@ -7,11 +7,13 @@ import pytest
 
 from coda_jax import CoDANet, InputError
 from coda_jax.training.losses import binary_cross_entropy, draw_penalised_classes, weight_penalty
+from tests.parameters import random_variables
 
 MODEL = CoDANet(channels=(5, 3), ranks=(2, 2), kernel_sizes=(3, 1), strides=(2, 1), paddings=(1, 0), temperature=2.0)
-INPUTS = jax.random.uniform(jax.random.key(1), (4, 5, 5, 6))
-VARIABLES = MODEL.init(jax.random.key(0), INPUTS)
+INPUTS = np.random.default_rng(1).random((4, 5, 5, 6), np.float32)
+VARIABLES = random_variables(MODEL)
 LABELS, OTHERS = jnp.array([0, 1, 2, 0]), jnp.array([1, 0, 0, 2])
+BOTH = jnp.stack([LABELS, OTHERS], axis=1)
 
 
 def test_by_hand():
@@ -20,11 +22,13 @@ def test_by_hand():
     np.testing.assert_allclose(loss, [(math.log(2) + math.log(4)) / 2], rtol=1e-6)
 
 
+@pytest.mark.precision
 def test_large_logits_do_not_overflow():
     loss = binary_cross_entropy(jnp.array([[1000.0, -1000.0], [-1000.0, 1000.0]]), jnp.array([0, 0]))
     np.testing.assert_allclose(loss, [0, 1000], rtol=1e-6)
 
 
+@jax.jit
 def penalty_of_the_dense_matrix(variables):
     _, linear_map = MODEL.apply(variables, INPUTS, method="decompose")
     matrix = linear_map.dense()  # [N, K, H, W, C]
@@ -32,11 +36,13 @@ def penalty_of_the_dense_matrix(variables):
     return jnp.mean(jnp.abs(rows), axis=(0, 2, 3, 4))
 
 
-def penalty(variables):
+@jax.jit
+def penalty(variables, classes=BOTH):
     _, linear_map = MODEL.apply(variables, INPUTS, method="decompose")
-    return weight_penalty(linear_map, jnp.stack([LABELS, OTHERS], axis=1))
+    return weight_penalty(linear_map, classes)
 
 
+@pytest.mark.precision
 def test_the_penalty_and_its_gradient_are_those_of_the_dense_matrix():
     # float32 sums of some hundred terms, in another order.
     np.testing.assert_allclose(penalty(VARIABLES), penalty_of_the_dense_matrix(VARIABLES), rtol=1e-5)
@@ -78,9 +84,8 @@ def test_penalised_classes():
 
 def test_the_drawn_row_is_expected_to_be_as_large_as_both():
     """The mean over all that can be drawn, with their probabilities, is the mean over the own row and the others'."""
-    _, linear_map = MODEL.apply(VARIABLES, INPUTS, method="decompose")
-    own, *others = (weight_penalty(linear_map, (LABELS[:, None] + step) % 3) for step in range(3))
-    both = [weight_penalty(linear_map, jnp.stack([LABELS, (LABELS + step) % 3], axis=1)) for step in (1, 2)]
+    own, *others = (penalty(VARIABLES, (LABELS[:, None] + step) % 3) for step in range(3))
+    both = [penalty(VARIABLES, jnp.stack([LABELS, (LABELS + step) % 3], axis=1)) for step in (1, 2)]
     np.testing.assert_allclose(own / 2 + sum(others) / 4, sum(both) / 2, rtol=1e-5)  # float32.
 
 

@@ -1,8 +1,11 @@
 import jax
 import numpy as np
+import pytest
 
 from coda_jax.training import state
 from tests.training.problem import MODEL, OPTIMIZER
+
+pytestmark = pytest.mark.devices
 
 
 def test_first_state():
