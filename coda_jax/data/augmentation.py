@@ -9,12 +9,9 @@ import numpy as np
 
 @dataclass(frozen=True)
 class RandomFlipAndCrop(grain.transforms.RandomMap):
-    """Mirror half of the images, and crop each at random from its zero-padded self: the paper's augmentation.
+    """The paper's augmentation: mirror half of the images left to right if `flip`, and crop each at random.
 
-    Attributes:
-        flip: whether to mirror left and right.
-        padding: the zeros added on each side before the crop, in pixels.
-        size: the height and width of the crop, in pixels; None for those of the image.
+    `padding` pixels of zeros are added on each side first. A crop is `size`×`size`, or for None as large as the image.
     """
 
     flip: bool

@@ -1,6 +1,4 @@
-"""CIFAR-10, downloaded and prepared without TensorFlow.
-
-It is written as TFDS's own `cifar10` (name, version, features, order), so that other code reads it as well.
+"""CIFAR-10, downloaded and prepared without TensorFlow, in the form of TFDS's own `cifar10`, which other code reads.
 
 Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009,
 https://www.cs.toronto.edu/~kriz/cifar.html (the "binary version" describes the archive's format).

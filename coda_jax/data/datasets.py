@@ -13,14 +13,10 @@ from coda_jax.extras import need
 
 
 class Source(NamedTuple):
-    """Where `load` finds a data set.
+    """Where `load` finds a data set: a module of `coda_jax.data`, imported when it is needed.
 
-    Attributes:
-        module: a module of `coda_jax.data`, imported when it is needed, whose `data_sources(data_dir, **options)` gives
-            the training examples, the test examples and the names of the classes.
-        preprocessing: how other images become like those of the data set; None where it follows from `image_size`, and
-            is given to `data_sources`.
-        options: other arguments of `data_sources`.
+    Its `data_sources(data_dir, **options)` gives the training examples, the test examples and the class names.
+    `preprocessing` makes other images like them; if it is None, it follows from `image_size`, and is among the options.
     """
 
     module: str
@@ -28,8 +24,8 @@ class Source(NamedTuple):
     options: dict[str, Any] = {}
 
 
+_LARGEST_IMAGE_SIZE = 4096
 _OF_THE_PAPER = Preprocessing(size=240, shorter_side=256)
-
 DATASETS = {
     "cifar10": Source("cifar10", Preprocessing(size=32, shorter_side=32)),
     "digits": Source("digits", Preprocessing(size=8, shorter_side=8, grey=True)),
@@ -40,17 +36,12 @@ DATASETS = {
 }
 """All data sets by name: another one is a module and a line here."""
 
-_LARGEST_IMAGE_SIZE = 4096
-
 
 class Dataset(NamedTuple):
-    """Training and test examples.
+    """Random access to training and test examples, each {"image": uint8 [H, W, RGB=3], "label": int}.
 
-    Attributes:
-        train: random access to {"image": uint8 [H, W, 3], "label": int}. Images may be larger than the size that
-            `info.preprocessing` has, and of differing sizes: they are cropped at random in training.
-        test: the test examples in the same form; all images are squares of that size.
-        info: what is known of the labels and the images.
+    Test images are squares of the size in `info.preprocessing`. Training images may be larger, and of differing sizes:
+    they are cropped at random in training.
     """
 
     train: Sequence[dict[str, Any]]
@@ -61,16 +52,13 @@ class Dataset(NamedTuple):
 def load(name: str, data_dir: str | None = None, image_size: int | None = None) -> Dataset:
     """Open a data set, after downloading and preparing it where that has not been done yet.
 
-    Args:
-        name: one of `DATASETS`. CIFAR-10 is downloaded, the digits are part of scikit-learn, the archives of the
-            ImageNets are fetched by hand, and "image_folder" is for images of one's own.
-        data_dir: the directory of prepared TFDS data sets, None for TFDS's default; or the folder of the images.
-        image_size: the height and width in pixels to which images of one's own are brought; None for the other data
-            sets, which have sizes of their own.
+    Raises InputError for an unknown name, or for data that cannot be read or prepared. A single damaged example raises
+    RunError when it is read.
 
-    Raises:
-        InputError: an unknown name, or data that cannot be read or prepared. A single damaged example raises RunError
-            when it is read.
+    Args:
+        name: one of `DATASETS`. The ImageNets' archives are fetched by hand; "image_folder" is images of one's own.
+        data_dir: the directory of prepared TFDS data sets, None for TFDS's default; or the folder of the images.
+        image_size: the height and width in pixels to which images of one's own are brought; None for other data sets.
     """
     if data_dir is not None and not isinstance(data_dir, str | os.PathLike):
         raise InputError(f"data_dir must be a path, not {data_dir!r}")

@@ -1,7 +1,4 @@
-"""scikit-learn's handwritten digits: 1,797 images of 8×8 pixels, part of the installed package.
-
-Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, 1998.
-"""
+"""scikit-learn's handwritten digits: 1,797 images of 8×8 pixels, part of the package. `ABOUT` names the source."""
 
 from typing import Any
 
@@ -21,8 +18,8 @@ ABOUT = {
 def data_sources(data_dir: object = None) -> tuple[list[dict[str, Any]], list[dict[str, Any]], tuple[str, ...]]:
     """1,437 training and 360 test examples, and the class names "0" to "9".
 
-    The data has no split of its own; ours is fixed and has the same share of every class in both parts. Images are
-    uint8 [H=8, W=8, RGB=3] with three equal channels. `data_dir` is that of other data sets, and not used.
+    The split is our own and fixed; both parts have the same share of every class. Images are uint8 [H=8, W=8, RGB=3]
+    with three equal channels. `data_dir` is not used.
     """
     pixels, labels = load_digits(return_X_y=True)
     grey = np.round(pixels.reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)  # The pixels are counts from 0 to 16.

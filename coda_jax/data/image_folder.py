@@ -1,11 +1,9 @@
 """Images of one's own, in a folder with a subfolder for each class.
 
 The folder is either split, into `train/CLASS` and `test/CLASS` or `val/CLASS`, or it has `CLASS` alone, and a fifth of
-every class is held back to be tested on. The images of a class may lie in further folders within its own. Hidden files
-and folders are passed over, links are followed, and files that are not named as images are skipped.
-
-The order of the images, and which of them are held back, are functions of their paths in the folder alone. An image
-that is added later leaves nearly all others where they are.
+every class is held back to be tested on. Classes may have folders within their own. Hidden files and folders are passed
+over, links are followed, and files that are not named as images are skipped. The order of the images, and which are
+held back, follow from their paths in the folder alone: a new image leaves nearly all others where they are.
 """
 
 import hashlib
@@ -23,9 +21,7 @@ SUFFIXES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".
 """How the names of images end, in small or capital letters."""
 
 _LISTED_NAMES = 10
-
-# The images of each class in their order: (the hash that gives the order, the path).
-_Images = dict[str, list[tuple[bytes, str]]]
+_Images = dict[str, list[tuple[bytes, str]]]  # Of each class, in order: (the hash that gives the order, the path).
 
 
 def class_names(directory: str | os.PathLike | None) -> tuple[str, ...]:
@@ -46,11 +42,9 @@ def data_sources(
     """A folder's training examples, test examples and class names; images are read when they are asked for.
 
     What is tested on is `test` if it is there, otherwise `val`, otherwise a fifth of every class. A line on standard
-    error says so, with the numbers of classes and images; a second one tells how many files were skipped. The classes
-    are mixed, so that the first images are of many.
-
-    Raises InputError if the folder cannot be read; there are fewer than two classes; a class has no images, or just one
-    of which none can be held back; or images to be tested on are of no class that is trained on.
+    error says so, with the numbers of classes and images; a second one counts the skipped files. Classes are mixed.
+    Raises InputError if the folder cannot be read, there are fewer than two classes, a class has no images or only one
+    where a fifth is to be held back, or images to be tested on are of no class that is trained on.
     """
     names = class_names(directory)
     folder, test_folders = _split(directory)
@@ -76,7 +70,6 @@ def data_sources(
         test = {name: images[: max(1, len(images) // 5)] for name, images in train.items()}
         train = {name: images[len(test[name]) :] for name, images in train.items()}
         tested_on = "others, a fifth of each class"
-
     sources = _Source(train, names, preprocessing), _Source(test, names, preprocessing)
     listed = [one_line(name) for name in names[:_LISTED_NAMES]] + ["..."] * (len(names) > _LISTED_NAMES)
     print(

@@ -1,9 +1,8 @@
 """ImageNet's 1,000 classes, or the first 100 of them, prepared without TensorFlow from archives fetched by hand.
 
-All classes are written as TFDS's own `imagenet2012` (name, version, features), so that other code reads them as well;
-only the order is another, that of the archives. The first 100 are a data set of their own, `imagenet100`, a tenth of
-the size. Image files are stored as they are, but for a few that are CMYK or PNG under the name of a JPEG: these become
-RGB JPEGs, as in TFDS's.
+All classes are written as TFDS's own `imagenet2012`, which other code reads as well, but in the order of the archives.
+The first 100 are a data set of their own, `imagenet100`, a tenth of the size. Image files are stored as they are, but
+for a few that are CMYK or PNG under the name of a JPEG: these become RGB JPEGs, as in TFDS's.
 
 Source: O. Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge", IJCV 2015, https://image-net.org.
 """
@@ -38,10 +37,9 @@ def data_sources(
 
     All classes are prepared in `<data_dir>/imagenet2012/5.1.0`, the first 100 in `<data_dir>/imagenet100/1.0.0`, from
     `ILSVRC2012_img_train.tar` and `ILSVRC2012_img_val.tar` in `<data_dir>/downloads/manual`, which may be deleted
-    afterwards; or the first 100 from all, where these are prepared and the archives are gone.
-
-    `classes` is 100 or 1,000; their names are WordNet numbers. Images are uint8 [H, W, RGB=3]: training images are
-    whole, with the shorter side of `preprocessing`; test images, ImageNet's validation images, squares of its size.
+    afterwards; or the first 100 from all, where these are prepared and the archives are gone. `classes` is 100 or
+    1,000; their names are WordNet numbers. Images are uint8 [H, W, RGB=3]: training images are whole, with the shorter
+    side of `preprocessing`; test images, ImageNet's validation images, are squares of its size.
     """
     entry, title = {100: ("imagenet100/1.0.0", "ImageNet-100"), 1000: (_ALL_ENTRY, "ImageNet")}[classes]
     root = root_of(data_dir, title, entry)
@@ -49,15 +47,12 @@ def data_sources(
         contents = _contents(root, classes)
         prepare_once(root, entry, title, lambda: contents)
     train, test, class_names = open_sources(root / entry, title, _SPLITS, _NOT_DECODED)
-    return (
-        Images(train, partial(resize_shorter_side, preprocessing=preprocessing)),
-        Images(test, partial(_centre, preprocessing=preprocessing)),
-        class_names,
-    )
+    whole, centre = (partial(resize, preprocessing=preprocessing) for resize in (resize_shorter_side, _centre))
+    return Images(train, whole), Images(test, centre), class_names
 
 
 class Images:
-    """Random access to examples whose images are decoded and resized when they are asked for."""
+    """Random access to {"image": uint8 [H, W, RGB=3], "label": int}; images are decoded and resized when asked for."""
 
     def __init__(self, source: Sequence[dict[str, Any]], resize: Callable[[Image.Image], np.ndarray]) -> None:
         """Take the examples of `source`, whose images are the contents of files."""
@@ -67,7 +62,6 @@ class Images:
         return len(self._source)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """{"image": uint8 [H, W, RGB=3], "label": int}."""
         example = self._source[index]
         with Image.open(io.BytesIO(example["image"])) as image:
             return {"image": self._resize(image), "label": example["label"]}

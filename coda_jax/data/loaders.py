@@ -1,6 +1,6 @@
 """Batches of a data set, read, augmented and prefetched by grain.
 
-Each of P processes gets N / P examples of every batch of N; these shares come in the order of the processes.
+Each of P processes gets N / P examples of every batch of N, its share; the shares are in the order of the processes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,6 @@ from coda_jax.data.augmentation import RandomFlipAndCrop
 from coda_jax.data.randaugment import RandAugment
 
 Batch = dict[str, np.ndarray]
-
 _EPOCHS = 2**31  # As good as endless; grain cannot share what it repeats for ever among many processes.
 # Grain's own 500 batches would be 22 GB of images of 240 pixels in batches of 64.
 _READ_AHEAD = grain.ReadOptions(num_threads=16, prefetch_buffer_size=16)
@@ -36,6 +35,7 @@ def train_batches(
 ) -> Iterator[Batch]:
     """One process's share of endless shuffled and augmented batches; no other examples are read.
 
+    Yields "image" float32 [N / P, H, W, C] in [0, 1] and "label" int32 [N / P].
     Every epoch is a new permutation of all examples; where the batch size does not divide their number, a batch holds
     the end of one epoch and the start of the next. Batch `i` is a function of the seed and `i` alone, so that `start`
     is the whole position in the data, and the number of workers changes nothing.
@@ -52,9 +52,6 @@ def train_batches(
         num_workers: the number of processes that prepare batches; 0 for threads of this one.
         process: the number of the share, from 0 to P - 1.
         processes: P.
-
-    Yields:
-        "image" float32 [N / P, H, W, C] in [0, 1] and "label" int32 [N / P].
     """
     examples = grain.MapDataset.source(source).seed(seed).shuffle().repeat(_EPOCHS)
     examples = examples.random_map(RandomFlipAndCrop(flip, crop_padding, size))
@@ -75,14 +72,9 @@ def test_batches(
 ) -> Iterator[Batch]:
     """One process's share of batches of one size that hold every example once, in order.
 
-    Args:
-        source: random access to {"image": uint8 [H, W, C], "label": int}, all images of one size.
-        batch_size: N, a multiple of P; the last batch is filled up with zeros of weight 0.
-        process: the number of the share, from 0 to P - 1.
-        processes: P; all get the same number of batches.
-
-    Yields:
-        "image" float32 [N / P, H, W, C] in [0, 1], "label" int32 [N / P] and "weight" float32 [N / P], 1 or 0.
+    Yields "image" float32 [N / P, H, W, C] in [0, 1], "label" int32 [N / P] and "weight" float32 [N / P], 1 or 0.
+    The arguments are those of `train_batches`; all images must have one size. All processes get the same number of
+    batches. The last batch is filled up with zeros of weight 0.
     """
     filling = {key: np.zeros_like(array) for key, array in _to_arrays(source[0]).items()}
 

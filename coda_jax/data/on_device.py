@@ -47,10 +47,7 @@ def read(source: Sequence[dict[str, Any]]) -> Examples:
 
 
 def epoch_orders(key: jax.Array, first: jax.Array, *, num_epochs: int, num_examples: int) -> jax.Array:
-    """The order of n examples in each of e consecutive epochs, from the number `first`, int32 [], on: int32 [e, n].
-
-    Each row is a permutation of all examples, a function of the key and the epoch.
-    """
+    """The permutations of n examples in e consecutive epochs, from the number `first`, int32 [], on: int32 [e, n]."""
     keys = _keys_at(key, first + jnp.arange(num_epochs))
     return jax.vmap(lambda epoch_key: jax.random.permutation(epoch_key, num_examples))(keys)
 
@@ -58,18 +55,10 @@ def epoch_orders(key: jax.Array, first: jax.Array, *, num_epochs: int, num_examp
 def augmented_batch(
     examples: Examples, indices: jax.Array, key: jax.Array, positions: jax.Array, *, flip: bool, crop_padding: int
 ) -> dict[str, jax.Array]:
-    """A batch of augmented examples.
+    """A batch of augmented examples: "image" float32 [N, H, W, C] in [0, 1] and "label" int32 [N].
 
-    Args:
-        examples: all examples.
-        indices: int32 [N], which of them are in the batch.
-        key: the key of the flips and the crops.
-        positions: int32 [N], where in the stream they are, from which their flips and crops follow.
-        flip: whether to mirror half of the images.
-        crop_padding: the pixels by which images are padded before they are cropped to their size.
-
-    Returns:
-        "image" float32 [N, H, W, C] in [0, 1] and "label" int32 [N].
+    `indices`, int32 [N], says which they are, and `positions`, int32 [N], where in the stream. Flips and crops follow
+    from the key and the positions; `flip` and `crop_padding` are those of `loaders.train_batches`.
     """
     change = jax.vmap(partial(random_flip_and_crop, flip=flip, padding=crop_padding))
     images = change(_keys_at(key, positions), examples["image"][indices])

@@ -21,10 +21,9 @@ _EXAMPLES_PER_FILE = 10_000  # A gigabyte of ImageNet.
 
 
 def root_of(data_dir: str | None, title: str, entry: str) -> Path:
-    """The directory of TFDS data sets in which one, called `title`, is in `entry`, such as "cifar10/3.0.2", or will be.
+    """The directory `data_dir`, or TFDS's default (the environment variable TFDS_DATA_DIR, or `~/tensorflow_datasets`).
 
-    For None it is TFDS's default (the environment variable TFDS_DATA_DIR, else `~/tensorflow_datasets`), which need not
-    exist; raises InputError where another one does not.
+    Raises InputError, which names the data set's `title` and its `entry`, if a `data_dir` does not exist.
     """
     root = Path(data_dir or tfds.core.constants.DATA_DIR).expanduser()
     if data_dir and not root.is_dir():

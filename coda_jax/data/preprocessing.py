@@ -10,12 +10,9 @@ from coda_jax.errors import InputError, one_line
 
 
 class Preprocessing(NamedTuple):
-    """The square images of a data set.
+    """The images of a data set, squares of `size`×`size` pixels; `grey` where their three channels are equal.
 
-    Attributes:
-        size: their height and width in pixels.
-        shorter_side: what an image's shorter side is resized to before its centre is cropped; at least `size`.
-        grey: whether the three channels are equal.
+    An image's shorter side is resized to `shorter_side` pixels, at least `size`, before its centre is cropped.
     """
 
     size: int
@@ -26,16 +23,9 @@ class Preprocessing(NamedTuple):
 def prepare(image: Image.Image, preprocessing: Preprocessing) -> tuple[np.ndarray, tuple[str, ...]]:
     """The centre of an image of any size and mode, and what was done to get it.
 
-    Args:
-        image: as Pillow opens it; a JPEG that has not been loaded is loaded in a reduced size.
-        preprocessing: that of the data set.
-
-    Returns:
-        (uint8 [size, size, RGB=3], one phrase for each change of more than the representation, such as "cropped to the
-        centre, 480×480 of 640×480 pixels").
-
-    Raises:
-        InputError: the image is damaged, or has floating-point pixels, whose range nothing says.
+    The centre is uint8 [size, size, RGB=3]; a phrase describes each change of more than the representation, such as
+    "cropped to the centre, 480×480 of 640×480 pixels". A JPEG that has not been loaded is loaded in a reduced size.
+    Raises InputError if the image is damaged, or has floating-point pixels, whose range nothing says.
     """
     upright, (width, height), done = _upright(image, preprocessing)
     side = min(width, height) * preprocessing.size / preprocessing.shorter_side
@@ -53,10 +43,7 @@ def prepare(image: Image.Image, preprocessing: Preprocessing) -> tuple[np.ndarra
 
 
 def resize_shorter_side(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
-    """The whole of an image, for crops at random; the arguments and errors are those of `prepare`.
-
-    It is uint8 [H, W, RGB=3], of which the smaller of H and W is `preprocessing.shorter_side`.
-    """
+    """The whole image, uint8 [H, W, RGB=3], resized to `shorter_side`; arguments and errors are those of `prepare`."""
     upright, (width, height), _ = _upright(image, preprocessing)
     scale = preprocessing.shorter_side / min(width, height)
     resized = upright.resize((round(width * scale), round(height * scale)), Image.Resampling.BICUBIC)

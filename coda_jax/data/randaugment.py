@@ -1,9 +1,8 @@
 """RandAugment: two random changes of an image, of fourteen, with one magnitude for all.
 
-The operations, and that each is as likely as any other, are the paper's; magnitudes are on its scale from 0 to 10,
-whose end is the end of AutoAugment's ranges. As in later implementations, all changes grow from magnitude 0, which
-changes nothing; and colour, contrast, brightness and sharpness are lowered as often as raised. Identity, autocontrast
-and equalise have no magnitude.
+The operations, each as likely as any other, are the paper's; magnitudes are on its scale from 0 to 10, where
+AutoAugment's ranges end. As in later implementations, changes grow from none at magnitude 0; and colour, contrast,
+brightness and sharpness are lowered as often as raised. Identity, autocontrast and equalise have no magnitude.
 
 Sources: E. Cubuk et al., "RandAugment: Practical automated data augmentation with a reduced search space", CVPR
 Workshops 2020, arXiv 1909.13719, and "AutoAugment: Learning Augmentation Policies from Data", CVPR 2019, 1805.09501.
@@ -19,8 +18,8 @@ from PIL import Image, ImageEnhance, ImageOps
 
 OPERATIONS_PER_IMAGE = 2
 LARGEST_MAGNITUDE = 10
-
 _GREY = (128, 128, 128)  # For pixels that come from outside of the image.
+_FARTHEST = 150 / 331  # AutoAugment's images have 331 pixels, and are moved by up to 150.
 
 
 def _enhance(kind: type) -> Callable[[Image.Image, float], Image.Image]:
@@ -31,8 +30,6 @@ def _affine(image: Image.Image, across: tuple[float, ...], down: tuple[float, ..
     """The image whose pixel at (x, y) is the given one's at (across · (x, y, 1), down · (x, y, 1))."""
     return image.transform(image.size, Image.Transform.AFFINE, (*across, *down), fillcolor=_GREY)
 
-
-_FARTHEST = 150 / 331  # AutoAugment's images have 331 pixels, and are moved by up to 150.
 
 OPERATIONS: dict[str, Callable[[Image.Image, float], Image.Image]] = {
     "identity": lambda image, strength: image,

@@ -1,8 +1,7 @@
-"""Tiny-ImageNet, prepared without TensorFlow from an archive fetched by hand.
+"""Tiny-ImageNet, prepared without TensorFlow from an archive fetched by hand; its JPEG files are stored as they are.
 
-The official archive has 200 classes, with 500 training and 50 validation images of 64×64 pixels each. One of the same
-layout with fewer classes or images is read as well. The validation images are what is tested on: the labels of the
-official test images are not public. The JPEG files are stored as they are.
+The official archive has 200 classes, each with 500 training and 50 validation images of 64×64 pixels. A smaller one of
+the same layout is read as well. The validation images are tested on: the labels of the test images are not public.
 
 Source: Y. Le and X. Yang, "Tiny ImageNet Visual Recognition Challenge", Stanford CS231n, 2015.
 """
@@ -23,7 +22,6 @@ from coda_jax.data.prepared import Contents, open_sources, prepare_once, reading
 from coda_jax.errors import InputError, one_line
 
 ARCHIVE_URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
-
 _ENTRY = "tiny_imagenet/1.0.0"
 _SIZE = 64
 _FOLDER = "tiny-imagenet-200"
@@ -95,7 +93,6 @@ def _train_images(archive: zipfile.ZipFile, wnids: list[str]) -> dict[str, str]:
 
 
 def _validation_images(archive: zipfile.ZipFile, wnids: list[str]) -> dict[str, str]:
-    """The class of every validation image by its path."""
     images = {}
     lines = _lines(archive, "val/val_annotations.txt")
     for line in lines:

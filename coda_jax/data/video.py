@@ -51,15 +51,10 @@ def open_video(path: str | os.PathLike) -> Video | None:
 
 
 def write_video(path: str | os.PathLike, frames: Iterable[np.ndarray], rate: float) -> None:
-    """Write a GIF, or an MP4 (H.264), as the suffix `.gif` or `.mp4` says.
+    """Write a GIF, or an MP4 (H.264), of `rate` frames a second, as the suffix `.gif` or `.mp4` says.
 
-    Args:
-        path: the file.
-        frames: uint8 [H, W, RGB=3], at least one; for `.mp4` with even H and W.
-        rate: the number of frames a second.
-
-    Raises:
-        InputError: an MP4 that cannot be written, as where the directory is missing.
+    Frames are uint8 [H, W, RGB=3], at least one; for `.mp4` with even H and W. Raises InputError if an MP4 cannot be
+    written, as where the directory is missing.
     """
     frames = iter(frames)
     first = next(frames)
