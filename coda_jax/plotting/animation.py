@@ -14,16 +14,10 @@ _CAPTION, _GAP = 28, 8
 
 
 def explained_frame(image: np.ndarray, maps: np.ndarray, captions: Sequence[str], scale: float) -> np.ndarray:
-    """One frame beside its contribution maps, in colours that mean the same in every frame.
+    """One frame, uint8 [H, W, 3], beside its contribution maps [T, H, W], in logits, and their T captions.
 
-    Args:
-        image: uint8 [H, W, 3].
-        maps: [T, H, W], in logits.
-        captions: one for each map.
-        scale: the contribution that is drawn in full colour.
-
-    Returns:
-        uint8 [h, w, 3] with even h and w; each pixel becomes a square, so that the image has at least 256 on a side.
+    `scale` is the contribution that is drawn in full colour; one for all frames makes colours mean the same in each.
+    Returns uint8 [h, w, 3] with even h and w. Each pixel becomes a square, so that the image has at least 256 a side.
     """
     colours = matplotlib.colormaps[COLOUR_MAP](maps / (2 * scale) + 0.5, bytes=True)[..., :3]
     zoom = max(1, -(-_LEAST_SIDE // min(image.shape[:2])))

@@ -69,7 +69,7 @@ def contribution_sheet(
         images: [N, H, W, 3] in [0, 1].
         maps: [N, T, H, W], the contribution map of each target, in logits.
         targets: [N, T], the classes that the maps explain, the predicted one first.
-        probabilities: [N, T], the targets' probabilities.
+        probabilities: [N, T], of the targets.
         labels: [N], the true classes.
         class_names: the names of all classes.
         quantity: what the maps are maps of, such as "Grad-CAM attributions".
@@ -113,16 +113,10 @@ def explanation(
     offset: float,
     quantity: str = "contributions",
 ) -> None:
-    """Draw one image beside its contribution maps of some classes, in one colour scale that is centred on zero.
+    """Draw one image as `contribution_sheet` draws several, and how its contributions sum to its logits.
 
-    Args:
-        path: the PNG file to write.
-        image: [H, W, 3] in [0, 1], or uint8.
-        maps: [T, H, W], the contribution map of each class, in logits.
-        names: the names of the T classes.
-        logits: [T], the logits of the classes.
-        offset: the logit bias, which the contributions leave out.
-        quantity: what the maps are maps of, such as the `quantity` of a network.
+    The image is [H, W, 3] in [0, 1], or uint8. The maps are [T, H, W], in logits, of T classes with `names` and logits
+    [T]. `offset` is the logit bias, which the contributions leave out. `path` and `quantity` are as there.
     """
     panels = 1 + len(maps)
     figure = Figure(figsize=(2.5 * panels + 0.4, 4.1), layout="constrained")
@@ -137,7 +131,7 @@ def explanation(
 
 
 def _draw_beside(axes: np.ndarray, image: np.ndarray, maps: np.ndarray, scale: float) -> AxesImage:
-    """Draw an image and its maps, each into axes of its own; the picture of the last map."""
+    """Draw an image and its maps, each into axes of its own; returns the picture of the last map."""
     axes[0].set_axis_off()
     axes[0].imshow(image)
     return [plot_map(contributions, axis, scale) for axis, contributions in zip(axes[1:], maps, strict=True)][-1]
@@ -149,10 +143,7 @@ def _add_colour_bar(figure: Figure, drawn: AxesImage, quantity: str, fraction: f
 
 
 def terms(contributions: np.ndarray, offset: float) -> str:
-    """A logit as the sum of what speaks for the class, what speaks against it, and the bias, `offset`.
-
-    The contributions are those of one class, in logits, in an array of any shape.
-    """
+    """A logit as text: the sum of a class's contributions (any shape) for it and against it, and the bias, `offset`."""
     positive, negative = contributions[contributions > 0].sum(), contributions[contributions < 0].sum()
     sign = "+" if offset > 0 else "-"
     sum_ = f"{positive:.2f} - {abs(negative):.2f} {sign} {abs(offset):.2f} = {positive + negative + offset:.2f}"

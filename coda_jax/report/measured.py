@@ -29,11 +29,7 @@ _FORMER = json.loads(resources.files(__package__).joinpath("former_records.json"
 def table(records: Records) -> list[list[str]]:
     """The rows of the table: the column titles first, then the label and the numbers of each method.
 
-    Args:
-        records: by metric and label of the method, a record.
-
-    Raises:
-        KeyError: the results of a record lack a number of its columns.
+    Raises KeyError if the results of a record lack a number of its columns.
     """
     columns: dict[tuple[str, str], None] = {}
     rows: dict[str, dict[tuple[str, str], str]] = {}
@@ -49,13 +45,8 @@ def table(records: Records) -> list[list[str]]:
 def read_records(directory: Path) -> Records:
     """Read what was measured of a run: metrics by their places, and of each the network's own contributions first.
 
-    A metric that was taken with several N is read with the largest one.
-
-    Args:
-        directory: `interpretability` in the directory of the run; there may be none.
-
-    Raises:
-        InputError: a record is damaged.
+    A metric that was taken with several N is read with the largest one. The directory, `interpretability` of the run,
+    need not exist. Raises InputError if a record is damaged.
     """
     folders: dict[str, tuple[int, Path]] = {}
     for folder in directory.glob("*-*"):

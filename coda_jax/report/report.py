@@ -54,17 +54,10 @@ def write_report(
     looked at pixel by pixel, for several classes and at every layer, the figures and numbers in `interpretability`, and
     the configuration. Everything is computed in float32, so that contributions add up whatever the network's dtype.
 
-    Args:
-        workdir: the directory of the run.
-        dataset: the run's data.
-        network: the model and its variables where they are at hand; None for those of the newest checkpoint.
-
-    Returns:
-        The file.
-
-    Raises:
-        InputError: there is no run, it is damaged or of another network than a CoDA-Net, its classes are not those of
-            the data set, a record of what was measured is damaged, or nothing can be written there.
+    `dataset` is the run's. `network` is the model with its variables where they are at hand; None takes those of the
+    newest checkpoint. Returns the file. Raises InputError if there is no run, if it is damaged or of another network
+    than a CoDA-Net, if its classes are not those of the data set, if a record of what was measured is damaged, or if
+    nothing can be written there.
     """
     workdir = Path(workdir)
     config, _ = load_config(workdir)
@@ -130,16 +123,9 @@ def write_report(
 def choose_images(logits: np.ndarray, labels: np.ndarray, count: int) -> list[np.ndarray]:
     """Test images that tell much: confident and right, unsure, and confident and wrong; none of them twice.
 
-    The predicted class's logit says how confident the network is. The true classes take turns, so that no class fills
-    the choice.
-
-    Args:
-        logits: [N, K].
-        labels: [N], the true classes.
-        count: the largest number of images of a kind.
-
-    Returns:
-        For each kind, at most [count] indices of images.
+    For logits [N, K] and labels [N], the true classes, returns at most `count` indices of images for each kind. The
+    predicted class's logit says how confident the network is. The true classes take turns, so that no class fills the
+    choice.
     """
     most_confident = np.argsort(-logits.max(-1), kind="stable")
     right = (logits.argmax(-1) == labels)[most_confident]
@@ -191,16 +177,9 @@ def explained_images(
     labels: np.ndarray,
     classes: int,
 ) -> list[dict[str, Any]]:
-    """What the page shows of test images.
+    """What the page shows of test images, given their `indices` [n], logits [n, K] and labels [n].
 
-    Args:
-        model: the network.
-        variables: its parameters.
-        dataset: the data set whose test images they are.
-        indices: [n], the images' places in the test set.
-        logits: [n, K], the network's.
-        labels: [n], the true classes.
-        classes: T, how many classes are explained: the most probable ones, and the true one if it is none of them.
+    `classes` is T, how many are explained: the most probable ones, and the true one if it is none of them.
 
     Returns:
         For each image its `index`, `label` and PNG `source`, the `targets` [T], their `logits` and `probabilities`,
@@ -241,11 +220,9 @@ def explained_images(
 
 @partial(jax.jit, static_argnums=0)
 def _layer_maps(model: CoDANet, variables: Mapping[str, Any], inputs: jax.Array, targets: jax.Array) -> list[jax.Array]:
-    """For every layer the contribution maps in the space of its input, [n, T, Hl, Wl].
+    """For every layer the contribution maps in the space of its input, [n, T, Hl, Wl]."""
 
-    One forward pass, and one way back, make them all; `explain` would be compiled, and go both ways, for each layer.
-    """
-
+    # One forward pass, and one way back, make them all; `explain` would be compiled, and go both ways, for each layer.
     def explain_batch(batch: tuple[jax.Array, jax.Array]) -> list[jax.Array]:
         inputs, targets = batch
         _, linear_map = model.apply(variables, inputs, method="decompose")
@@ -260,10 +237,7 @@ def _layer_maps(model: CoDANet, variables: Mapping[str, Any], inputs: jax.Array,
 
 
 def _how_many(sizes: Sequence[tuple[int, int]], classes: int, room: int) -> tuple[int, int]:
-    """How many images of each kind, and how many classes of each image, fit into so many bytes.
-
-    All classes up to ten are explained, but fewer where fewer than three images of a kind would fit.
-    """
+    """How many images of each kind, and how many classes of each image, fit into so many bytes."""
     height, width = sizes[0]
     # Maps, of four bytes a value, as Base64, with their two sums; and a class's number, logit and probability, as text.
     of_class = sum(16 / 3 * h * w + 64 for h, w in sizes) + 80
@@ -274,6 +248,7 @@ def _how_many(sizes: Sequence[tuple[int, int]], classes: int, room: int) -> tupl
         return max(0, min(_MOST_OF_A_KIND, int(room // (of_image + shown * of_class) // len(_KINDS))))
 
     shown = min(classes, _MOST_CLASSES)
+    # Three images of a kind matter more than all classes.
     while shown > 2 and fitting(shown) < 3:
         shown -= 1
     return fitting(shown), shown
@@ -292,7 +267,6 @@ def _figures(directory: Path, records: Records) -> list[dict[str, str]]:
 
 
 def _render(page: Mapping[str, Any]) -> str:
-    """The HTML of the page."""
     environment = Environment(
         loader=PackageLoader(__package__, ""),
         autoescape=True,

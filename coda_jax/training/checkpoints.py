@@ -20,8 +20,8 @@ from coda_jax.training.state import TrainState, replicated
 class Checkpoints:
     """The checkpoints in one directory; the newest two are kept, and one that was not finished is never seen.
 
-    Where there are several processes, all of them open the directory, save and restore together. A checkpoint can be
-    restored on any devices. It holds a checksum of every array, by which damage is noticed: Orbax keeps none of them.
+    All processes of a run open the directory, save and restore together. A checkpoint can be restored on any devices.
+    Its checksums of all arrays show damage: Orbax keeps none.
     """
 
     def __init__(self, directory: Path):
@@ -56,8 +56,7 @@ class Checkpoints:
     def restore(self, target: TrainState) -> TrainState:
         """The newest checkpoint that is whole, on every device of this process; damaged ones are moved aside.
 
-        Raises:
-            InputError: there is none, or it is of another architecture than `target`, a state of the same shapes.
+        Raises InputError if there is none, or if its shapes are not those of `target`: it is of another architecture.
         """
         sharding = replicated(jax.devices())
         restored, damaged = self._restore_newest(_abstract(vars(target), sharding))

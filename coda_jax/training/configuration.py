@@ -17,37 +17,31 @@ from coda_jax.training.optimizer import make_optimizer
 class Training:
     """The settings of a training; with the network and the data they determine it.
 
-    A run that began before there was one of these has its default.
+    A run that began before there was one of these has its default. A value of another type or out of its range raises
+    InputError, and so does `randaugment` with `on_device`.
 
     Attributes:
         seed: the seed of the parameters, the order of the examples, and the augmentation.
         batch_size: examples a step, over all devices of all processes.
         num_epochs: epochs in all, by which the learning rate goes as well.
         num_steps: steps in all, those of earlier runs included; None for all epochs.
-        optimizer: the optimiser's name, as in `optimizer.make_optimizer`.
-        weight_decay: the decoupled weight decay, as there.
+        optimizer: the optimiser's name, as in `optimizer.make_optimizer`; `weight_decay` is described there, too.
         learning_rate: the highest learning rate.
-        warmup_epochs: epochs in which the rate grows linearly; 0 for none.
-        warmup_from: the rate of the first step of a warm-up.
+        warmup_epochs: epochs in which the rate grows linearly, from `warmup_from`; 0 for none.
         schedule: "step": the rate is divided by `decay` every `decay_epochs` (the paper: by 1.5 every 30; for ImageNet
             by 2 every 20, with a warm-up of 15). "cosine": it falls to 0 at the end as half a period of a cosine does,
             from the end of the warm-up on (Loshchilov and Hutter, arXiv 1608.03983).
-        decay: the divisor of "step".
-        decay_epochs: epochs between divisions, counted from the start. Optax counts in float32: where their batches are
-            no whole number, a division may be one step early or late.
+        decay_epochs: counted from the start. Optax counts in float32: if they are no whole number of batches, a
+            division may be one step early or late.
         flip: whether to mirror half of the images.
         crop_padding: pixels by which images are padded before they are cropped to the size of the test images.
         randaugment: the magnitude of RandAugment's two operations, from 1 to 10; 0 for none.
         num_workers: processes that prepare batches; 0 for threads of this one.
         on_device: whether the training images live on the devices, and are shuffled, mirrored and cropped there.
-        accumulation: equal parts of every device's share of a batch that are computed one after the other, in the
-            memory of one.
+        accumulation: equal parts of each device's share of a batch, computed one by one, in the memory of one.
         penalty: λ, the weight of `losses.weight_penalty` in what is minimised; "penalty" is recorded if it is not 0.
         log_every: steps between two records.
         checkpoint_every: steps between two checkpoints; one is also saved at the end.
-
-    Raises:
-        InputError: a value of another type, out of its range, or `randaugment` with `on_device`.
     """
 
     seed: int = 0
@@ -128,7 +122,6 @@ class Training:
 
 
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(Training)}
-"""The settings that a training has where no others are given."""
 
 
 def check_type(name: str, value: object, kind: object) -> None:

@@ -19,16 +19,10 @@ def evaluate(
     batches: Iterable[Batch],
     check: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
-    """Mean loss and accuracy over all examples, each counted once whatever the sizes.
+    """Mean "test_loss" in nats and "test_accuracy" in [0, 1] over all examples, each counted once whatever the sizes.
 
-    Args:
-        eval_step: a function as from `step.mapped_eval_step`.
-        variables: the network's variables.
-        batches: this process's batches, from `coda_jax.data.test_batches`, of a size that the devices can share.
-        check: a function that is called after every batch, and may raise.
-
-    Returns:
-        "test_loss" in nats and "test_accuracy" in [0, 1].
+    `eval_step` is as from `step.mapped_eval_step`. The batches are those of this process, from
+    `coda_jax.data.test_batches`, of a size that the devices can share. `check` is called after each, and may raise.
     """
     sums = []
     for batch in batches:
@@ -45,16 +39,11 @@ def classify(
     examples: Sequence[Mapping[str, Any]],
     advance: Callable[[int], None] = lambda count: None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The logits of all examples, on one device.
+    """(Logits [N, K], labels int32 [N]) of all examples, in their order, on one device.
 
-    Args:
-        model: the network, for encoded images.
-        variables: its variables.
-        examples: random access to {"image": uint8 [H, W, 3], "label": int}, such as `dataset.test`.
-        advance: a function that is called after every batch with the number of its examples, and may raise.
-
-    Returns:
-        (logits [N, K] in the network's dtype, float32 at least; labels int32 [N]), in the order of the examples.
+    The logits have the network's dtype, float32 at least. The examples are random access to {"image": uint8 [H, W, 3],
+    "label": int}, such as `dataset.test`; the model takes their images encoded. `advance` is called after every batch
+    with the number of its examples, and may raise.
     """
     logits, labels = [], []
     for batch in test_batches(examples, batch_size=min(250, len(examples))):

@@ -36,12 +36,17 @@ from coda_jax.training.step import (
 def train(model: nn.Module, dataset: Dataset, training: Training, workdir: Path) -> TrainState:
     """Train on all devices, from the newest checkpoint in `workdir` if there is one; returns the state after all steps.
 
-    Where there are several processes, all call it with the same arguments; each reads its share of every batch, and the
-    first one writes and prints.
+    All processes of a run call it with the same arguments; each reads its share of every batch, and the first one
+    writes and prints. The model is as `step.train_step` takes it, with as many logits as there are classes. With
+    `training.on_device` the examples come in another order.
 
     Checkpoints go to `workdir/checkpoints`. To `workdir/metrics.jsonl` and `workdir/tensorboard` go the mean "loss" and
     "accuracy" of the steps since the last record and, after every epoch and at the end, "test_loss" and
     "test_accuracy". A resumed run ends with the same parameters, to the bit, as an uninterrupted one.
+
+    Raises InputError for a refusal of `check` or a checkpoint of another architecture. Raises RunError if the run stops
+    before its end: SIGTERM or SIGINT came, and the state is saved; the loss or a gradient is not finite; or a
+    checkpoint or record cannot be written.
 
     These lines train a network:
 
@@ -55,17 +60,6 @@ def train(model: nn.Module, dataset: Dataset, training: Training, workdir: Path)
         model = CoDANet(channels=(16, 10), temperature=10.0, **layers)
         training = Training(batch_size=32, num_epochs=1, learning_rate=2e-3, flip=False)
         state = train(model, data.load("digits"), training, Path("run"))
-
-    Args:
-        model: the network, as `step.train_step` takes it, with as many logits as there are classes.
-        dataset: the data, as from `coda_jax.data.load`.
-        training: all settings. The order of the examples with `on_device` is another than without.
-        workdir: the directory of the run.
-
-    Raises:
-        InputError: a refusal of `check`, or a checkpoint of another architecture.
-        RunError: the run stops before its end: SIGTERM or SIGINT came, and the state is saved; the loss or a gradient
-            is not finite; or a checkpoint or record cannot be written.
     """
     check(model, dataset, training)
     num_examples, size = len(dataset.train), dataset.info.preprocessing.size
@@ -135,7 +129,7 @@ class _Recorder:
             self._progress.tell(f"resumed after step {start}")
 
     def count(self, metrics: Metrics, count: int, seconds: float) -> None:
-        """Take in the sums of the metrics of so many further steps, whose call took so long."""
+        """Take in the sums of the metrics of `count` further steps, whose call took so long."""
         if self.step == self._start:  # Only the first call waits, for the compiler.
             self._progress.tell(f"compiled the training step and began in {seconds:.1f} s")
         self.step += count
@@ -176,16 +170,14 @@ class _Recorder:
                 )
 
     def close(self) -> None:
-        """Close the record."""
         self._progress.close()
         self._log.close()
 
 
 def check(model: nn.Module, dataset: Dataset, training: Training) -> None:
-    """Raise InputError unless the network, the data, the settings and the devices fit together.
+    """Raise InputError unless the devices can share a batch, and the network fits the data and the settings.
 
-    The devices must be able to share a batch. The network must have as many classes as the data, no larger kernels than
-    its images, and for a penalty be a `CoDANet`.
+    It must have as many classes as the data, no larger kernels than its images, and for a penalty be a `CoDANet`.
     """
     check_batch_size(training.batch_size, training.accumulation)
     if training.penalty and not isinstance(model, CoDANet):
@@ -218,10 +210,9 @@ def _test_reader(dataset: Dataset, training: Training) -> Callable[[], Iterable[
 def _stepper(
     model: nn.Module, optimizer: optax.GradientTransformation, dataset: Dataset, training: Training, start: int
 ) -> Callable[[TrainState, int], tuple[TrainState, Metrics, int]]:
-    """A function that does the steps after the first `start`.
+    """A function that does the steps after the first `start`, at least one a call, and at most as many as it is told.
 
-    It takes a state and the most steps to do, and returns the state after at least one step, the sums of the steps'
-    metrics, and how many steps it did.
+    It returns the state after them, the sums of their metrics, and their number.
     """
     if training.on_device:
         train_steps = mapped_train_steps(model, optimizer, training)

@@ -10,17 +10,10 @@ from coda_jax.errors import InputError
 
 
 def binary_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """Binary cross-entropy with logits of every class against all others, the paper's loss.
+    """Binary cross-entropy with logits of every class against all others, the paper's loss, in nats.
 
-    Args:
-        logits: [N, K], floating.
-        labels: [N], whole numbers in [0, K).
-
-    Returns:
-        [N], the mean over the classes for each example, in nats.
-
-    Raises:
-        InputError: other shapes or dtypes, or (unless traced) a class that does not exist.
+    Takes logits [N, K], floating, and labels [N], whole numbers in [0, K); returns [N], the mean over the classes for
+    each example. Other shapes or dtypes, or (unless traced) a class that does not exist, raise InputError.
     """
     logits, labels = as_array("logits", logits), as_array("labels", labels)
     if logits.ndim != 2 or not jnp.issubdtype(logits.dtype, jnp.floating):
@@ -33,17 +26,12 @@ def binary_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def weight_penalty(linear_map: LinearMap, targets: jax.Array) -> jax.Array:
-    """Mean absolute value of rows of the network's matrix `W(x)`: the paper's regularisation.
+    """The paper's regularisation: the mean absolute value of rows of the network's matrix `W(x)`, [N].
+
+    The map is as from `CoDANet.decompose`, for N examples; the rows are those of the classes `targets`, [N, T].
 
     The paper takes the rows of the true class and of one other, drawn at random. `draw_penalised_classes` draws one of
     these two, which leaves the expected value and gradient as they are, at half of the cost.
-
-    Args:
-        linear_map: the network's, as from `CoDANet.decompose`, for N examples.
-        targets: [N, T], the rows' classes.
-
-    Returns:
-        [N], the mean over the T rows and all their entries.
     """
     return jnp.mean(jnp.abs(linear_map.rows(targets)), axis=(1, 2, 3, 4))
 
@@ -51,14 +39,8 @@ def weight_penalty(linear_map: LinearMap, targets: jax.Array) -> jax.Array:
 def draw_penalised_classes(key: jax.Array, labels: jax.Array, positions: jax.Array, num_classes: int) -> jax.Array:
     """For every example its own class, with probability 1/2, or one of the others, all equally probable; int [N].
 
-    Args:
-        key: a key of `jax.random`.
-        labels: int [N].
-        positions: int [N], a number of its own for each example, which with the key decides on its class.
-        num_classes: K, at least 2.
-
-    Raises:
-        InputError: no key, or fewer than two classes.
+    `labels` and `positions` are int [N]: each example has a position of its own, which with the key decides on its
+    class. What is no key of `jax.random`, or fewer than two classes, raises InputError.
     """
     check_key("key", key)
     check_whole("num_classes", num_classes, 2)

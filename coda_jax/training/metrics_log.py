@@ -16,10 +16,9 @@ from coda_jax.errors import InputError, RunError
 
 
 class MetricsLog:
-    """Appends to `metrics.jsonl` and to TensorBoard's files in one directory; of several processes, the first does.
+    """Appends to a directory's `metrics.jsonl` and TensorBoard files; of several processes, the first one does.
 
-    Raises:
-        RunError: they cannot be written.
+    Raises RunError if they cannot be written.
     """
 
     def __init__(self, directory: Path, step: int):
@@ -62,7 +61,6 @@ class MetricsLog:
 
     @contextmanager
     def _written(self) -> Iterator[None]:
-        """Say what to do where writing fails."""
         try:
             yield
         except OSError as error:

@@ -11,7 +11,7 @@ from coda_jax.checks import check_choice, check_number
 
 
 def make_optimizer(name: str, schedule: optax.Schedule, weight_decay: float) -> optax.GradientTransformation:
-    """An optimiser by its name.
+    """An optimiser by its name; an unknown name, or a weight decay below 0 or not finite, raises InputError.
 
     Args:
         name: "adam", the paper's; or "muon" (Jordan et al., 2024, https://kellerjordan.github.io/posts/muon), which
@@ -21,9 +21,6 @@ def make_optimizer(name: str, schedule: optax.Schedule, weight_decay: float) -> 
         schedule: the learning rate of every step, counted from 0.
         weight_decay: decoupled weight decay: each step subtracts learning rate × weight_decay × parameter (Loshchilov
             and Hutter, arXiv 1711.05101).
-
-    Raises:
-        InputError: an unknown name, or a weight decay below 0 or not finite.
     """
     check_choice("optimizer", name, ("adam", "muon"))
     check_number("weight_decay", weight_decay, least=0)

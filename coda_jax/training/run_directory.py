@@ -26,13 +26,9 @@ def check_writable(directory: Path) -> None:
 def check_same_run(
     workdir: Path, config: Config, free_keys: tuple[str, ...], added_keys: Mapping[str, Any] = MappingProxyType({})
 ) -> None:
-    """Raise InputError, which names the keys that differ, if there is a run of another configuration.
+    """Raise InputError, which names the keys that differ, if `workdir` holds a run of another configuration.
 
-    Args:
-        workdir: the directory, which need not exist.
-        config: the configuration of the run that is to go on there.
-        free_keys: keys whose values may differ.
-        added_keys: the values that runs have which began before there were such keys.
+    The values of `free_keys` may differ. Runs that began before there were `added_keys` have the values given there.
     """
     if not (workdir / "config.json").exists():
         return
@@ -66,14 +62,9 @@ def check_same_classes(workdir: Path, class_names: Sequence[str]) -> None:
 
 
 def load_dataset(workdir: str | os.PathLike, data_dir: str | None = None) -> Dataset:
-    """The data that a run was trained on.
+    """The data that a run was trained on, which is now in `data_dir`; None means where the run found it.
 
-    Args:
-        workdir: the directory of the run.
-        data_dir: where the data is now; None for where the run found it.
-
-    Raises:
-        InputError: there is no run, its data cannot be read, or the data has other classes now.
+    Raises InputError if there is no run, if its data cannot be read, or if the data has other classes now.
     """
     config, _ = load_config(workdir)
     data_dir = config.get("data_dir") if data_dir is None else data_dir

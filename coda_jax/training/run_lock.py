@@ -21,10 +21,7 @@ def locked(workdir: Path) -> Iterator[None]:
 
     The directory is made if need be, and removed at the end if nothing was written into it then. The operating system
     lets go of the lock when the process ends, even where it is killed. All processes of a run call this; the first one
-    holds the lock for all.
-
-    Raises:
-        InputError: another run holds it, or it cannot be made or written. All processes raise it.
+    holds the lock for all. All raise InputError if another run holds it, or if it cannot be made or written.
     """
     path, made, refusal = workdir / "run.lock", False, None
     lock = FileLock(path, blocking=False)

@@ -20,12 +20,9 @@ AXIS = "devices"
 class TrainState:
     """The state of a run; with the run's seed it determines everything that follows.
 
-    Attributes:
-        step: int32 [], steps done; the position in the data and the random state as well, since shuffling, flips and
-            crops are functions of the seed and the step.
-        params: the network's parameters.
-        opt_state: the optimiser's.
-        batch_stats: the running averages of a network with batch normalisation, empty for others.
+    `step`, int32 [], is the number of steps done. Shuffling, flips and crops are functions of it and the seed, so that
+    it is the position in the data and the random state, too. `batch_stats` are the running averages of a network with
+    batch normalisation, empty for others.
     """
 
     step: jax.Array

@@ -37,9 +37,8 @@ def train_step(
         model: a `CoDANet`, or any module from inputs to logits [n, K]; one with batch normalisation is given
             `train=True` besides.
         optimizer: the one that made the state's `opt_state`.
-        training: the settings, of which `accumulation` and `penalty` matter here. n is a multiple of the first; the
-            second is 0 but for a `CoDANet`, and its classes, as from `losses.draw_penalised_classes`, are a function of
-            the step and the place in the batch.
+        training: `accumulation`, a divisor of n, and `penalty`, 0 but for a `CoDANet`, matter here. The classes that
+            are penalised are a function of the step and the place in the batch.
 
     Returns:
         (the next state, the metrics), the same on every device. The metrics are float32 []: "loss" in nats, without the
@@ -102,11 +101,10 @@ def mapped_train_steps(
     Batch `i` is a function of the key and `i` alone: the next `batch_size` examples of a stream in which every epoch is
     a new permutation of all examples.
 
-    Returns:
-        A function to (the next state, the sums of the steps' metrics) from these arguments: the state, whose memory is
-        reused; all training examples, of which up to 2³¹ - 1 can be seen in a run; the key of the order and the
-        augmentation; the number of steps, at most up to the one with which the epoch of the first example ends; and
-        int32 [devices], the indices of this process's devices on the axis `AXIS`. One program serves every number.
+    The function's arguments are the state, whose memory is reused; all training examples, of which up to 2³¹ - 1 can be
+    seen in a run; the key of the order and the augmentation; the number of steps, at most up to the one with which the
+    epoch of the first example ends; and int32 [devices], the indices of this process's devices on the axis `AXIS`. It
+    returns the next state and the sums of the steps' metrics. One program serves every number of steps.
     """
 
     def steps(
@@ -142,12 +140,10 @@ def mapped_train_steps(
 
 
 def mapped_eval_step(model: nn.Module) -> Callable[[dict, Batch], Metrics]:
-    """The sums of the metrics over a batch, over all devices.
+    """A function of the network's variables and this process's share of a batch, which sums metrics over all processes.
 
-    Returns:
-        A function of the network's variables and this process's share of a batch, {"image": float32
-        [devices, n, H, W, 3], "label": int32 [devices, n], "weight": float32 [devices, n]}. It returns "loss",
-        "accuracy" and "weight", [] each, the sums over the examples of all processes, each times its weight.
+    It takes {"image": float32 [devices, n, H, W, 3], "label": int32 [devices, n], "weight": float32 [devices, n]}, and
+    returns "loss", "accuracy" and "weight", [] each: the sums over all examples, each times its weight.
     """
 
     def step(variables: dict, batch: Batch) -> Metrics:
