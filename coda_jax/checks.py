@@ -57,14 +57,10 @@ def check_pixels(name: str, value: Any, channels: int) -> jax.Array | np.ndarray
 
 
 def check_targets(targets: Any, examples: int, classes: int, name: str = "targets") -> jax.Array:
-    """Targets as whole numbers [N, T].
+    """Targets as whole numbers [N, T], of N `examples` and K `classes`; messages call them `name`.
 
-    Args:
-        targets: "all" for every class (T = K), or class numbers, whole, [N] (T = 1) or [N, T]; where they are not
-            traced, they must be from 0 to K - 1.
-        examples: N.
-        classes: K.
-        name: the argument's name, for messages.
+    The argument is "all" for every class (T = K), or whole class numbers [N] (T = 1) or [N, T], which must be from 0 to
+    K - 1 where they are not traced.
     """
     if isinstance(targets, str):
         if targets != "all":

@@ -1,11 +1,9 @@
 """The file `config.json` of a trained network, in the directory of a training run or of a published network.
 
-Its entries are
-
-- `model`: the network, as `networks.architectures.make_model` takes it;
-- `class_names` and `preprocessing`: the `DatasetInfo` of its data, if it was given;
-- `weights_sha256`: the checksum of `model.safetensors`, which holds the parameters of a published network. A run has
-  its parameters in `checkpoints` instead, and its settings as further entries.
+It has the entries `model`, the network as `networks.architectures.make_model` takes it; `class_names` and
+`preprocessing`, the `DatasetInfo` of its data, if it was given; and, in a published network, `weights_sha256`, the
+checksum of `model.safetensors`, which holds the parameters. A run has its settings as further entries, and its
+parameters in `checkpoints`.
 """
 
 import hashlib
@@ -22,13 +20,10 @@ Config = dict[str, Any]
 
 
 def save_config(directory: Path, config: Config, info: DatasetInfo | None = None, weights: bytes | None = None) -> None:
-    """Write `config.json` and, if they are given, the weights; raises InputError where a file cannot be written.
+    """Write `config.json` from `config` and `info`, and, if `weights` is given, `model.safetensors` with this content.
 
-    Args:
-        directory: the network's directory, which is made if it is not there.
-        config: the entry "model", and a run's settings.
-        info: the classes and the images of the data set.
-        weights: the content of `model.safetensors`; both files are replaced, or none.
+    `config` has the entry "model" and a run's settings. The directory is made if it is not there. Both files are
+    replaced, or none; one that cannot be written raises InputError.
     """
     contents = {}
     if info is not None:

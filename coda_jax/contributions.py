@@ -7,10 +7,8 @@ without differentiation; a gradient would differentiate the weights as well, and
 A hybrid's features take the place of the inputs: its head is the matrix, and the contributions are those of the
 features, exactly; they do not say how the pixels made the features.
 
-The functions of a network take these arguments:
+The functions of a network take a `CoDANet` or a `HybridNet`, its variables as from `model.init`, and
 
-    model: a `CoDANet` or a `HybridNet`.
-    variables: its parameters, as from `model.init`.
     inputs: [N, H, W, 6], encoded images.
     targets: None for the predicted class (T = 1), "all" for every class (T = K), whole numbers [N] (T = 1) or [N, T].
         Under `jax.jit`, where values are not known, a class that does not exist has zeros for its result.
@@ -138,19 +136,13 @@ def contribution_map(contributions: jax.Array) -> jax.Array:
 
 
 def upsampled_map(maps: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """Contribution maps of features, spread over the image; maps of the image stay as they are.
+    """Contribution maps [N, T, h, w] of features, spread over an image of `size` (H, W) in pixels: [N, T, H, W].
 
     What a feature contributes is spread over the pixels around it with the weights of bilinear interpolation, made to
-    sum to 1, so that a map keeps its sum whatever the sizes. This is for looking at maps, and for metrics that ask for
-    pixels. It adds no knowledge: contributions are exact at the features, whose receptive fields are larger than
-    their share of the image, over which they are taken to lie evenly.
-
-    Args:
-        maps: [N, T, h, w], floating, from `contribution_map`.
-        size: (H, W) of the image, in pixels, at least 1.
-
-    Returns:
-        [N, T, H, W]; other arguments raise InputError.
+    sum to 1, so that a map keeps its sum whatever the sizes; maps of the image stay as they are. This is for looking at
+    maps, and for metrics that ask for pixels. It adds no knowledge: contributions are exact at the features, whose
+    receptive fields are larger than their share of the image, over which they are taken to lie evenly. Maps that are
+    not floating-point or of another rank, and sizes below 1, raise InputError.
 
     Examples:
         >>> import numpy as np

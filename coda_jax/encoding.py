@@ -7,15 +7,10 @@ from coda_jax.checks import check_pixels
 
 
 def add_inverse(images: jax.Array) -> jax.Array:
-    """Append the inverse of an image to it: `[x, 1-x]`, as the paper does.
+    """Append the inverse of an image to it, `[x, 1-x]`, as the paper does: [N, H, W, 3] -> [N, H, W, 6], in its dtype.
 
-    With it every colour, black too, has a direction of its own that a unit can align with.
-
-    Args:
-        images: [N, H, W, 3], floating, in [0, 1]; others raise InputError (the range is not looked at when traced).
-
-    Returns:
-        [N, H, W, 6], in the images' dtype, red, green, blue, and their inverses.
+    With it every colour, black too, has a direction of its own that a unit can align with. Images of another
+    shape, or not floating-point in [0, 1], raise InputError (the range is not looked at when traced).
 
     Examples:
         >>> import numpy as np

@@ -16,10 +16,8 @@ def as_json(content: Any) -> bytes:
 def replace_files(contents: Mapping[Path, bytes]) -> None:
     """Write files, or replace those that are there; their directories are made.
 
-    All are written under other names before the first gets its own: a full disk, say, changes none of them.
-
-    Raises:
-        InputError: they cannot be written.
+    All are written under other names before the first gets its own: a full disk, say, changes none of them. Files that
+    cannot be written raise InputError.
     """
     replacements = {path.parent / f"{path.name}.new": path for path in contents}
     try:

@@ -67,10 +67,8 @@ def dense_alignment(p: jax.Array, h: jax.Array, A: jax.Array, b: jax.Array) -> t
 class Gram(NamedTuple):
     """What `‖v‖²` needs of the parameters alone in the factored form.
 
-    Attributes:
-        ATA: `A_jᵀA_j`, [r, K, r], in the parameters' dtype.
-        ATb: `A_jᵀb_j`, [r, K], float32 at least.
-        bTb: `‖b_j‖²`, [K], float32 at least.
+    `ATA` is `A_jᵀA_j`, [r, K, r], in the parameters' dtype; `ATb` is `A_jᵀb_j`, [r, K], and `bTb` is `‖b_j‖²`, [K],
+    both in float32 at least.
     """
 
     ATA: jax.Array
@@ -164,14 +162,9 @@ def dense_matrix(apply: Callable[[jax.Array], jax.Array], input_shape: tuple[int
 class DynamicLinear:
     """The linear map that a layer of DAUs applied to one batch of inputs, with its weights in factored form.
 
-    Attributes:
-        A: [k, k, C, K, r], a parameter of the layer.
-        b: [k, k, C, K], a parameter of the layer.
-        h: [N, Ho, Wo, r], the patches projected by `B`.
-        s: [N, Ho, Wo, K], the rescaling of each unit's dynamic weight.
-        input_size: (H, W) of the layer's input, in pixels.
-        stride: the distance between neighbouring patches, in pixels.
-        padding: the zeros added on each side, in pixels.
+    The factors are the layer's parameters `A` [k, k, C, K, r] and `b` [k, k, C, K]; `h` [N, Ho, Wo, r], the patches
+    projected by `B`; and `s` [N, Ho, Wo, K], the rescaling of each unit's dynamic weight. `input_size` is (H, W) of the
+    layer's input; like `stride` and `padding` it is in pixels.
     """
 
     A: jax.Array
@@ -239,21 +232,13 @@ def dynamic_alignment(
 ) -> tuple[jax.Array, DynamicLinear]:
     """A convolutional layer of dynamic alignment units: its outputs, and the linear map that made them.
 
-    Args:
-        inputs: [N, H, W, C], float32, bfloat16 or float64.
-        B: [k, k, C, r], in the inputs' dtype.
-        A: [k, k, C, K, r], in the inputs' dtype.
-        b: [k, k, C, K], in the inputs' dtype.
-        norm: "sq" or "l2".
-        stride: the distance between neighbouring patches, in pixels.
-        padding: the zeros added on each side, in pixels.
-        form: "factored", "dense", or None for the cheaper of the two.
-        products: `gram(A, b)`, which spares the factored form its computation.
+    The inputs are [N, H, W, C], in float32, bfloat16 or float64. The parameters `B` [k, k, C, r], `A` [k, k, C, K, r]
+    and `b` [k, k, C, K] have the same dtype, and so have the outputs [N, Ho, Wo, K], which are
+    `linear_map.apply(inputs)`.
 
-    Returns:
-        (outputs [N, Ho, Wo, K] in the inputs' dtype, the `DynamicLinear` with `outputs = map.apply(inputs)`).
-
-    An unknown norm or form, or a kernel of more pixels than the padded input, raises InputError.
+    The norm is "sq" or "l2"; stride and padding are in pixels. The form is "factored", "dense", or None for the cheaper
+    of the two. `products` is `gram(A, b)`; with it the factored form need not compute it. An unknown norm or form, or a
+    kernel of more pixels than the padded input, raises InputError.
     """
     kernel_size, patch_values, (features, rank) = B.shape[0], b[..., 0].size, A.shape[3:]
     check_choice("norm", norm, NORMS)

@@ -17,15 +17,10 @@ def _uniform(fan_in: int) -> nn.initializers.Initializer:
 class DAUConv(nn.Module):
     """A convolutional layer of dynamic alignment units (Böhle et al., CVPR 2021).
 
-    Attributes:
-        features: K, the number of units.
-        rank: r, of the matrices `A_j B` that make the dynamic weights.
-        kernel_size: k, in pixels.
-        stride: the distance between neighbouring patches, in pixels.
-        padding: the zeros added on each side, in pixels.
-        norm: "sq" or "l2".
-        dtype: the dtype of the computation; dot products and norms are summed in float32 at least.
-        param_dtype: the dtype of the parameters `B` [k, k, C, r], `A` [k, k, C, K, r] and `b` [k, k, C, K].
+    It has K = `features` units; r is the rank of the matrices `A_j B` that make the dynamic weights. The norm is "sq"
+    or "l2"; kernel size, stride and padding are in pixels. The computation is in `dtype`, with dot products and norms
+    summed in float32 at least. The parameters `B` [k, k, C, r], `A` [k, k, C, K, r] and `b` [k, k, C, K] are in
+    `param_dtype`.
     """
 
     features: int

@@ -13,11 +13,9 @@ from coda_jax.alignment.dau import DynamicLinear, accumulation_dtype, dense_matr
 
 @struct.dataclass
 class SumPool:
-    """The map of a network's head: the sum over positions, divided by the temperature.
+    """The map of a network's head: the sum over positions of [N, H, W, K], divided by the temperature.
 
-    Attributes:
-        input_shape: (H, W, K) of the head's input.
-        temperature: T; a larger one forces the units to align better.
+    `input_shape` is (H, W, K). A larger temperature forces the units to align better.
     """
 
     input_shape: tuple[int, int, int] = struct.field(pytree_node=False)
@@ -39,13 +37,10 @@ class SumPool:
 
 @struct.dataclass
 class LinearMap:
-    """The composition of consecutive layers' maps, first layer first.
+    """The composition of consecutive layers' maps, first layer first; a whole network's ends with its head's `SumPool`.
 
-    `linear_map[l:]` is the map from the input of layer `l` (counted from 0) to the logits without bias.
-
-    Attributes:
-        layers: the layers' maps; a whole network's ends with its head's `SumPool`.
-        inputs: the input of each layer in the forward pass that made the maps, [N, H, W, C] each.
+    `inputs` has the input [N, H, W, C] of each layer in the forward pass that made the maps. `linear_map[l:]` is the
+    map from the input of layer `l` (counted from 0) to the logits without bias.
     """
 
     layers: tuple[DynamicLinear | SumPool, ...]

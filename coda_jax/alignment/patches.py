@@ -35,16 +35,9 @@ def extract_patches(inputs: jax.Array, kernel_size: int, stride: int, padding: i
 
 
 def fold_patches(patches: jax.Array, input_size: tuple[int, int], stride: int, padding: int) -> jax.Array:
-    """Add every patch onto the place that it was taken from: the adjoint of `extract_patches`.
+    """Add every patch onto the place it was taken from: [N, Ho, Wo, k, k, C] -> [N, H, W, C], in the patches' dtype.
 
-    Args:
-        patches: [N, Ho, Wo, k, k, C].
-        input_size: (H, W), in pixels.
-        stride: the stride that the patches were extracted with.
-        padding: the padding that they were extracted with; what falls on it is dropped.
-
-    Returns:
-        [N, H, W, C], in the patches' dtype.
+    This is the adjoint of `extract_patches` for inputs of `input_size` (H, W); what falls on the padding is dropped.
     """
     kernel_size = patches.shape[3]
 

@@ -18,14 +18,11 @@ def integrated_gradients(
     baseline: jax.Array | float = 0.0,
     chunk_size: int | None = 64,
 ) -> jax.Array:
-    """The mean gradient on the straight line from a baseline to the input, times their difference.
+    """The mean gradient at `steps` points on the straight line from a baseline to the input, times their difference.
 
     The integral is computed by the midpoint rule. With enough steps the attributions sum to the difference of the
-    logits of the input and of the baseline. For the rest see `coda_jax.attribution.protocol`.
-
-    Args:
-        steps: the number of points on the line.
-        baseline: where the line begins, a number or an array that broadcasts to [H, W, C].
+    logits of the input and of the baseline. The baseline is a number or an array that broadcasts to [H, W, C]. For the
+    rest see `coda_jax.attribution.protocol`.
     """
     check_whole("steps", steps)
     baseline = check_baseline("baseline", baseline, inputs)

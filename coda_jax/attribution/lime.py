@@ -42,9 +42,7 @@ def lime(
         key: the key of the on/off vectors, which are the same for all examples with as many superpixels.
         segments: the number of superpixels, about; there are fewer where an input has much detail.
         compactness: how much the superpixels are like squares, as in `skimage.segmentation.slic`.
-        samples: the number of on/off vectors.
         ridge: the factor of the squared norm of the coefficients in what the regression minimises.
-        kernel_width: see above.
         fill: what a hidden superpixel is replaced by, a number or an array that broadcasts to [H, W, C].
     """
     need("pictures", "skimage", "sklearn")

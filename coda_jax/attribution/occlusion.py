@@ -23,12 +23,9 @@ def occlusion(
     """By how much a logit drops when a square window is laid over the input, the mean over the windows on a pixel.
 
     The windows stay inside the input and start at multiples of the stride; where these leave pixels at the far edge
-    uncovered, a last window ends there. For the rest see `coda_jax.attribution.protocol`.
-
-    Args:
-        window: the side of the window, in pixels.
-        stride: the distance from one window to the next, in pixels; at most `window`, so that no pixel is left out.
-        fill: what is seen in the window, a number or an array that broadcasts to [H, W, C].
+    uncovered, a last window ends there. The side of the window and the stride are in pixels; the stride is at most the
+    side, so that no pixel is left out. What is seen in the window is `fill`, a number or an array that broadcasts to
+    [H, W, C]. For the rest see `coda_jax.attribution.protocol`.
 
     Examples:
         >>> inputs = jnp.array([1.0, 2.0, 3.0, 4.0]).reshape(1, 2, 2, 1)

@@ -6,8 +6,7 @@
         compiled together with what it closes over, anew for every new function;
         `jax.tree_util.Partial(model.apply, variables)` is compiled once for all values of the variables.
     inputs: [N, H, W, C], floating-point, encoded as `logits_fn` takes them.
-    targets: the classes to explain: None for the predicted class (T = 1), "all" for every class (T = K), whole numbers
-        [N] (T = 1) or [N, T]. The convention is that of `coda_jax.contributions`.
+    targets: None for the predicted class (T = 1), "all" for every class (T = K), whole numbers [N] (T = 1) or [N, T].
     chunk_size: how many inputs are explained at a time, which bounds the memory; None for all at once.
     copies_at_once: takes the place of `chunk_size` in the methods that perturb each input many times. They explain one
         input at a time, and give so many perturbed copies of it to `logits_fn` at a time.

@@ -25,14 +25,11 @@ def rise(
 
     The attribution of a pixel is `Σ_i score(inputs * mask_i) * mask_i / (masks * probability)`: the expected score
     given that the pixel is kept. The score is what `logits_fn` returns; the published method takes probabilities, for
-    which it must return `jax.nn.sigmoid` or `jax.nn.softmax` of the logits. For the rest see
-    `coda_jax.attribution.protocol`.
+    which it must return `jax.nn.sigmoid` or `jax.nn.softmax` of the logits.
 
-    Args:
-        key: the key of the masks, which are the same for all examples.
-        masks: the number of masks.
-        cells: the number of cells of a mask in height and in width, at most that of pixels.
-        probability: the probability that a cell is kept, between 0 and 1.
+    The masks are the same for all examples. In height and in width a mask has `cells` cells, at most as many as the
+    input has pixels; each is kept with the probability, between 0 and 1. For the rest see
+    `coda_jax.attribution.protocol`.
     """
     check_key("key", key)
     check_whole("masks", masks)

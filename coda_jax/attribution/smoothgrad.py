@@ -19,12 +19,10 @@ def smoothgrad(
     noise: float = 0.15,
     chunk_size: int | None = 64,
 ) -> jax.Array:
-    """The mean gradient of the targets' logits at inputs with Gaussian noise; see `coda_jax.attribution.protocol`.
+    """The mean gradient of the targets' logits at `samples` copies of the inputs with Gaussian noise.
 
-    Args:
-        key: the key of the noise, which is the same for all examples.
-        samples: the number of noisy copies.
-        noise: the standard deviation, in the inputs' units.
+    The standard deviation `noise` is in the inputs' units. The noise is the same for all examples. For the rest see
+    `coda_jax.attribution.protocol`.
     """
     check_key("key", key)
     check_whole("samples", samples)

@@ -29,20 +29,13 @@ def export(
 ) -> None:
     """Write the function from images to logits and contribution maps, with its parameters, to a file for `jax.export`.
 
-    `jax.export.deserialize(Path(path).read_bytes()).call` takes any number N of images [N, H, W, 3], float32 in [0, 1],
-    which is not checked, and returns (logits [N, K], maps [N, K, H, W]): the maps of all classes, each of which sums to
-    `logit - logit_bias`. Products are computed as exactly as for `coda_jax.contributions`.
+    `jax.export.deserialize(Path(path).read_bytes()).call` takes any number N of images [N, H, W, 3], with
+    H = W = `image_size`, float32 in [0, 1], which is not checked, and returns (logits [N, K], maps [N, K, H, W]): the
+    maps of all classes, each of which sums to `logit - logit_bias`. Products are computed as exactly as for
+    `coda_jax.contributions`. The `info` is written as JSON to `path` with ".json" appended.
 
-    Args:
-        model: the network.
-        variables: its parameters.
-        path: the file to write.
-        image_size: H = W, in pixels.
-        info: the classes and images of the data set, which are written as JSON to `path` with ".json" appended.
-
-    Raises:
-        InputError: variables of another network, images too small for it, an `info` of another number of classes or
-            size of images, or a path that cannot be written.
+    Variables of another network, images too small for it, an `info` of another number of classes or size of images, and
+    a path that cannot be written raise InputError.
     """
     check_variables(model, variables)
     if not isinstance(path, str | os.PathLike):

@@ -28,10 +28,8 @@ from coda_jax.networks.coda_net import DTYPES, CoDANet, check_variables, paramet
 class Pretrained(NamedTuple):
     """A trained network.
 
-    Attributes:
-        model: the network.
-        variables: its parameters and, if it has any, batch statistics, on the default device.
-        info: the description of the data set that it was trained on, or None where none was saved.
+    The variables are its parameters and, if it has any, batch statistics, on the default device. `info` describes the
+    data set that it was trained on; it is None where none was saved.
     """
 
     model: nn.Module
@@ -82,15 +80,9 @@ def save_pretrained(
 ) -> None:
     """Write a network to `config.json` and `model.safetensors`; other files of the directory stay as they are.
 
-    Args:
-        directory: the directory, which is made if it is not there.
-        model: the network.
-        variables: its variables, of which the collection "params" is saved, as "layers_0.A" and so on.
-        info: the description of the data set that it was trained on.
-
-    Raises:
-        InputError: variables of another network, an `info` of another number of classes, or a directory that cannot be
-            written; what was there stays.
+    The directory is made if it is not there. Of the variables, the collection "params" is saved, as "layers_0.A" and so
+    on. Variables of another network, an `info` of another number of classes, and a directory that cannot be written
+    raise InputError; what was there stays.
     """
     directory = _as_directory(directory)
     check_variables(model, variables)

@@ -27,24 +27,16 @@ def load_checkpoint(
     temperature: float = 1000.0,
     logit_bias: float = LOGIT_BIAS,
 ) -> tuple[CoDANet, dict[str, Any]]:
-    """A PyTorch checkpoint as a network of ours; what it does not hold is to be given.
+    """A PyTorch checkpoint as a network of ours, and its variables in the checkpoint's dtype.
 
-    Args:
-        path_or_mapping: a `.pkl` file, for which PyTorch must be installed and of which no code is run; or a mapping
-            from the checkpoint's names, with or without the prefix `module.`, to arrays.
-        strides: the layers' strides, in pixels.
-        paddings: the layers' paddings, in pixels.
-        norm: the layers' norm, "sq" or "l2".
-        temperature: T of the network.
-        logit_bias: b₀ of the network.
+    The checkpoint is a `.pkl` file, for which PyTorch must be installed and of which no code is run; or a mapping from
+    the checkpoint's names, with or without the prefix `module.`, to arrays. What it does not hold is to be given: the
+    layers' strides and paddings, in pixels, their norm, "sq" or "l2", and the network's temperature T and bias b₀. The
+    published checkpoints are float32.
 
-    Returns:
-        (the network, its variables in the dtype of the checkpoint, float32 for the published ones).
-
-    Raises:
-        InputError: a missing or unreadable file, names or shapes that are not those of a CoDA-Net, or numbers of
-            strides or paddings that are not that of the layers.
-        ModuleNotFoundError: a path is given and PyTorch is not installed.
+    A missing or unreadable file, names or shapes that are not those of a CoDA-Net, and numbers of strides or paddings
+    that are not that of the layers raise InputError. For a path where PyTorch is not installed it raises
+    ModuleNotFoundError.
 
     Examples:
         >>> arrays = {
@@ -102,9 +94,8 @@ def to_state_dict(model: CoDANet, variables: Mapping[str, Any]) -> dict[str, np.
 def save_checkpoint(path: str | os.PathLike, model: CoDANet, variables: Mapping[str, Any]) -> None:
     """Write a network's parameters, float32 or float64, to a `.pkl` file for the authors' code and `load_checkpoint`.
 
-    Raises:
-        InputError: variables of another network or of another dtype, or a path that cannot be written.
-        ModuleNotFoundError: PyTorch is not installed.
+    Variables of another network or dtype, and a path that cannot be written, raise InputError. Where PyTorch is not
+    installed, it raises ModuleNotFoundError.
     """
     if not isinstance(path, str | os.PathLike):
         raise InputError(f"path must be a path, not {path!r}")

@@ -12,13 +12,11 @@ def completeness_residual(attributions: jax.Array, logits: jax.Array, baseline_l
 
     It is 0 where the attributions are complete; rounding of the logits alone makes it about
     `1e-7 · |logit| / |logit - baseline logit|` in float32. Where the logit is that of the baseline, there is nothing to
-    explain: 0 if the attributions sum to zero, and infinity if they do not. Shapes that do not fit raise InputError.
+    explain: 0 if the attributions sum to zero, and infinity if they do not.
 
-    Args:
-        attributions: [N, T, H, W, C], floating.
-        logits: [N, T], of the same targets.
-        baseline_logits: their logits for the input of zeros, [N, T] or what broadcasts to it; for a CoDA-Net the
-            number `model.logit_bias`.
+    The attributions are [N, T, H, W, C], floating, and the logits [N, T], of the same targets. The baseline logits are
+    those for the input of zeros, [N, T] or what broadcasts to it; for a CoDA-Net the number `model.logit_bias`. Shapes
+    that do not fit raise InputError.
     """
     attributions, logits = as_array("attributions", attributions), as_array("logits", logits)
     baseline_logits, shape = as_array("baseline_logits", baseline_logits), attributions.shape

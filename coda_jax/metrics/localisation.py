@@ -21,11 +21,8 @@ PAPER_GRIDS = 500
 def localisation_score(maps: jax.Array, grid: tuple[int, int] = (3, 3)) -> jax.Array:
     """The share of each target's positive contribution that falls in its own cell: [G, n], in [0, 1].
 
-    It is 0 for a target with no positive contribution, and 1/n for a uniform map.
-
-    Args:
-        maps: [G, n, gh, gw], contributions of pixels on G grids of n cells; target i sits in cell i.
-        grid: rows and columns, which must divide gh and gw.
+    The maps [G, n, gh, gw] are contributions of pixels on G grids, whose rows and columns must divide gh and gw; target
+    i sits in cell i. The share is 0 for a target with no positive contribution, and 1/n for a uniform map.
 
     Examples:
         >>> maps = np.zeros((1, 4, 6, 6))  # Of four targets, on a grid of 2×2 cells of 3×3 pixels.
@@ -48,13 +45,10 @@ def localisation_score(maps: jax.Array, grid: tuple[int, int] = (3, 3)) -> jax.A
 
 
 def compose_grids(inputs: jax.Array, indices: jax.Array | np.ndarray, grid: tuple[int, int] = (3, 3)) -> jax.Array:
-    """Put images together in grids: [G, rows · H, columns · W, C].
+    """Put images [N, H, W, C] together in grids: [G, rows · H, columns · W, C].
 
-    Args:
-        inputs: [N, H, W, C].
-        indices: [G, n], whole numbers; entry i is the image in cell i. One that is not from 0 to N - 1 raises
-            InputError unless it is traced.
-        grid: rows and columns.
+    The indices [G, n] are whole numbers; entry i is the image in cell i. One that is not from 0 to N - 1 raises
+    InputError unless it is traced.
     """
     rows, columns = _check_grid(grid)
     inputs, indices = as_array("inputs", inputs), as_array("indices", indices)
@@ -85,16 +79,13 @@ def draw_grids(
 ) -> np.ndarray:
     """Choose the images of grids as the paper does: [G, n], the index of the image in each cell.
 
-    Only images that are classified correctly and with a probability above 0.5 are used, each at most once. A grid
-    takes n classes at random from those that have images left, and of each the image with the largest logit that is
-    left. Labels that are no classes, and too few classes or images, raise InputError.
+    Only images that are classified correctly and with a probability above 0.5 are used, each at most once. A grid takes
+    n classes at random from those that have images left, and of each the image with the largest logit that is left. The
+    same seed gives the same grids.
 
-    Args:
-        logits: [N, K], of single images.
-        labels: [N], whole numbers, the true classes.
-        count: the number of grids G; None for as many as there are, at least one and at most `PAPER_GRIDS`.
-        grid: rows and columns.
-        seed: the same seed gives the same grids.
+    The logits [N, K] are of single images; the labels [N], whole numbers, are their true classes. `count` is the number
+    of grids G; None stands for as many as there are, at least one and at most `PAPER_GRIDS`. Labels that are no
+    classes, and too few classes or images, raise InputError.
     """
     rows, columns = _check_grid(grid)
     cells = rows * columns

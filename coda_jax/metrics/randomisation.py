@@ -21,14 +21,12 @@ def randomise_layers(
 ) -> list[tuple[str, dict[str, Any]]]:
     """For each layer its name, and the variables with it and all the layers before it in the list initialised anew.
 
-    Args:
-        model: any module with `model.init(key, inputs)`.
-        variables: the model's, with the collection "params"; others, such as "batch_stats", stay as they are. With
-            "gram" (see `CoDANet.with_gram`), which would no longer belong to the parameters, they raise InputError.
-        inputs: as the model takes them; one example is enough.
-        key: the key of the new parameters, another than the one that made the given parameters.
-        layers: names in `variables["params"]` from the output to the input, for a CoDANet of L layers `layers_{L-1}`
-            to `layers_0`; others raise InputError.
+    The variables must have the collection "params"; others, such as "batch_stats", stay as they are. With "gram" (see
+    `CoDANet.with_gram`), which would no longer belong to the parameters, they raise InputError. One example is enough
+    for the inputs. The key must be another than the one that made the given parameters.
+
+    The layers are names in `variables["params"]` from the output to the input, for a CoDANet of L layers `layers_{L-1}`
+    to `layers_0`; others raise InputError.
     """
     if not isinstance(model, nn.Module):
         raise InputError(f"model must be a Flax linen module, not {model!r}")
@@ -57,13 +55,10 @@ def randomise_layers(
 
 
 def map_similarity(maps: jax.Array, others: jax.Array) -> jax.Array:
-    """Spearman's rank correlation of two maps' absolute values: [N], in [-1, 1].
+    """Spearman's rank correlation of two maps' absolute values: [N, H, W], [N, H, W] -> [N], in [-1, 1].
 
-    Equal values share their average rank; a map that is the same everywhere has the correlation 0 with any other.
-
-    Args:
-        maps: [N, H, W].
-        others: [N, H, W]; maps of other or different shapes raise InputError.
+    Equal values share their average rank; a map that is the same everywhere has the correlation 0 with any other. Maps
+    of other or different shapes raise InputError.
     """
     maps, others = as_array("maps", maps), as_array("others", others)
     if maps.ndim != 3 or others.shape != maps.shape:

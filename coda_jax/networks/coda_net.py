@@ -161,14 +161,10 @@ class CoDANet(nn.Module):
         return self.decompose(inputs)[0]
 
     def decompose(self, inputs: jax.Array) -> tuple[jax.Array, LinearMap]:
-        """The logits, and the linear map that made them.
+        """Logits [N, K], and the linear map with `logits = linear_map.apply(inputs) + logit_bias`.
 
-        Args:
-            inputs: [N, H, W, C], floating; others raise InputError, as do those of another number of channels than the
-                parameters were made for, or too small for a layer's kernel.
-
-        Returns:
-            (logits [N, K], `linear_map` with `logits = linear_map.apply(inputs) + logit_bias`).
+        Inputs that are not floating-point [N, H, W, C], that have another number of channels than the parameters were
+        made for, or that are too small for a layer's kernel raise InputError.
         """
         layer_inputs, maps = [check_images("inputs", inputs)], []
         for layer in self.layers:

@@ -11,14 +11,11 @@ from coda_jax.networks.coda_net import check_dtype
 
 
 class NormalisedConvolution(nn.Module):
-    """A 3×3 convolution without bias, batch normalisation (Ioffe, Szegedy, 2015, arXiv 1502.03167), and a ReLU
-    or another activation.
+    """A 3×3 convolution without bias, batch normalisation (Ioffe, Szegedy, 2015, arXiv 1502.03167), and the activation,
+    unless it is None.
 
-    Attributes:
-        channels: K, of the output.
-        stride: the distance between neighbouring positions, in pixels.
-        activation: the function at the end; None for none.
-        dtype: the dtype of the computation; the parameters are float32.
+    There are K = `channels` output channels, and the stride is in pixels. The computation is in `dtype`; the parameters
+    are float32.
     """
 
     channels: int
@@ -43,10 +40,12 @@ class NormalisedConvolution(nn.Module):
 
 
 class ConventionalNet(nn.Module):
-    """A base for networks with `num_classes`, `dtype` and `features`, of whose mean a linear layer makes the logits.
+    """A base for networks with `num_classes`, `dtype`, `activation` and `features`, of whose mean a linear layer makes
+    the logits.
 
-    The mean and the linear layer are computed in float32 at least; all parameters are float32. Attributes out of range
-    raise InputError.
+    The features are computed in `dtype`, which is one of `coda_net.DTYPES`, or its name; the mean and the linear layer
+    in float32 at least. All parameters are float32. `activation` is the element-wise function after normalisation; some
+    attribution methods put their own in its place. Attributes out of range raise InputError.
     """
 
     quantity = "Grad-CAM attributions"

@@ -18,11 +18,8 @@ class ResNet(ConventionalNet):
     A convolution with 16 channels; three stages of n blocks with 16, 32 and 64 channels, of which the second and the
     third halve the resolution; the mean over all positions; and a linear layer. It takes images of any size.
 
-    Attributes:
-        depth: the number of layers with parameters, 6n + 2: 20, 32, 44, 56 or 110 in the paper.
-        num_classes: K.
-        dtype: the dtype of the computation, or its name, one of `coda_net.DTYPES`.
-        activation: the element-wise function after normalisation, for which some attribution methods put their own.
+    The depth is the number of layers with parameters, 6n + 2: 20, 32, 44, 56 or 110 in the paper. For the other
+    attributes see `ConventionalNet`.
     """
 
     depth: int
@@ -53,11 +50,8 @@ class ResNet(ConventionalNet):
 class ResNetTrunk(nn.Module):
     """The first layers of a `ResNet`, under the same names: features for a `coda_jax.HybridNet`.
 
-    Attributes:
-        depth: the ResNet's depth.
-        blocks: how many of its blocks there are after the first convolution, from 0 to all (depth - 2) / 2.
-        dtype: the dtype of the computation, as for the ResNet.
-        activation: the function after normalisation, as for the ResNet.
+    `blocks` is how many of the ResNet's blocks there are after the first convolution, from 0 to all (depth - 2) / 2.
+    The other attributes are the ResNet's.
     """
 
     depth: int
@@ -104,13 +98,9 @@ def _features(model: ResNet | ResNetTrunk, x: jax.Array, train: bool, blocks: in
 
 
 class Block(nn.Module):
-    """Two convolutions, to whose output the block's input is added.
+    """Two convolutions, to whose output the block's input is added, subsampled by the first convolution's stride.
 
-    Attributes:
-        channels: the output's channels, as many as the input has or more; the input gets zeros for those it lacks.
-        stride: the first convolution's stride; the input that is added is subsampled by the same stride.
-        dtype: the dtype of the computation.
-        activation: the network's activation.
+    The output has as many channels as the input or more; the input gets zeros for those that it lacks.
     """
 
     channels: int

@@ -20,12 +20,8 @@ class VGG(ConventionalNet):
     As is usual on CIFAR-10, there is batch normalisation, and a single linear layer follows the convolutions. It takes
     the mean over all positions, so that images can be larger than 32×32 pixels, which five stages reduce to one.
 
-    Attributes:
-        stages: for each stage the channels of its convolutions, such as `VGG_11`.
-        num_classes: K.
-        dtype: the dtype of the computation, or its name, one of `coda_net.DTYPES`.
-        activation: the element-wise function after normalisation, for which some attribution methods put their own.
-        max_pool: the function that pools, with the arguments of `nn.max_pool`, for which DeepLIFT puts its own.
+    `stages` has the channels of each stage's convolutions, such as `VGG_11`. `max_pool` pools, with the arguments of
+    `nn.max_pool`; DeepLIFT puts its own function in its place. For the other attributes see `ConventionalNet`.
     """
 
     stages: Sequence[Sequence[int]]
