@@ -17,6 +17,8 @@ from coda_jax.checks import as_array, check_choice, check_images, check_number, 
 from coda_jax.chunks import map_batches
 from coda_jax.errors import InputError
 
+ORDERS = ("least", "most")
+
 
 def removal_curve(
     model: nn.Module,
@@ -70,7 +72,7 @@ def removal_curve(
     with naming("model cannot be applied to these variables and inputs"):
         classes = jax.eval_shape(model.apply, variables, inputs).shape[-1]
     targets = check_targets(targets, examples, classes)[:, 0]
-    check_choice("order", order, ("least", "most"))
+    check_choice("order", order, ORDERS)
     check_number("fraction", fraction, above=0)
     if fraction > 1:
         raise InputError(f"fraction must be at most 1, not {fraction}")

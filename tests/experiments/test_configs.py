@@ -139,7 +139,7 @@ def test_hybrids_end_with_the_same_resolution_and_say_what_they_have():
     for blocks, parameters in enumerate((896 + 336_448, 5_568 + 336_448, 19_520 + 334_144, 75_072 + 334_144)):
         config = cifar10.get_config(f"Hybrid-{blocks}-SQ-100")
         model = make_model(config.model.to_dict())
-        assert (model.temperature, model.trunk.blocks, config.batch_size) == (100.0, blocks, 64)
+        assert (model.head.temperature, model.trunk.blocks, config.batch_size) == (100.0, blocks, 64)
         variables = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 6)))
         assert sum(array.size for array in jax.tree.leaves(variables["params"])) == parameters
         _, linear_map = jax.eval_shape(
