@@ -35,7 +35,6 @@ def test_a_share_of_complete_attributions_leaves_the_rest(share, seed):
     np.testing.assert_allclose(residual, np.full((3, 2), abs(1 - share)), rtol=0, atol=1e-5)
 
 
-@pytest.mark.precision
 def test_contributions_of_a_network_are_complete():
     model = CoDANet((4, 3), (3, 2), (3, 1), (1, 1), (1, 0), temperature=0.1)
     inputs = jax.random.uniform(jax.random.key(1), (4, 5, 5, 6))

@@ -22,7 +22,6 @@ def test_by_hand():
     np.testing.assert_allclose(loss, [(math.log(2) + math.log(4)) / 2], rtol=1e-6)
 
 
-@pytest.mark.precision
 def test_large_logits_do_not_overflow():
     loss = binary_cross_entropy(jnp.array([[1000.0, -1000.0], [-1000.0, 1000.0]]), jnp.array([0, 0]))
     np.testing.assert_allclose(loss, [0, 1000], rtol=1e-6)
@@ -42,7 +41,6 @@ def penalty(variables, classes=BOTH):
     return weight_penalty(linear_map, classes)
 
 
-@pytest.mark.precision
 def test_the_penalty_and_its_gradient_are_those_of_the_dense_matrix():
     # float32 sums of some hundred terms, in another order.
     np.testing.assert_allclose(penalty(VARIABLES), penalty_of_the_dense_matrix(VARIABLES), rtol=1e-5)

@@ -40,7 +40,6 @@ def loss(params):
     return jnp.mean(binary_cross_entropy(logits, BATCH["label"])), logits
 
 
-@pytest.mark.precision
 def test_a_step_over_all_devices_is_a_step_on_the_whole_batch():
     state = first_state()
     params, opt_state = jax.tree.map(np.asarray, (state.params, state.opt_state))
@@ -58,7 +57,6 @@ def test_a_step_over_all_devices_is_a_step_on_the_whole_batch():
         np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
-@pytest.mark.precision
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_the_penalty_is_that_of_the_whole_batch(accumulation):
     drawn = draw_penalised_classes(jax.random.fold_in(jax.random.key(0), 0), BATCH["label"], jnp.arange(16), 2)
@@ -191,7 +189,6 @@ def test_batch_size_and_devices():
         check_batch_size(3 * devices, accumulation=2)
 
 
-@pytest.mark.precision
 def test_accumulated_parts_give_the_gradient_of_the_whole():
     batch = {key: np.tile(array, (2, *[1] * (array.ndim - 1))) for key, array in BATCH.items()}
     states = [
@@ -211,7 +208,6 @@ def test_accumulated_parts_give_the_gradient_of_the_whole():
         np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-5 * np.abs(step).max() + 1e-6)
 
 
-@pytest.mark.precision
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_batch_normalisation_is_by_each_part_and_its_averages_are_over_all(accumulation):
     state = training_state.create(NORMALISED, OPTIMIZER, (4, 4), seed=0)
