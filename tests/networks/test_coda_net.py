@@ -184,6 +184,7 @@ def test_under_vmap_and_eval_shape():
         ({"ranks": (5, 2.5)}, "ranks must be whole numbers"),
         ({"ranks": 5}, "ranks must be whole numbers of at least 1, one a layer, not 5"),
         ({"norm": "SQ"}, "norm is 'SQ', but must be one of sq, l2"),
+        ({"layer": "conv"}, "layer is 'conv', but must be one of dau"),
         ({"dtype": jnp.float16}, "dtype is 'float16', but must be one of float32, bfloat16, float64"),
         ({"dtype": "half-precision"}, "dtype is 'half-precision', but must be one of float32"),
         ({"temperature": 0.0}, "temperature must be above 0, not 0.0"),
