@@ -46,8 +46,9 @@ _WORKDIR = flags.DEFINE_list("workdir", None, "Directory of a finished run, or s
 _METHODS = flags.DEFINE_list(
     "methods", None, f"Those to measure of {', '.join(METHODS)}; all that are defined for the network if not given."
 )
+_LEFT_OUT = ", ".join(name for name, metric in METRICS.items() if not metric.default)
 _METRICS = flags.DEFINE_list(
-    "metrics", None, f"Those of {', '.join(METRICS)}; all that the data allow but localisation_2x2 if not given."
+    "metrics", None, f"Those of {', '.join(METRICS)}; all that the data allow but {_LEFT_OUT} if not given."
 )
 _GRIDS = flags.DEFINE_integer("grids", None, "Grids for localisation; 500, or as many as there are, if not given.", 1)
 _IMAGES = flags.DEFINE_integer("images", 1024, "Test images for pixel removal.", 1)

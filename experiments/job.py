@@ -1,4 +1,7 @@
-"""The main job: train a network, evaluate it, and draw its contribution maps, or those of Grad-CAM."""
+"""The main job: train a network, evaluate it, and draw its contribution maps, or those of Grad-CAM.
+
+python -m experiments.job --config=FILE:NAME --workdir=DIR
+"""
 
 from pathlib import Path
 
@@ -154,3 +157,7 @@ def _explain(model: nn.Module, variables: dict, dataset: data.Dataset, workdir: 
         quantity=model.quantity,
     )
     print(f"{name}: {path}; metrics and curves are beside them")
+
+
+if __name__ == "__main__":
+    command_line.run(main)

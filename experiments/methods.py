@@ -9,18 +9,8 @@ import numpy as np
 from flax import linen as nn
 from jax.tree_util import Partial
 
-from coda_jax import InputError
-from coda_jax.attribution.deeplift import deeplift
-from coda_jax.attribution.gradcam import gradcam
-from coda_jax.attribution.gradient import gradient
-from coda_jax.attribution.guided_backpropagation import guided_backpropagation
-from coda_jax.attribution.input_x_gradient import input_x_gradient
-from coda_jax.attribution.integrated_gradients import integrated_gradients
-from coda_jax.attribution.lime import lime
-from coda_jax.attribution.occlusion import occlusion
+from coda_jax import InputError, attribution
 from coda_jax.attribution.protocol import LogitsFn
-from coda_jax.attribution.rise import rise
-from coda_jax.attribution.smoothgrad import smoothgrad
 from coda_jax.contributions import contribution_map, contributions, upsampled_map
 
 Variables = Mapping[str, Any]
@@ -83,7 +73,7 @@ def _averaged_contributions(
 
 def _rise_of_probabilities(logits_fn: LogitsFn, inputs: jax.Array, targets: np.ndarray, **settings: Any) -> jax.Array:
     """RISE as published: masks are weighed by probabilities."""
-    return rise(Partial(_probabilities, logits_fn), inputs, targets, **settings)
+    return attribution.rise(Partial(_probabilities, logits_fn), inputs, targets, **settings)
 
 
 def _probabilities(logits_fn: LogitsFn, inputs: jax.Array) -> jax.Array:
@@ -91,7 +81,7 @@ def _probabilities(logits_fn: LogitsFn, inputs: jax.Array) -> jax.Array:
 
 
 def _gradcam_at_last_layer(model: nn.Module, variables: Variables, inputs: jax.Array, targets: np.ndarray) -> jax.Array:
-    return gradcam(Partial(model.apply, variables), inputs, targets, layer=model.gradcam_layer)
+    return attribution.gradcam(Partial(model.apply, variables), inputs, targets, layer=model.gradcam_layer)
 
 
 def _deeplift(model: nn.Module, variables: Variables, inputs: jax.Array, targets: np.ndarray) -> jax.Array:
@@ -99,13 +89,13 @@ def _deeplift(model: nn.Module, variables: Variables, inputs: jax.Array, targets
         pooling = {"max_pool": max_pool} if hasattr(model, "max_pool") else {}
         return Partial(_replaced(model, activation=activation, **pooling).apply, variables)
 
-    return deeplift(make_logits_fn, inputs, targets)
+    return attribution.deeplift(make_logits_fn, inputs, targets)
 
 
 def _guided_backpropagation(
     model: nn.Module, variables: Variables, inputs: jax.Array, targets: np.ndarray
 ) -> jax.Array:
-    return guided_backpropagation(
+    return attribution.guided_backpropagation(
         lambda activation: Partial(_replaced(model, activation=activation).apply, variables), inputs, targets
     )
 
@@ -121,15 +111,15 @@ def _replaced(model: nn.Module, **functions: Callable) -> nn.Module:
 METHODS = {
     "contributions": Method("contributions", _contributions, {}, own=True),
     "contributions_9": Method("contributions 9×9", partial(_averaged_contributions, window=9), {"window": 9}, own=True),
-    "occlusion_9": _post_hoc("occlusion 9×9", occlusion, window=9, stride=3),
-    "occlusion_5": _post_hoc("occlusion 5×5", occlusion, window=5, stride=2),
+    "occlusion_9": _post_hoc("occlusion 9×9", attribution.occlusion, window=9, stride=3),
+    "occlusion_5": _post_hoc("occlusion 5×5", attribution.occlusion, window=5, stride=2),
     "gradcam": Method("Grad-CAM", _gradcam_at_last_layer, {"layer": "last"}),
     "rise": _post_hoc("RISE", _rise_of_probabilities, seed=0, masks=1000, cells=6, probability=0.5),
-    "lime": _post_hoc("LIME", lime, seed=0, segments=50, samples=500),
-    "integrated_gradients": _post_hoc("integrated gradients", integrated_gradients, steps=20),
-    "smoothgrad": _post_hoc("SmoothGrad", smoothgrad, seed=0, samples=25, noise=0.15),
-    "input_x_gradient": _post_hoc("input×gradient", input_x_gradient),
-    "gradient": _post_hoc("gradient", gradient),
+    "lime": _post_hoc("LIME", attribution.lime, seed=0, segments=50, samples=500),
+    "integrated_gradients": _post_hoc("integrated gradients", attribution.integrated_gradients, steps=20),
+    "smoothgrad": _post_hoc("SmoothGrad", attribution.smoothgrad, seed=0, samples=25, noise=0.15),
+    "input_x_gradient": _post_hoc("input×gradient", attribution.input_x_gradient),
+    "gradient": _post_hoc("gradient", attribution.gradient),
     "deeplift": Method("DeepLIFT", _deeplift, {}),
     "guided_backpropagation": Method("guided backpropagation", _guided_backpropagation, {}),
 }

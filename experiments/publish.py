@@ -109,7 +109,7 @@ def _training_command(config: dict[str, Any]) -> str:
     values = (
         f"--config.{key}={tuple(value) if isinstance(value, list) else value}" for key, value in differing.items()
     )
-    return shlex.join(["python", "-m", f"experiments.{dataset}", f"--config={file}", *values, "--workdir=RUN"])
+    return shlex.join(["python", "-m", "experiments.job", f"--config={file}", *values, "--workdir=RUN"])
 
 
 def _flat(config: dict[str, Any]) -> dict[str, Any]:

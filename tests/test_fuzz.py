@@ -112,7 +112,7 @@ NAMES = ("0.weight_mod.weighting_f.0.weight", "0.weight_mod.weighting_f.1.weight
 CHECKPOINT = dict(zip(NAMES, (np.zeros((3, 1, 2, 2)), np.zeros((8, 3, 1, 1)), np.zeros(8)), strict=True))
 INFO = DatasetInfo(("a", "b", "c"), Preprocessing(4, 4))
 MODEL_ARGUMENTS = {name: getattr(MODEL, name) for name in ("channels", "ranks", "kernel_sizes", "strides", "paddings")}
-MODEL_ARGUMENTS |= {"norm": "sq", "temperature": 2.0, "logit_bias": 0.0}
+MODEL_ARGUMENTS |= {"layer": "dau", "norm": "sq", "temperature": 2.0, "logit_bias": 0.0}
 MODEL_ARGUMENTS |= {"dtype": jnp.float32, "param_dtype": jnp.float32}
 
 

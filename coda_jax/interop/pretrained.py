@@ -93,7 +93,8 @@ def save_pretrained(
 
 def entries_of(model: CoDANet) -> dict[str, Any]:
     """The entry "model" of a `config.json`, of which `make_model` makes the network again."""
-    names = [field.name for field in dataclasses.fields(model) if field.name not in ("parent", "name")]
+    left_out = {"parent", "name"} | ({"layer"} if model.layer == "dau" else set())  # Older versions know only DAUs.
+    names = [field.name for field in dataclasses.fields(model) if field.name not in left_out]
     entries = {"architecture": "coda_net"} | {name: getattr(model, name) for name in names}
     numbers = {name: float(entries[name]) for name in ("temperature", "logit_bias")}
     return entries | numbers | {name: jnp.dtype(entries[name]).name for name in ("dtype", "param_dtype")}

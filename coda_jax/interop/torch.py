@@ -77,9 +77,11 @@ def to_state_dict(model: CoDANet, variables: Mapping[str, Any]) -> dict[str, np.
 
     They are, for each layer `l` of rank r with K units and patches of d = C·k·k values, in the parameters' dtype,
     `l.weight_mod.weighting_f.0.weight` [r, C, k, k], `l.weight_mod.weighting_f.1.weight` [d·K, r, 1, 1] and
-    `l.weight_mod.weighting_f.1.bias` [d·K]. Variables of another network raise InputError.
+    `l.weight_mod.weighting_f.1.bias` [d·K]. Variables of another network, and layers other than DAUs, raise InputError.
     """
     check_variables(model, variables)
+    if model.layer != "dau":
+        raise InputError(f"the authors' implementation has DAU layers only, not {model.layer!r}")
     arrays = {}
     for index, rank in enumerate(model.ranks):
         layer = variables["params"][f"layers_{index}"]

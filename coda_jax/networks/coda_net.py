@@ -17,6 +17,9 @@ from coda_jax.errors import InputError
 
 DTYPES = ("float32", "bfloat16", "float64")
 
+LAYERS: dict[str, Any] = {"dau": DAUConv}
+"""Types of layers by name: another one has the attributes and `parameter_shapes` of `DAUConv`, and a line here."""
+
 LOGIT_BIAS = math.log(0.1 / 0.9)
 """b₀ of the paper's networks: an untrained network's probabilities are about 0.1."""
 
@@ -74,6 +77,7 @@ class CoDANet(nn.Module):
         logit_bias: b₀, added to every logit.
         dtype: the dtype of the computation, or its name, one of `DTYPES`; sums are made in float32 at least.
         param_dtype: the dtype of the parameters.
+        layer: the type of all layers, one of `LAYERS`.
 
     Lists of different lengths, and values out of range, raise InputError.
 
@@ -101,6 +105,7 @@ class CoDANet(nn.Module):
     logit_bias: float = LOGIT_BIAS
     dtype: jnp.dtype = jnp.float32
     param_dtype: jnp.dtype = jnp.float32
+    layer: str = "dau"
     quantity = "contributions"
 
     def __post_init__(self) -> None:
@@ -116,6 +121,7 @@ class CoDANet(nn.Module):
             found = ", ".join(f"{name} {length}" for name, length in lengths.items())
             raise InputError(f"every list must have one value a layer, but their lengths are: {found}")
         check_choice("norm", self.norm, NORMS)
+        check_choice("layer", self.layer, tuple(LAYERS))
         check_dtype("dtype", self.dtype)
         check_dtype("param_dtype", self.param_dtype)
         check_number("temperature", self.temperature, above=0)
@@ -142,19 +148,20 @@ class CoDANet(nn.Module):
     def setup(self) -> None:
         """Make the layers."""
         sizes = zip(self.channels, self.ranks, self.kernel_sizes, self.strides, self.paddings, strict=True)
-        self.layers = [DAUConv(*layer, self.norm, self.dtype, self.param_dtype) for layer in sizes]  # type: ignore[misc]
+        self.layers = [LAYERS[self.layer](*size, self.norm, self.dtype, self.param_dtype) for size in sizes]
 
     def with_gram(self, variables: Mapping[str, Any]) -> dict[str, Any]:
         """The variables, and in the collection "gram" the products that every call would make anew of the parameters.
 
         For small batches these products, the fields of `coda_jax.alignment.dau.Gram` of each layer, cost more than all
-        the rest. After a change of the parameters they would give wrong answers.
+        the rest. After a change of the parameters they would give wrong answers. Only DAUs have such products.
         """
-
-        def of_layer(layer: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-            return gram(layer["A"].astype(self.dtype), layer["b"].astype(self.dtype))._asdict()
-
-        return {**variables, "gram": {name: of_layer(layer) for name, layer in variables["params"].items()}}
+        layers = variables["params"] if issubclass(LAYERS[self.layer], DAUConv) else {}
+        products = {
+            name: gram(layer["A"].astype(self.dtype), layer["b"].astype(self.dtype))._asdict()
+            for name, layer in layers.items()
+        }
+        return {**variables, "gram": products}
 
     def __call__(self, inputs: jax.Array) -> jax.Array:
         """Inputs [N, H, W, C] -> logits [N, K], float32 at least; raises as `decompose`."""
@@ -207,9 +214,8 @@ def check_variables(model: CoDANet, variables: Mapping[str, Any]) -> None:
 def parameter_shapes(model: CoDANet) -> dict[str, tuple[int, ...]]:
     """The shapes of the parameters of the model for images, by names such as "layers_0.A"."""
     shapes, channels = {}, 6
-    for index, (units, rank, size) in enumerate(zip(model.channels, model.ranks, model.kernel_sizes, strict=True)):
-        window = (size, size, channels)
-        for name, shape in (("B", (*window, rank)), ("A", (*window, units, rank)), ("b", (*window, units))):
-            shapes[f"layers_{index}.{name}"] = shape
-        channels = units
+    for layer, *size in zip(model.layer_names, model.channels, model.ranks, model.kernel_sizes, strict=True):
+        for name, shape in LAYERS[model.layer].parameter_shapes(channels, *size).items():
+            shapes[f"{layer}.{name}"] = shape
+        channels = size[0]
     return shapes

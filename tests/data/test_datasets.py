@@ -4,6 +4,7 @@ import shutil
 import pytest
 
 from coda_jax import InputError, data
+from coda_jax.data.datasets import DATASETS
 from coda_jax.errors import RunError
 
 
@@ -38,5 +39,6 @@ def test_a_damaged_example_is_named(cifar10_dir, tmp_path):
 
 
 def test_unknown_name():
-    with pytest.raises(InputError, match="there is no data set 'cifar': choose cifar10, digits, tiny_imagenet, "):
+    *others, last = DATASETS
+    with pytest.raises(InputError, match=f"there is no data set 'cifar': choose {', '.join(others)} or {last}"):
         data.load("cifar")

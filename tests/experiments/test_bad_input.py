@@ -8,6 +8,7 @@ from PIL import Image
 
 from coda_jax.config_file import save_config
 from coda_jax.data import DatasetInfo, Preprocessing, load
+from coda_jax.data.datasets import DATASETS
 from coda_jax.networks.architectures import make_model
 from coda_jax.training import state
 from coda_jax.training.checkpoints import Checkpoints
@@ -71,6 +72,7 @@ FLAGS = [
         "batch_size must be at least 1",
     ),
     ("digits", [], "--workdir"),
+    ("job", ["--workdir=TMP/run"], "--config=FILE:NAME is missing"),
     ("digits", ["--workdir="], "--workdir=DIR is missing"),
     ("digits", ["--workdir=~nobody-of-that-name/run"], "there is no such home directory"),
     ("digits", ["--workdi=TMP/run"], "Unknown command line flag 'workdi'. Did you mean: workdir"),
@@ -127,11 +129,9 @@ def test_flags(tmp_path, experiment, arguments, message):
     refused(tmp_path, experiment, arguments, message)
 
 
+*OTHERS, LAST = DATASETS
 VALUES = [
-    (
-        "dataset=mnist",
-        "there is no data set 'mnist': choose cifar10, digits, tiny_imagenet, imagenet100, imagenet or image_folder",
-    ),
+    ("dataset=mnist", f"there is no data set 'mnist': choose {', '.join(OTHERS)} or {LAST}"),
     ("dataset=", "there is no data set ''"),
     ("image_size=0", "image_size must be at least 1, not 0"),
     ("image_size=8", "image_size is 8, but the images of digits have a size of their own: use None"),

@@ -65,7 +65,7 @@ def test_the_network_and_its_card(measured, tmp_path):
         "| p(true class) of whole images | 0.876 | 99 test images |",
         "| after 5% / 25% least important pixels removed | 0.765 / 0.700 | the same |",
         "| after 5% / 25% most important pixels removed | 0.211 / 0.110 | the same |",
-        "--config=experiments/configs/digits.py --config.learning_rate=0.005 --workdir=RUN",
+        "python -m experiments.job --config=experiments/configs/digits.py --config.learning_rate=0.005 --workdir=RUN",
         "model.ranks = [16, 16, 16]",
         "--methods=contributions --grids=20 --images=99",
         "Measured with jax 0.9.9 (abacus)",

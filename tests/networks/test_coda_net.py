@@ -5,11 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import linen as nn
+from flax import struct
 
-from coda_jax import CoDANet, InputError
+from coda_jax import CoDANet, InputError, from_pretrained, save_pretrained
 from coda_jax.alignment import dau
 from coda_jax.contributions import contributions
-from coda_jax.networks.coda_net import L_CODA, M_CODA, S_CODA, XS_CODA, parameter_shapes
+from coda_jax.interop.torch import to_state_dict
+from coda_jax.networks.coda_net import L_CODA, LAYERS, M_CODA, S_CODA, XS_CODA, parameter_shapes
 from coda_jax.training.losses import binary_cross_entropy
 from tests.golden import GOLDEN, TOLERANCE, TRAINED, assert_close, golden_inputs, golden_network
 
@@ -105,6 +108,63 @@ def test_bfloat16_gives_float32_logits_close_to_float32():
     np.testing.assert_allclose(logits, exact, atol=2e-2 * np.abs(exact).max())
 
 
+@struct.dataclass
+class Weights:
+    """The map of a `GatedDense` layer: `weights` [N, C, K]."""
+
+    weights: jax.Array
+
+    def apply(self, inputs):
+        return jnp.einsum("nhwc,nck->nhwk", inputs, self.weights)
+
+    def transpose(self, cotangents):
+        return jnp.einsum("nthwk,nck->nthwc", cotangents, self.weights)
+
+
+class GatedDense(nn.Module):
+    """At every position the same matrix, with a gate for each unit that depends on the whole input."""
+
+    features: int
+    rank: int
+    kernel_size: int
+    stride: int
+    padding: int
+    norm: str
+    dtype: jnp.dtype
+    param_dtype: jnp.dtype
+
+    @staticmethod
+    def parameter_shapes(channels, features, rank, kernel_size):
+        return {"kernel": (channels, features), "gate": (channels, features)}
+
+    @nn.compact
+    def __call__(self, inputs):
+        shapes = self.parameter_shapes(inputs.shape[-1], self.features, self.rank, self.kernel_size)
+        kernel, gate = (self.param(name, nn.initializers.normal(), shape) for name, shape in shapes.items())
+        linear = Weights(kernel * jax.nn.sigmoid(inputs.mean((1, 2)) @ gate)[:, None])
+        return linear.apply(inputs), linear
+
+
+def test_other_layers_are_a_line_in_the_table(monkeypatch, tmp_path):
+    monkeypatch.setitem(LAYERS, "gated", GatedDense)
+    sizes = {name: (1, 1) for name in ("ranks", "kernel_sizes", "strides")}
+    model = CoDANet(channels=(4, 3), **sizes, paddings=(0, 0), temperature=0.01, layer="gated")
+    inputs = jax.random.uniform(jax.random.key(1), (2, 6, 6, 6))
+    variables = jax.jit(model.init)(jax.random.key(0), inputs)
+    logits = jax.jit(model.apply)(variables, inputs)
+    maps = contributions(model, variables, inputs, "all")
+    # float32: sums of 216 values.
+    np.testing.assert_allclose(maps.sum((2, 3, 4)), logits - model.logit_bias, rtol=1e-4, atol=1e-5)
+    assert np.ptp(logits, axis=0).min() > 1e-3
+    np.testing.assert_allclose(model.apply(model.with_gram(variables), inputs), logits, rtol=1e-5)  # Uncompiled.
+    save_pretrained(tmp_path, model, variables)
+    loaded, again, _ = from_pretrained(tmp_path)
+    assert loaded.layer == "gated"
+    jax.tree.map(np.testing.assert_array_equal, again, variables)
+    with pytest.raises(InputError, match="the authors' implementation has DAU layers only, not 'gated'"):
+        to_state_dict(model, variables)
+
+
 def test_under_vmap_and_eval_shape():
     inputs = jax.random.uniform(jax.random.key(1), (4, 6, 6, 6))
     model = CoDANet(**SMALL)
@@ -124,6 +184,7 @@ def test_under_vmap_and_eval_shape():
         ({"ranks": (5, 2.5)}, "ranks must be whole numbers"),
         ({"ranks": 5}, "ranks must be whole numbers of at least 1, one a layer, not 5"),
         ({"norm": "SQ"}, "norm is 'SQ', but must be one of sq, l2"),
+        ({"layer": "conv"}, "layer is 'conv', but must be one of dau"),
         ({"dtype": jnp.float16}, "dtype is 'float16', but must be one of float32, bfloat16, float64"),
         ({"dtype": "half-precision"}, "dtype is 'half-precision', but must be one of float32"),
         ({"temperature": 0.0}, "temperature must be above 0, not 0.0"),
