@@ -11,8 +11,7 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from coda_jax.command_line.compiled_programs import keep_compiled_programs
-from coda_jax.command_line.refusals import answer_mistakes, refuse
+from coda_jax.command_line.program import answer_mistakes, keep_compiled_programs, refuse
 from coda_jax.errors import InputError
 
 

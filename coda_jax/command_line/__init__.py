@@ -16,8 +16,7 @@ from typing import NoReturn
 import jax
 
 from coda_jax import __version__
-from coda_jax.command_line.compiled_programs import keep_compiled_programs
-from coda_jax.command_line.refusals import answer_mistakes, refuse
+from coda_jax.command_line.program import answer_mistakes, keep_compiled_programs, refuse
 from coda_jax.extras import need
 
 
@@ -35,8 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command that the arguments, those of the program by default, name."""
     with answer_mistakes(when_memory_is_full="free some, or give smaller or fewer images"):
         version = _Parser(add_help=False, allow_abbrev=False)
-        versions = f"coda_jax {__version__}, jax {jax.__version__}"
-        version.add_argument("--version", action="version", version=versions)
+        version.add_argument("--version", action="version", version=f"coda_jax {__version__}, jax {jax.__version__}")
         version.parse_known_args(arguments)  # What asks for the version ends here, before the extras are needed.
         need("all", "cv2", "grain", "jinja2", "matplotlib", "tensorboardX", "tqdm")
         options = _parse(arguments, version)

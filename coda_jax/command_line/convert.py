@@ -34,12 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_directory", metavar="RUN", type=Path, help="the new directory")
     parser.add_argument("--temperature", metavar="T", type=float, required=True, help="that it was trained with")
     parser.add_argument("--norm", choices=("sq", "l2"), default="sq", help="%(default)s otherwise")
-    parser.add_argument(
-        "--architecture",
-        choices=tuple(_ARCHITECTURES),
-        default="S-CoDA",
-        help="gives strides, paddings, size and classes that are not given; %(default)s otherwise",
-    )
+    gives = "gives strides, paddings, size and classes that are not given; %(default)s otherwise"
+    parser.add_argument("--architecture", choices=tuple(_ARCHITECTURES), default="S-CoDA", help=gives)
     parser.add_argument("--strides", metavar="N,...", type=_numbers, help="of each layer")
     parser.add_argument("--paddings", metavar="N,...", type=_numbers, help="of each layer")
     parser.add_argument("--size", metavar="PIXELS", type=int, help="of the images")

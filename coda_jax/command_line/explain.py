@@ -32,8 +32,7 @@ from coda_jax.data.video import VIDEO_SUFFIXES, Video, open_video, write_video
 from coda_jax.encoding import add_inverse
 from coda_jax.errors import InputError, one_line
 from coda_jax.interop.pretrained import Pretrained
-from coda_jax.plotting.animation import explained_frame
-from coda_jax.plotting.maps import contribution_scale, explanation, terms
+from coda_jax.plotting.maps import contribution_scale, explained_frame, explanation, terms
 from coda_jax.training.progress import Progress
 
 _MOST_PROBABLE = 3
@@ -60,11 +59,10 @@ def run(options: argparse.Namespace) -> None:
     failed = 0
     for path in files:
         try:
-            video = open_video(path)
-            if video is None:
-                explainer.explain_image(path)
-            else:
+            if video := open_video(path):
                 explainer.explain_video(path, video)
+            else:
+                explainer.explain_image(path)
         except InputError as error:
             print(f"error: {one_line(error)}", file=sys.stderr)
             failed += 1
@@ -73,8 +71,6 @@ def run(options: argparse.Namespace) -> None:
 
 
 class _Explainer:
-    """A network, what it is asked for, and the files that have been written."""
-
     def __init__(self, trained: Pretrained, targets: list[int], out: Path):
         self._model, variables, self._info = trained
         self._variables = self._model.with_gram(variables)

@@ -30,9 +30,8 @@ def class_names(directory: str | os.PathLike | None) -> tuple[str, ...]:
     names = tuple(entry.name for entry in _entries(train) if entry.is_dir())
     if len(names) < 2:
         found = f"only {one_line(names[0])} is there" if names else "there is none"
-        raise InputError(
-            f"{one_line(train)} must have a subfolder of images for each of two or more classes, but {found}"
-        )
+        needed = "a subfolder of images for each of two or more classes"
+        raise InputError(f"{one_line(train)} must have {needed}, but {found}")
     return names
 
 
@@ -41,10 +40,9 @@ def data_sources(
 ) -> tuple[Sequence[dict[str, Any]], Sequence[dict[str, Any]], tuple[str, ...]]:
     """A folder's training examples, test examples and class names; images are read when they are asked for.
 
-    What is tested on is `test` if it is there, otherwise `val`, otherwise a fifth of every class. A line on standard
-    error says so, with the numbers of classes and images; a second one counts the skipped files. Classes are mixed.
-    Raises InputError if the folder cannot be read, there are fewer than two classes, a class has no images or only one
-    where a fifth is to be held back, or images to be tested on are of no class that is trained on.
+    What is tested on is `test` if it is there, otherwise `val`, otherwise a fifth of every class, as a line on standard
+    error says; a second one counts the skipped files. Classes are mixed. It raises InputError as `class_names`, and for
+    a class without images, one of a single image of which a fifth is to be held back, and test images of a new class.
     """
     names = class_names(directory)
     folder, test_folders = _split(directory)
@@ -61,10 +59,8 @@ def data_sources(
         if unknown := [one_line(test_folder / name) for name in test if name not in names]:
             raise InputError(f"{unknown[0]} is of no class in {one_line(folder)}: rename it, or move it away")
         if not any(test.values()):
-            raise InputError(
-                f"{one_line(test_folder)} has no images in subfolders named as the classes are: put some there, or "
-                "move it away to have a fifth of each class held back"
-            )
+            remedy = "put some there, or move it away to have a fifth of each class held back"
+            raise InputError(f"{one_line(test_folder)} has no images in subfolders named as the classes are: {remedy}")
         tested_on = f"in {one_line(test_folder)}" + "".join(f"; {one_line(other)} is not used" for other in unused)
     else:
         test = {name: images[: max(1, len(images) // 5)] for name, images in train.items()}
@@ -72,11 +68,8 @@ def data_sources(
         tested_on = "others, a fifth of each class"
     sources = _Source(train, names, preprocessing), _Source(test, names, preprocessing)
     listed = [one_line(name) for name in names[:_LISTED_NAMES]] + ["..."] * (len(names) > _LISTED_NAMES)
-    print(
-        f"{len(names)} classes ({', '.join(listed)}): trained on {len(sources[0])} images in {one_line(folder)}; "
-        f"tested on {len(sources[1])} {tested_on}",
-        file=sys.stderr,
-    )
+    told = f"trained on {len(sources[0])} images in {one_line(folder)}; tested on {len(sources[1])} {tested_on}"
+    print(f"{len(names)} classes ({', '.join(listed)}): {told}", file=sys.stderr)
     if skipped:
         some = one_line(skipped[0])
         print(f"skipped {len(skipped)} files that are not named as images, such as {some}", file=sys.stderr)

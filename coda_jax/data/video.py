@@ -27,7 +27,10 @@ class Video(NamedTuple):
 
 
 def open_video(path: str | os.PathLike) -> Video | None:
-    """The frames of a file, or None if it is not a moving picture; raises InputError for a video that is damaged."""
+    """The frames of a file, or None if it is not a moving picture; raises InputError for a video that is damaged.
+
+    Of a damaged animated picture, only the frames before the damage count.
+    """
     if Path(path).suffix.lower() in VIDEO_SUFFIXES:
         try:
             with av.open(path) as file:
@@ -39,12 +42,14 @@ def open_video(path: str | os.PathLike) -> Video | None:
         if count < 1 or not 0 < rate < 1000:
             raise InputError(f"{os.fspath(path)}: not a video that FFmpeg can read")
         return Video(lambda: _of_video(path), count, rate)
-    try:
-        with Image.open(path) as image:
-            if getattr(image, "n_frames", 1) == 1:
-                return None
-            durations = [frame.info.get("duration", 0) for frame in ImageSequence.Iterator(image)]
-    except OSError:  # It is no image, which whoever reads it as one will say.
+    durations = []
+    with contextlib.suppress(Exception), Image.open(path) as image:  # Damaged files make Pillow raise many kinds.
+        if getattr(image, "n_frames", 1) == 1:
+            return None
+        for frame in ImageSequence.Iterator(image):
+            frame.load()  # Of WebP files, this alone gives the duration.
+            durations.append(frame.info.get("duration", 0))
+    if len(durations) < 2:  # A still picture, or no picture, which whoever reads it as one will say.
         return None
     # Browsers take 100 ms where a file says 0.
     return Video(lambda: _of_image(path), len(durations), 1000 / (np.mean(durations) or 100))
@@ -60,7 +65,8 @@ def write_video(path: str | os.PathLike, frames: Iterable[np.ndarray], rate: flo
     first = next(frames)
     if Path(path).suffix == ".gif":
         rest = (Image.fromarray(frame) for frame in frames)
-        Image.fromarray(first).save(path, save_all=True, append_images=rest, duration=1000 / rate, loop=0)
+        duration = min(1000 / rate, 655_350)  # The longest that a GIF can say.
+        Image.fromarray(first).save(path, save_all=True, append_images=rest, duration=duration, loop=0)
         return
     try:
         with av.open(path, "w") as file:
@@ -82,6 +88,7 @@ def _of_video(path: str | os.PathLike) -> Iterator[Image.Image]:
 
 
 def _of_image(path: str | os.PathLike) -> Iterator[Image.Image]:
-    with Image.open(path) as image:
+    """The frames up to one that is damaged."""
+    with contextlib.suppress(Exception), Image.open(path) as image:
         for frame in ImageSequence.Iterator(image):
             yield frame.copy()

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
 from flax import linen as nn
+from flax import traverse_util
 from safetensors import SafetensorError
 
 from coda_jax.config_file import load_config, save_config
@@ -26,10 +27,9 @@ from coda_jax.networks.coda_net import DTYPES, CoDANet, check_variables, paramet
 
 
 class Pretrained(NamedTuple):
-    """A trained network.
+    """A trained network: its parameters and batch statistics, if any, are on the default device.
 
-    The variables are its parameters and, if it has any, batch statistics, on the default device. `info` describes the
-    data set that it was trained on; it is None where none was saved.
+    `info` describes the data set that it was trained on; it is None where none was saved.
     """
 
     model: nn.Module
@@ -40,7 +40,7 @@ class Pretrained(NamedTuple):
 def load(trained: str | os.PathLike) -> Pretrained:
     """The network in a directory that `from_pretrained` takes, or else the one of that name that comes with coda_jax.
 
-    It raises InputError where there is none, or its files are damaged.
+    Raises InputError where there is none, or its files are damaged.
 
     Examples:
         >>> model, variables, info = load("digits")
@@ -78,11 +78,11 @@ def from_pretrained(directory: str | os.PathLike) -> Pretrained:
 def save_pretrained(
     directory: str | os.PathLike, model: CoDANet, variables: Mapping[str, Any], info: DatasetInfo | None = None
 ) -> None:
-    """Write a network to `config.json` and `model.safetensors`; other files of the directory stay as they are.
+    """Write a network to `config.json` and `model.safetensors` in a directory, which is made if it is not there.
 
-    The directory is made if it is not there. Of the variables, the collection "params" is saved, as "layers_0.A" and so
-    on. Variables of another network, an `info` of another number of classes, and a directory that cannot be written
-    raise InputError; what was there stays.
+    Of the variables, the collection "params" is saved, as "layers_0.A" and so on. Variables of another network, an
+    `info` of another number of classes, and a directory that cannot be written raise InputError and change nothing.
+    Other files of the directory stay as they are.
     """
     directory = _as_directory(directory)
     check_variables(model, variables)
@@ -165,8 +165,5 @@ def _read_weights(directory: Path, checksum: str, model: nn.Module) -> dict[str,
     _check_dtypes(path, arrays)
     if any(array.dtype == np.float64 for array in arrays.values()) and not jax.config.jax_enable_x64:  # type: ignore[attr-defined]
         raise InputError(f"{path} is in float64, which JAX has only where JAX_ENABLE_X64=1 is set")
-    params: dict[str, dict[str, jax.Array]] = {}
-    for name, array in arrays.items():
-        layer, parameter = name.split(".")
-        params.setdefault(layer, {})[parameter] = jnp.array(array)
-    return {"params": params}
+    params = {name: jnp.array(array) for name, array in arrays.items()}
+    return {"params": traverse_util.unflatten_dict(params, sep=".")}

@@ -27,16 +27,14 @@ def load_checkpoint(
     temperature: float = 1000.0,
     logit_bias: float = LOGIT_BIAS,
 ) -> tuple[CoDANet, dict[str, Any]]:
-    """A PyTorch checkpoint as a network of ours, and its variables in the checkpoint's dtype.
+    """A PyTorch checkpoint as a network of ours, and its variables in the checkpoint's dtype (published: float32).
 
-    The checkpoint is a `.pkl` file, for which PyTorch must be installed and of which no code is run; or a mapping from
-    the checkpoint's names, with or without the prefix `module.`, to arrays. What it does not hold is to be given: the
-    layers' strides and paddings, in pixels, their norm, "sq" or "l2", and the network's temperature T and bias b₀. The
-    published checkpoints are float32.
+    The checkpoint is a `.pkl` file, of which no code is run, or a mapping from its names, with or without the prefix
+    `module.`, to arrays. What it does not hold is to be given: the layers' strides and paddings, in pixels, their norm,
+    "sq" or "l2", and the network's temperature T and bias b₀.
 
     A missing or unreadable file, names or shapes that are not those of a CoDA-Net, and numbers of strides or paddings
-    that are not that of the layers raise InputError. For a path where PyTorch is not installed it raises
-    ModuleNotFoundError.
+    that are not that of the layers raise InputError; a file where PyTorch is not installed, ModuleNotFoundError.
 
     Examples:
         >>> arrays = {
@@ -48,24 +46,18 @@ def load_checkpoint(
         >>> model.channels, model.ranks, model.kernel_sizes
         ((10,), (4,), (3,))
     """
-    if isinstance(path_or_mapping, Mapping):
-        arrays = path_or_mapping
-    elif not isinstance(path_or_mapping, str | os.PathLike):
+    if not isinstance(path_or_mapping, str | os.PathLike | Mapping):
         raise InputError(f"path_or_mapping must be a path or a mapping of names to arrays, not {path_or_mapping!r}")
-    else:
-        arrays = _read(path_or_mapping)
+    arrays = path_or_mapping if isinstance(path_or_mapping, Mapping) else _read(path_or_mapping)
     layers: dict[int, dict[str, np.ndarray]] = {}
     for name, array in arrays.items():
         match = isinstance(name, str) and _NAME.fullmatch(name)
         if not match:
-            raise InputError(
-                f"the checkpoint holds {name!r}, which is no parameter of a CoDA-Net: "
-                "names are like 0.weight_mod.weighting_f.0.weight"
-            )
+            like = "names are like 0.weight_mod.weighting_f.0.weight"
+            raise InputError(f"the checkpoint holds {name!r}, which is no parameter of a CoDA-Net: {like}")
         layers.setdefault(int(match[1]), {})[match[2]] = np.asarray(as_array(name, array))
     if not layers or sorted(layers) != list(range(len(layers))):
         raise InputError(f"the checkpoint's layers must be numbered from 0 without gaps, but are {sorted(layers)}")
-
     parameters = [_layer(index, layers[index]) for index in range(len(layers))]
     kernel_sizes, _, _, channels, ranks = zip(*(layer["A"].shape for layer in parameters), strict=True)
     model = CoDANet(channels, ranks, kernel_sizes, strides, paddings, norm, temperature, logit_bias)
@@ -133,11 +125,10 @@ def _read(path: str | os.PathLike) -> Mapping[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"there is no checkpoint at {path}") from None
-    except pickle.UnpicklingError as error:  # PyTorch's own message tells how to run what is in the file.
-        what = "it is damaged, or holds other things than arrays, which are not loaded"
-        raise InputError(f"{refused}: {what}") from error
     except Exception as error:  # torch raises many kinds, all of which mean that the file cannot be read.
         reason = one_line(str(error).strip().partition("\n")[0] or type(error).__name__)
+        if isinstance(error, pickle.UnpicklingError):  # PyTorch's own message tells how to run what is in the file.
+            reason = "it is damaged, or holds other things than arrays, which are not loaded"
         raise InputError(f"{refused}: {reason}") from error
     if not isinstance(checkpoint, Mapping):
         raise InputError(f"{path} holds a {type(checkpoint).__name__}, not a mapping of names to arrays")

@@ -22,12 +22,10 @@ def learning_curves(path: Path, records: Sequence[dict[str, float]]) -> None:
 
 
 def plot_learning_curve(records: Sequence[dict[str, float]], quantity: str = "loss", ax: Axes | None = None) -> Axes:
-    """Draw loss or accuracy, of training and test, against the epoch; returns the axes.
+    """Draw loss or accuracy, of training and test, against the epoch, of the records of `metrics_log.read_metrics`.
 
-    Args:
-        records: the records that `metrics_log.read_metrics` reads.
-        quantity: "loss" or "accuracy"; another one raises InputError.
-        ax: the axes to draw into; None makes a figure with new ones, which a notebook shows.
+    Returns the axes; `ax` None makes a figure with new ones, which a notebook shows. Another `quantity` than "loss" or
+    "accuracy" raises InputError.
     """
     check_choice("quantity", quantity, _QUANTITIES)
     if ax is None:
@@ -35,9 +33,8 @@ def plot_learning_curve(records: Sequence[dict[str, float]], quantity: str = "lo
     for name, label in ((quantity, "training"), (f"test_{quantity}", "test")):
         points = [(record["epoch"], record[name]) for record in records if name in record]
         ax.plot(*zip(*points, strict=True), label=label, marker="o" if label == "test" else None, markersize=4)
-    ax.set_xlabel("epoch")
+    ax.set(xlabel="epoch", ylabel="accuracy" if quantity == "accuracy" else "binary cross-entropy, nats")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.set_ylabel("accuracy" if quantity == "accuracy" else "binary cross-entropy, nats")
     if quantity == "accuracy":
         ax.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))
     ax.grid(alpha=0.3)

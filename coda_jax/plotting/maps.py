@@ -8,13 +8,14 @@ from matplotlib import colormaps, pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from PIL import Image, ImageDraw, ImageFont
 
 from coda_jax.errors import InputError, one_line
 
 COLOUR_MAP = "RdBu_r"
 """Diverging and safe for the colour-blind: red speaks for the class, blue against it, white is zero."""
 
-_LONGEST_NAME = 32
+_LEAST_SIDE, _CAPTION, _GAP = 256, 28, 8  # Of a frame: the panels' side, the caption's height, what is between two.
 
 
 def contribution_scale(maps: np.ndarray) -> float:
@@ -30,13 +31,9 @@ def colour_table() -> np.ndarray:
 def plot_map(contributions: np.ndarray, ax: Axes | None = None, scale: float | None = None) -> AxesImage:
     """Draw a contribution map: what speaks for the class in red, what speaks against it in blue.
 
-    Args:
-        contributions: [H, W], of any real dtype; another shape raises InputError.
-        ax: the axes to draw into; None makes a figure with new ones, which a notebook shows.
-        scale: the contribution that is drawn in full colour; None takes `contribution_scale` of this map.
-
-    Returns:
-        The picture, which has `.axes` and `.figure`, and which `figure.colorbar` takes.
+    The map is [H, W], of any real dtype; another shape raises InputError. `ax` None makes a figure with new axes, which
+    a notebook shows. `scale` is the contribution that is drawn in full colour, by default `contribution_scale` of the
+    map. Returns the picture, which has `.axes` and `.figure`, and which `figure.colorbar` takes.
 
     Examples:
         >>> picture = plot_map(np.array([[1.0, -2.0]]), Figure().subplots(), scale=2.0)
@@ -62,17 +59,11 @@ def contribution_sheet(
     class_names: Sequence[str],
     quantity: str = "contributions",
 ) -> None:
-    """Draw images beside their contribution maps of some classes, all in one colour scale that is centred on zero.
+    """Write a PNG file of images beside their contribution maps of some classes, all in one colour scale.
 
-    Args:
-        path: the PNG file to write.
-        images: [N, H, W, 3] in [0, 1].
-        maps: [N, T, H, W], the contribution map of each target, in logits.
-        targets: [N, T], the classes that the maps explain, the predicted one first.
-        probabilities: [N, T], of the targets.
-        labels: [N], the true classes.
-        class_names: the names of all classes.
-        quantity: what the maps are maps of, such as "Grad-CAM attributions".
+    The images are [N, H, W, 3] in [0, 1]; the maps [N, T, H, W], in logits; the `targets`, the classes that the maps
+    explain with the predicted one first, and their probabilities [N, T]; the `labels`, the true classes, [N].
+    `class_names` are those of all classes; `quantity` says what the maps are of, such as "Grad-CAM attributions".
     """
     count, panels = maps.shape[0], 1 + maps.shape[1]
     examples_a_row = min(3, count)
@@ -95,8 +86,7 @@ def contribution_sheet(
             axis.set_title(title, fontsize=_title_size(title), weight="bold" if right else None)
     heading = f"Image, {quantity} to the predicted class, and to the runner-up (bold: the true class)\n"
     figure.suptitle(heading, fontsize=11)
-    _add_colour_bar(figure, drawn, quantity, fraction=0.03, aspect=60)
-    figure.savefig(path, dpi=150)
+    _save(path, figure, drawn, quantity, fraction=0.03, aspect=60)
 
 
 def _title_size(title: str) -> float:
@@ -126,8 +116,7 @@ def explanation(
     for axis, contributions, name, logit in zip(axes[1:], maps, names, logits, strict=True):
         axis.set_title(f"{shown(name)}  {1 / (1 + np.exp(-logit)):.1%}\n{terms(contributions, offset)}", fontsize=10)
     figure.suptitle("what speaks for the class − what speaks against it, and the bias = its logit", fontsize=10)
-    _add_colour_bar(figure, drawn, quantity, fraction=0.04, aspect=50)
-    figure.savefig(path, dpi=150)
+    _save(path, figure, drawn, quantity, fraction=0.04, aspect=50)
 
 
 def _draw_beside(axes: np.ndarray, image: np.ndarray, maps: np.ndarray, scale: float) -> AxesImage:
@@ -137,9 +126,30 @@ def _draw_beside(axes: np.ndarray, image: np.ndarray, maps: np.ndarray, scale: f
     return [plot_map(contributions, axis, scale) for axis, contributions in zip(axes[1:], maps, strict=True)][-1]
 
 
-def _add_colour_bar(figure: Figure, drawn: AxesImage, quantity: str, fraction: float, aspect: float) -> None:
-    where = {"ax": figure.axes, "location": "bottom", "fraction": fraction, "aspect": aspect}
-    figure.colorbar(drawn, **where, label=f"{quantity} to the logit", extend="both")
+def _save(path: Path, figure: Figure, drawn: AxesImage, quantity: str, **size: float) -> None:
+    """Write the figure with a colour bar of this size, relative to it."""
+    figure.colorbar(drawn, ax=figure.axes, location="bottom", label=f"{quantity} to the logit", extend="both", **size)
+    figure.savefig(path, dpi=150)
+
+
+def explained_frame(image: np.ndarray, maps: np.ndarray, captions: Sequence[str], scale: float) -> np.ndarray:
+    """One frame, uint8 [H, W, 3], beside its contribution maps [T, H, W], in logits, and their T captions.
+
+    `scale` is the contribution that is drawn in full colour; one for all frames makes colours mean the same in each.
+    Returns uint8 [h, w, 3] with even h and w. Each pixel becomes a square, so that the image has at least 256 a side.
+    """
+    colours = colormaps[COLOUR_MAP](maps / (2 * scale) + 0.5, bytes=True)[..., :3]
+    zoom = max(1, -(-_LEAST_SIDE // min(image.shape[:2])))
+    panels = [panel.repeat(zoom, 0).repeat(zoom, 1) for panel in (image, *colours)]
+    height, width, _ = panels[0].shape
+    shape = (len(panels) * (width + _GAP) - _GAP, height + _CAPTION)
+    canvas = Image.new("RGB", tuple(side + side % 2 for side in shape), "white")
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(16)
+    for index, (panel, caption) in enumerate(zip(panels, ("", *captions), strict=True)):
+        left = index * (width + _GAP)
+        canvas.paste(Image.fromarray(panel), (left, _CAPTION))
+        draw.text((left + 4, 4), one_line(caption), fill="black", font=font)
+    return np.asarray(canvas)
 
 
 def terms(contributions: np.ndarray, offset: float) -> str:
@@ -161,4 +171,4 @@ def shown(name: str) -> str:
 
     Matplotlib would set what stands between two dollar signs as mathematics, and fail where it is none.
     """
-    return shortened(name, _LONGEST_NAME).replace("$", r"\$")
+    return shortened(name, 32).replace("$", r"\$")

@@ -27,10 +27,7 @@ _FORMER = json.loads(resources.files(__package__).joinpath("former_records.json"
 
 
 def table(records: Records) -> list[list[str]]:
-    """The rows of the table: the column titles first, then the label and the numbers of each method.
-
-    Raises KeyError if the results of a record lack a number of its columns.
-    """
+    """The rows of the table: titles first, then each method's label and numbers; a missing number raises KeyError."""
     columns: dict[tuple[str, str], None] = {}
     rows: dict[str, dict[tuple[str, str], str]] = {}
     for metric, of_metric in records.items():
@@ -46,7 +43,7 @@ def read_records(directory: Path) -> Records:
     """Read what was measured of a run: metrics by their places, and of each the network's own contributions first.
 
     A metric that was taken with several N is read with the largest one. The directory, `interpretability` of the run,
-    need not exist. Raises InputError if a record is damaged.
+    need not exist. A damaged record raises InputError.
     """
     folders: dict[str, tuple[int, Path]] = {}
     for folder in directory.glob("*-*"):
@@ -67,11 +64,10 @@ def caption(of_metric: dict[str, dict[str, Any]]) -> str:
 
 
 def _read_record(path: Path, metric: str) -> dict[str, Any]:
-    former = _FORMER["metrics"].get(metric, {"columns": {}, "place": 0}) | {
-        "label": _FORMER["labels"].get(path.stem, path.stem)
-    }
+    label = {"label": _FORMER["labels"].get(path.stem, path.stem)}
+    former = _FORMER["metrics"].get(metric, {"columns": {}, "place": 0})
     try:
-        record = former | json.loads(path.read_text(encoding="utf-8"))
+        record = former | label | json.loads(path.read_text(encoding="utf-8"))
         table({metric: {record["label"]: record}})  # It has all its numbers.
     except (OSError, ValueError, AttributeError, LookupError, TypeError) as error:
         raise InputError(f"{path} is damaged ({error}): delete it to have it measured again") from error

@@ -35,9 +35,7 @@ LARGEST = 5_000_000
 """Bytes that a page has at most."""
 
 _KINDS = ("Confident and right", "Unsure", "Confident and wrong")
-_MOST_OF_A_KIND = 10
-_MOST_CLASSES = 10
-_MOST_MISTAKES = 8
+_MOST_OF_A_KIND, _MOST_CLASSES, _MOST_MISTAKES = 10, 10, 8
 _MOST_POINTS = 500  # Of a curve.
 _LARGEST_FIGURE = 400_000  # Bytes of a file.
 _LONGEST_NAME = 40
@@ -48,16 +46,15 @@ _AT_ONCE = 8  # Images that are explained together.
 def write_report(
     workdir: str | os.PathLike, dataset: Dataset, network: tuple[CoDANet, Mapping[str, Any]] | None = None
 ) -> Path:
-    """Write `report.html` into the directory of a run: one file of at most 5 MB that needs nothing else.
+    """Write `report.html` into the directory of a run, one file of at most 5 MB that needs no other; returns its path.
 
     It has the learning curves, the confusion matrix of the whole test set, test images whose contributions can be
     looked at pixel by pixel, for several classes and at every layer, the figures and numbers in `interpretability`, and
     the configuration. Everything is computed in float32, so that contributions add up whatever the network's dtype.
 
-    `dataset` is the run's. `network` is the model with its variables where they are at hand; None takes those of the
-    newest checkpoint. Returns the file. Raises InputError if there is no run, if it is damaged or of another network
-    than a CoDA-Net, if its classes are not those of the data set, if a record of what was measured is damaged, or if
-    nothing can be written there.
+    `dataset` is the run's. `network` is the model and its variables; None takes those of the newest checkpoint. A
+    missing or damaged run, one of another network than a CoDA-Net or of other classes than the data set's, a damaged
+    record of what was measured, and a directory that cannot be written raise InputError.
     """
     workdir = Path(workdir)
     config, _ = load_config(workdir)
@@ -98,10 +95,7 @@ def write_report(
             "colours": colour_table().tolist(),
             "curves": learning_curves(curves),
             "confusion": confusion(predicted, labels),
-            "layers": [
-                {"name": name, "height": height, "width": width}
-                for name, (height, width) in zip(layers, sizes, strict=True)
-            ],
+            "layers": [{"name": name, "height": h, "width": w} for name, (h, w) in zip(layers, sizes, strict=True)],
             "images": [],
         },
     }
@@ -113,19 +107,18 @@ def write_report(
         images = explained_images(model, variables, dataset, chosen, logits[chosen], labels[chosen], explained)
         page["data"]["images"] = images
         numbered = enumerate(images)
-        kinds = [list(islice(numbered, len(kind))) for kind in by_kind]
-        page["kinds"] = [(title, kind) for title, kind in zip(_KINDS, kinds, strict=True) if kind]
+        kinds = [(title, list(islice(numbered, len(kind)))) for title, kind in zip(_KINDS, by_kind, strict=True)]
+        page["kinds"] = [kind for kind in kinds if kind[1]]
     path = workdir / "report.html"
     replace_files({path: _render(page).encode()})
     return path
 
 
 def choose_images(logits: np.ndarray, labels: np.ndarray, count: int) -> list[np.ndarray]:
-    """Test images that tell much: confident and right, unsure, and confident and wrong; none of them twice.
+    """The indices of at most `count` test images of each kind: confident and right, unsure, confident and wrong.
 
-    For logits [N, K] and labels [N], the true classes, returns at most `count` indices of images for each kind. The
-    predicted class's logit says how confident the network is. The true classes take turns, so that no class fills the
-    choice.
+    `logits` are [N, K], `labels`, the true classes, [N]. The predicted class's logit says how confident the network is.
+    No image is chosen twice. The true classes take turns, so that no class fills the choice.
     """
     most_confident = np.argsort(-logits.max(-1), kind="stable")
     right = (logits.argmax(-1) == labels)[most_confident]
@@ -179,13 +172,11 @@ def explained_images(
 ) -> list[dict[str, Any]]:
     """What the page shows of test images, given their `indices` [n], logits [n, K] and labels [n].
 
-    `classes` is T, how many are explained: the most probable ones, and the true one if it is none of them.
-
-    Returns:
-        For each image its `index`, `label` and PNG `source`, the `targets` [T], their `logits` and `probabilities`,
-        and for each of the L layers' inputs `maps`, the contribution maps [T, Hl, Wl] as little-endian float32 in
-        base64, `positive` [L][T] and `negative` [L][T], what the positions above and below zero sum to, and `scales`
-        [L], the contribution that is shown in full colour.
+    `classes` is T, how many are explained: the most probable ones, and the true one if it is none of them. Each image
+    has its `index`, `label` and PNG `source`, the `targets` [T], their `logits` and `probabilities`, and for each of
+    the L layers' inputs `maps`, the contribution maps [T, Hl, Wl] as little-endian float32 in base64, `positive` [L][T]
+    and `negative` [L][T], what the positions above and below zero sum to, and `scales` [L], the contribution that is
+    shown in full colour.
     """
     targets = np.argsort(-logits, axis=-1, kind="stable")[:, :classes]
     missing = ~(targets == labels[:, None]).any(-1)
@@ -244,14 +235,11 @@ def _how_many(sizes: Sequence[tuple[int, int]], classes: int, room: int) -> tupl
     # No PNG is much larger than its pixels; the rest is the image's card, with all its names escaped, and its scales.
     of_image = 4 * height * width * 1.01 + 4_000 + 25 * len(sizes)
 
-    def fitting(shown: int) -> int:
-        return max(0, min(_MOST_OF_A_KIND, int(room // (of_image + shown * of_class) // len(_KINDS))))
-
-    shown = min(classes, _MOST_CLASSES)
-    # Three images of a kind matter more than all classes.
-    while shown > 2 and fitting(shown) < 3:
-        shown -= 1
-    return fitting(shown), shown
+    for shown in range(min(classes, _MOST_CLASSES), 0, -1):
+        count = max(0, min(_MOST_OF_A_KIND, int(room // (of_image + shown * of_class) // len(_KINDS))))
+        if count >= 3 or shown <= 2:  # Three images of a kind matter more than all classes.
+            break
+    return count, shown
 
 
 def _figures(directory: Path, records: Records) -> list[dict[str, str]]:
@@ -267,12 +255,9 @@ def _figures(directory: Path, records: Records) -> list[dict[str, str]]:
 
 
 def _render(page: Mapping[str, Any]) -> str:
+    loader = PackageLoader(__package__, "")
     environment = Environment(
-        loader=PackageLoader(__package__, ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["percent"] = _percent
     return environment.get_template("template.html").render(page)
@@ -280,11 +265,7 @@ def _render(page: Mapping[str, Any]) -> str:
 
 def _percent(probability: float) -> str:
     """With one decimal, and no certainty where there is none."""
-    if 0 < probability < 0.001:
-        return "<0.1%"
-    if 0.999 < probability < 1:
-        return ">99.9%"
-    return f"{probability:.1%}"
+    return "<0.1%" if 0 < probability < 0.001 else ">99.9%" if 0.999 < probability < 1 else f"{probability:.1%}"
 
 
 def _source(kind: str, content: bytes) -> str:

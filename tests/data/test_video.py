@@ -68,6 +68,41 @@ def test_a_damaged_video(tmp_path):
         open_video(tmp_path / "no.mp4")
 
 
+def test_frames_of_damaged_pictures_end_before_the_damage(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 255, (5, 64, 64, 3), np.uint8)
+    whole, damaged = tmp_path / "whole.gif", tmp_path / "damaged.gif"
+    write_video(whole, iter(pixels), rate=20)
+    content, frames = whole.read_bytes(), colours(open_video(whole))
+    damaged.write_bytes(content[: len(content) // 2])
+    video = open_video(damaged)
+    assert video.rate == 20 and 1 < video.count < 5
+    np.testing.assert_array_equal(colours(video), frames[: video.count])
+
+
+def test_any_damage_is_borne(tmp_path):
+    random, path = np.random.default_rng(0), tmp_path / "moving.gif"
+    write_video(path, iter(FRAMES), rate=20)
+    content = np.frombuffer(path.read_bytes(), np.uint8)
+    for _ in range(100):
+        damaged = content[: random.integers(len(content) // 2, len(content))].copy()
+        damaged[random.integers(13, len(damaged), 3)] = random.integers(256, size=3)  # What goes before is the size.
+        path.write_bytes(damaged.tobytes())
+        video = open_video(path)
+        assert video is None or len(colours(video)) == video.count
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".png", ".webp"])
+def test_the_rate_of_animated_pictures(tmp_path, suffix):
+    images, path = [Image.fromarray(frame) for frame in FRAMES], tmp_path / f"moving{suffix}"
+    images[0].save(path, save_all=True, append_images=images[1:], duration=50)
+    assert open_video(path).rate == 20
+
+
+def test_a_gif_of_longer_frames_than_it_can_say(tmp_path):
+    write_video(tmp_path / "moving.gif", iter(FRAMES), rate=1e-4)
+    assert open_video(tmp_path / "moving.gif").rate == 1 / 655.35
+
+
 def test_what_cannot_be_written(tmp_path):
     with pytest.raises(InputError, match="cannot write"):
         write_video(tmp_path / "none" / "moving.mp4", iter(FRAMES), rate=20)

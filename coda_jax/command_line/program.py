@@ -1,9 +1,11 @@
-"""Mistakes on the command line, answered with one line on standard error and an exit status."""
+"""What all command lines do: answer mistakes on standard error and with an exit status, and keep compiled programs."""
 
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NoReturn
 
 import jax
@@ -13,10 +15,7 @@ from coda_jax.errors import InputError, RunError
 
 @contextlib.contextmanager
 def answer_mistakes(when_memory_is_full: str) -> Iterator[None]:
-    """End the program with one line where the user, the disk or the memory is the reason.
-
-    `when_memory_is_full` says what the user can do then.
-    """
+    """End the program with one line on a mistake or a disk error, and on full memory, with the argument as advice."""
     try:
         yield
     except (InputError, ModuleNotFoundError) as error:  # The latter names a library that is not installed.
@@ -43,3 +42,17 @@ def answer_mistakes(when_memory_is_full: str) -> Iterator[None]:
 def refuse(error: Exception | str) -> NoReturn:
     """End the program with the error's text on one line, and exit status 1."""
     sys.exit(f"error: {' '.join(str(error).split())}")
+
+
+def keep_compiled_programs() -> None:
+    """Have JAX keep what it compiles in the user's cache directory, if it is writable and no other is configured."""
+    if jax.config.jax_compilation_cache_dir is not None:  # type: ignore[attr-defined]
+        return
+    try:
+        directory = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "coda_jax" / "compiled"
+        directory.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # The latter where there is no home directory.
+        return
+    if os.access(directory, os.W_OK):
+        jax.config.update("jax_compilation_cache_dir", str(directory))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
