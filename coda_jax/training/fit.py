@@ -15,7 +15,6 @@ from coda_jax.training.configuration import Training
 from coda_jax.training.evaluation import evaluate
 from coda_jax.training.state import create, replicated
 from coda_jax.training.step import (
-    Batch,
     check_training,
     mapped_eval_step,
     mapped_train_steps,
@@ -26,10 +25,8 @@ Arrays = Mapping[str, Any]
 """{"image": uint8 [n, H, W, 3], "label": whole numbers [n]}, as NumPy's or JAX's arrays."""
 
 
-def tell(epoch: int, metrics: dict[str, float], variables: Mapping[str, Any]) -> None:
-    """Print the metrics after an epoch."""
-    values = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
-    print(f"epoch {epoch}  {values}", flush=True)
+def _tell(epoch: int, metrics: dict[str, float], variables: Mapping[str, Any]) -> None:
+    print(f"epoch {epoch}", *(f"{name} {value:.4g}" for name, value in metrics.items()), sep="  ", flush=True)
 
 
 def fit(
@@ -40,29 +37,28 @@ def fit(
     epochs: int = 10,
     batch_size: int = 64,
     workdir: str | Path | None = None,
-    after_epoch: Callable[[int, dict[str, float], Mapping[str, Any]], None] = tell,
+    after_epoch: Callable[[int, dict[str, float], Mapping[str, Any]], None] = _tell,
     **settings: Any,
 ) -> dict[str, Any]:
     """Train a network on arrays, on all devices of this process, and return its variables.
 
-    The arrays live on the devices, where they are shuffled, mirrored and cropped. Beside JAX, Flax and Optax it needs
-    Orbax, and that only for `workdir`.
+    The arrays live on the devices, where they are shuffled, mirrored and cropped. Only JAX, Flax and Optax are needed,
+    and Orbax for `workdir`.
 
     Args:
-        model: a `CoDANet`, or any other network that `coda_jax.training.loop.train` takes.
+        model: a `CoDANet`, or any other network that `step.train_step` takes.
         train: the training images and their classes.
         test: those on which the network is tested after each epoch.
         epochs: the number of passes over the training images.
-        batch_size: examples a step, over all devices.
-        workdir: a directory for a checkpoint after each epoch; the same call goes on from the newest one there.
-        after_epoch: called after each epoch with its number, the metrics ("loss" in nats and "accuracy", the means over
-            the epoch; "test_loss", "test_accuracy"; "seconds") and the variables, which it must not keep: their memory
-            is used again.
+        batch_size: the number of examples a step, over all devices.
+        workdir: a directory for a checkpoint after each epoch, from the newest of which the same call goes on.
+        after_epoch: called with the number of an epoch, its metrics and the variables, whose memory is used again. The
+            metrics are means over the epoch, "loss" in nats and "accuracy", with "test_loss", "test_accuracy" and
+            "seconds". By default a line is printed.
         settings: others of `Training`, such as `optimizer="muon", learning_rate=0.02, schedule="cosine"`.
 
-    Raises:
-        InputError: arrays, settings or a network that do not fit together, or a checkpoint of another network.
-        RunError: a loss or a gradient is not finite, or a checkpoint cannot be written.
+    Arrays, settings, a network or a checkpoint that do not fit together raise InputError. A loss or a gradient that is
+    not finite, or a checkpoint that cannot be written, raises RunError.
 
     Examples:
         >>> from coda_jax import CoDANet
@@ -120,7 +116,7 @@ def _checked(name: str, arrays: Arrays, model: nn.Module, training: Training) ->
     return {"image": np.asarray(images), "label": np.asarray(labels, np.int32)}
 
 
-def _batches(examples: dict[str, np.ndarray], batch_size: int) -> Iterator[Batch]:
+def _batches(examples: dict[str, np.ndarray], batch_size: int) -> Iterator[dict[str, np.ndarray]]:
     """Batches as of `coda_jax.data.test_batches`: the last one is filled up with examples of weight 0."""
     count = len(examples["label"])
     for start in range(0, count, batch_size):
