@@ -9,7 +9,6 @@ operations at the rate of a large product. Nothing is measured. A program takes 
 """
 
 import argparse
-import os
 import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -119,8 +118,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch_size", type=int, default=128, help="128")
     parser.add_argument("--dtype", choices=list(PRODUCTS), default="bfloat16", help="bfloat16")
     options = parser.parse_args(arguments)
-    os.environ["JAX_PLATFORMS"] = "cpu"  # Where there is a GPU, it is not asked.
-    chunks._MOST_VALUES = {} # The program is for an accelerator, though a CPU compiles it.
+    jax.config.update("jax_platforms", "cpu")  # Where there is a GPU, it is not asked.
+    jax.devices()  # JAX looks for its compilers when it looks for devices.
+    chunks._MOST_VALUES = {}  # The program is for an accelerator, though a CPU compiles it.
     model, image_size, rows = CoDANet(**S_CODA, temperature=1000.0, dtype=jnp.dtype(options.dtype)), 32, []
     for task in ("forward", "train"):
         program = compiled(task, model, options.batch_size, image_size)
