@@ -49,7 +49,14 @@ def load(trained: str | os.PathLike) -> Pretrained:
 
 
 def load_pretrained(name: str) -> Pretrained:
-    """A network that comes with coda_jax, by its name; raises as `load`."""
+    """A network that comes with coda_jax, by its name; raises as `load`.
+
+    Or a B-cos network that its authors published, such as "bcos-resnet50", as `coda_jax.interop.bcos.load_published`.
+    """
+    if isinstance(name, str) and name.startswith("bcos-"):
+        from coda_jax.interop.bcos import load_published  # It needs this module.
+
+        return load_published(name)
     return from_pretrained(pretrained_directory(name))
 
 
