@@ -7,7 +7,7 @@ without differentiation; a gradient would differentiate the weights as well, and
 A hybrid's features take the place of the inputs: its head is the matrix, and the contributions are those of the
 features, exactly; they do not say how the pixels made the features.
 
-The functions of a network take a `CoDANet` or a `HybridNet`, its variables as from `model.init`, and
+The functions of a network take a `CoDANet`, a `HybridNet` or a `BcosResNet`, its variables as from `model.init`, and
 
     inputs: [N, H, W, 6], encoded images.
     targets: None for the predicted class (T = 1), "all" for every class (T = K), whole numbers [N] (T = 1) or [N, T].
@@ -51,10 +51,11 @@ from coda_jax.alignment.linear_map import LinearMap
 from coda_jax.checks import Targets, as_array, check_pixels, check_targets, check_whole, naming
 from coda_jax.chunks import map_batches
 from coda_jax.errors import InputError
+from coda_jax.networks.bcos_resnet import BcosResNet
 from coda_jax.networks.coda_net import CoDANet, check_variables
 from coda_jax.networks.hybrid import HybridNet
 
-Network = CoDANet | HybridNet
+Network = BcosResNet | CoDANet | HybridNet
 Variables = Mapping[str, Any]
 
 
@@ -177,7 +178,7 @@ def _explain(
 ) -> Explanation:
     """The explanation whose "contributions" are `quantity` of the map from `layer` on and the targets [N, T]."""
     inputs = check_pixels("inputs", inputs, channels=6)
-    if not isinstance(model, HybridNet):
+    if not isinstance(model, BcosResNet | HybridNet):
         check_variables(model, variables)
     check_whole("layer", layer, 0)
     if layer > len(model.channels):

@@ -57,7 +57,6 @@ def test_images_are_explained_without_extras():
 @pytest.mark.parametrize(
     ("program", "missing", "extra"),
     [
-        ("import coda_jax.training", "grain", "train"),
         ("import coda_jax.training.loop", "grain", "train"),
         ("from coda_jax.data import train_batches", "grain", "train"),
         ("from coda_jax import data; data.load('digits')", "cv2", "train"),

@@ -4,11 +4,14 @@ Each of the classes has `apply`, `W x` with the weights held fixed; `transpose`,
 and `dense`, the whole matrix, for tests and for looking at small networks.
 """
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import struct
 
-from coda_jax.alignment.dau import DynamicLinear, accumulation_dtype, dense_matrix
+from coda_jax.alignment.dau import accumulation_dtype, dense_matrix
 
 
 @struct.dataclass
@@ -43,7 +46,7 @@ class LinearMap:
     map from the input of layer `l` (counted from 0) to the logits without bias.
     """
 
-    layers: tuple[DynamicLinear | SumPool, ...]
+    layers: tuple[Any, ...]
     inputs: tuple[jax.Array, ...]
 
     def __len__(self) -> int:
@@ -76,3 +79,15 @@ class LinearMap:
     def dense(self) -> jax.Array:
         """The whole matrix, with the head [N, K, H, W, C]."""
         return dense_matrix(self.apply, self.inputs[0].shape)
+
+
+def in_sequence(
+    layers: Sequence[Callable[[jax.Array], tuple[jax.Array, Any]]], inputs: jax.Array
+) -> tuple[jax.Array, LinearMap]:
+    """The output of layers, one after the other, each of which returns its output and its map; and their maps."""
+    maps, layer_inputs = [], []
+    for layer in layers:
+        layer_inputs.append(inputs)
+        inputs, linear = layer(inputs)
+        maps.append(linear)
+    return inputs, LinearMap(tuple(maps), tuple(layer_inputs))

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from coda_jax.command_line.trained import load_explainable
 from coda_jax.errors import one_line
 from coda_jax.interop.pretrained import trained_directory
+from coda_jax.networks.bcos_resnet import BcosResNet
 from coda_jax.networks.hybrid import HybridNet
 from coda_jax.training.metrics_log import read_metrics
 
@@ -33,13 +34,17 @@ def run(options: argparse.Namespace) -> None:
     if isinstance(model, HybridNet):
         of_trunk = f"{type(model.trunk).__name__} of {_count(params.get('trunk', {})):,} parameters"
         model, params, kind = model.head, params["head"], f"{of_trunk}, and on its features a CoDA-Net"
-    print(f"{options.trained}: {kind} of {len(model.channels)} layers and {_count(params):,} parameters")
-    head = f"temperature {model.temperature:g}, logit bias {model.logit_bias:.4g}"
-    print(f"norm {model.norm}, {head}, {jnp.dtype(model.dtype).name}")
-    print("layer  channels  rank  kernel  stride  padding")
-    rows = zip(model.channels, model.ranks, model.kernel_sizes, model.strides, model.paddings, strict=True)
-    for index, (channels, rank, kernel, stride, padding) in enumerate(rows):
-        print(f"{index:5}  {channels:8}  {rank:4}  {f'{kernel}×{kernel}':>6}  {stride:6}  {padding:7}")
+    head = f"temperature {model.temperature:g}, logit bias {model.logit_bias:.4g}, {jnp.dtype(model.dtype).name}"
+    if isinstance(model, BcosResNet):
+        print(f"{options.trained}: a {model.title} of {_count(params):,} parameters")
+        print(f"B {model.b:g}, maxout {model.maxout}, {head}")
+    else:
+        print(f"{options.trained}: {kind} of {len(model.channels)} layers and {_count(params):,} parameters")
+        print(f"norm {model.norm}, {head}")
+        print("layer  channels  rank  kernel  stride  padding")
+        rows = zip(model.channels, model.ranks, model.kernel_sizes, model.strides, model.paddings, strict=True)
+        for index, (channels, rank, kernel, stride, padding) in enumerate(rows):
+            print(f"{index:5}  {channels:8}  {rank:4}  {f'{kernel}×{kernel}':>6}  {stride:6}  {padding:7}")
     if info:
         size, shorter_side, grey = info.preprocessing
         scaled = f", the centre of images whose shorter side has {shorter_side}" if shorter_side > size else ""

@@ -6,8 +6,7 @@ from importlib import import_module
 from typing import Any, NamedTuple
 
 from coda_jax.checks import check_whole
-from coda_jax.data.description import DatasetInfo
-from coda_jax.data.preprocessing import Preprocessing
+from coda_jax.data.description import DatasetInfo, Preprocessing
 from coda_jax.errors import InputError, RunError, one_line
 from coda_jax.extras import need
 

@@ -3,8 +3,18 @@
 from typing import Any, NamedTuple
 
 from coda_jax.checks import check_whole
-from coda_jax.data.preprocessing import Preprocessing
 from coda_jax.errors import InputError
+
+
+class Preprocessing(NamedTuple):
+    """The images of a data set, squares of `size`×`size` pixels; `grey` where their three channels are equal.
+
+    An image's shorter side is resized to `shorter_side` pixels, at least `size`, before its centre is cropped.
+    """
+
+    size: int
+    shorter_side: int
+    grey: bool = False
 
 
 class DatasetInfo(NamedTuple):

@@ -1,23 +1,12 @@
 """How any image becomes one of the kind that a network was trained on."""
 
 import os
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from coda_jax.data.description import Preprocessing
 from coda_jax.errors import InputError, one_line
-
-
-class Preprocessing(NamedTuple):
-    """The images of a data set, squares of `size`×`size` pixels; `grey` where their three channels are equal.
-
-    An image's shorter side is resized to `shorter_side` pixels, at least `size`, before its centre is cropped.
-    """
-
-    size: int
-    shorter_side: int
-    grey: bool = False
 
 
 def prepare(image: Image.Image, preprocessing: Preprocessing) -> tuple[np.ndarray, tuple[str, ...]]:

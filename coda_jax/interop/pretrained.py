@@ -14,10 +14,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors.numpy
 from flax import linen as nn
 from flax import traverse_util
-from safetensors import SafetensorError
 
 from coda_jax.config_file import load_config, save_config
 from coda_jax.data.description import DatasetInfo, check_info
@@ -51,7 +49,14 @@ def load(trained: str | os.PathLike) -> Pretrained:
 
 
 def load_pretrained(name: str) -> Pretrained:
-    """A network that comes with coda_jax, by its name; raises as `load`."""
+    """A network that comes with coda_jax, by its name; raises as `load`.
+
+    Or a B-cos network that its authors published, such as "bcos-resnet50", as `coda_jax.interop.bcos.load_published`.
+    """
+    if isinstance(name, str) and name.startswith("bcos-"):
+        from coda_jax.interop.bcos import load_published  # It needs this module.
+
+        return load_published(name)
     return from_pretrained(pretrained_directory(name))
 
 
@@ -102,6 +107,8 @@ def entries_of(model: CoDANet) -> dict[str, Any]:
 
 def weights_of(model: CoDANet, variables: Mapping[str, Any]) -> bytes:
     """The content of a `model.safetensors`; raises InputError for parameters of another dtype than `DTYPES`."""
+    import safetensors.numpy  # Training on arrays does without.
+
     arrays = {}
     for name in parameter_shapes(model):
         layer, parameter = name.split(".")
@@ -145,6 +152,8 @@ def _check_dtypes(where: object, arrays: Mapping[str, np.ndarray]) -> None:
 
 def _read_weights(directory: Path, checksum: str, model: nn.Module) -> dict[str, Any]:
     """The variables in `model.safetensors`, if its checksum is right and its arrays are those of the model."""
+    import safetensors.numpy
+
     path, again = directory / "model.safetensors", "save or download the network once more, both of its files"
     if not isinstance(model, CoDANet):
         raise InputError(f"{path} must be of a CoDA-Net, but config.json is of a {type(model).__name__}")
@@ -153,7 +162,7 @@ def _read_weights(directory: Path, checksum: str, model: nn.Module) -> dict[str,
     try:
         found = hashlib.sha256(path.read_bytes()).hexdigest()
         arrays = safetensors.numpy.load_file(path)
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+    except (OSError, safetensors.SafetensorError, KeyError, ValueError) as error:
         raise InputError(f"{path} is damaged ({one_line(error)}): {again}") from error
     if found != checksum:
         raise InputError(f"{path} is damaged, or was not saved with config.json: {again}")

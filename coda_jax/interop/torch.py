@@ -46,11 +46,8 @@ def load_checkpoint(
         >>> model.channels, model.ranks, model.kernel_sizes
         ((10,), (4,), (3,))
     """
-    if not isinstance(path_or_mapping, str | os.PathLike | Mapping):
-        raise InputError(f"path_or_mapping must be a path or a mapping of names to arrays, not {path_or_mapping!r}")
-    arrays = path_or_mapping if isinstance(path_or_mapping, Mapping) else _read(path_or_mapping)
     layers: dict[int, dict[str, np.ndarray]] = {}
-    for name, array in arrays.items():
+    for name, array in read_arrays(path_or_mapping).items():
         match = isinstance(name, str) and _NAME.fullmatch(name)
         if not match:
             like = "names are like 0.weight_mod.weighting_f.0.weight"
@@ -111,8 +108,13 @@ def _import_torch(message: str) -> Any:
     return torch
 
 
-def _read(path: str | os.PathLike) -> Mapping[str, Any]:
-    path = os.fspath(path)
+def read_arrays(path_or_mapping: str | os.PathLike | Mapping[str, Any]) -> Mapping[str, Any]:
+    """The arrays of a PyTorch checkpoint by name; a mapping is returned as it is. Raises as `load_checkpoint`."""
+    if isinstance(path_or_mapping, Mapping):
+        return path_or_mapping
+    if not isinstance(path_or_mapping, str | os.PathLike):
+        raise InputError(f"path_or_mapping must be a path or a mapping of names to arrays, not {path_or_mapping!r}")
+    path = os.fspath(path_or_mapping)
     torch = _import_torch(f"reading {path} needs PyTorch: install torch, or give a mapping of names to arrays")
     refused = f"{path} is not a readable PyTorch checkpoint"
     try:

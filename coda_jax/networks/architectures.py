@@ -9,6 +9,7 @@ from flax import linen as nn
 
 from coda_jax.checks import check_choice, naming
 from coda_jax.errors import InputError
+from coda_jax.networks.bcos_resnet import BcosResNet
 from coda_jax.networks.coda_net import CoDANet, without_former_attributes
 from coda_jax.networks.hybrid import HybridNet
 from coda_jax.networks.resnet import ResNet, ResNetTrunk
@@ -28,6 +29,7 @@ def _hybrid(trunk: Mapping[str, Any], head: Mapping[str, Any]) -> HybridNet:
 ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
     "coda_net": CoDANet,
     "hybrid": _hybrid,
+    "bcos_resnet": BcosResNet,
     "resnet": ResNet,
     "vgg": VGG,
 }

@@ -11,7 +11,7 @@ from flax import linen as nn
 
 from coda_jax.alignment.dau import NORMS, gram
 from coda_jax.alignment.layers import DAUConv
-from coda_jax.alignment.linear_map import LinearMap, SumPool
+from coda_jax.alignment.linear_map import LinearMap, SumPool, in_sequence
 from coda_jax.checks import check_choice, check_images, check_number
 from coda_jax.errors import InputError
 
@@ -173,13 +173,12 @@ class CoDANet(nn.Module):
         Inputs that are not floating-point [N, H, W, C], that have another number of channels than the parameters were
         made for, or that are too small for a layer's kernel raise InputError.
         """
-        layer_inputs, maps = [check_images("inputs", inputs)], []
-        for layer in self.layers:
-            outputs, linear = layer(layer_inputs[-1])
-            layer_inputs.append(outputs)
-            maps.append(linear)
-        pool = SumPool(outputs.shape[1:], self.temperature)
-        return pool.apply(outputs) + self.logit_bias, LinearMap((*maps, pool), tuple(layer_inputs))
+        return in_sequence([*self.layers, self._sum], check_images("inputs", inputs))
+
+    def _sum(self, inputs: jax.Array) -> tuple[jax.Array, SumPool]:
+        """The logits [N, K] from the last layer's outputs [N, H, W, K], and the map to them without the bias."""
+        pool = SumPool(inputs.shape[1:], self.temperature)
+        return pool.apply(inputs) + self.logit_bias, pool
 
 
 def check_dtype(name: str, dtype: Any) -> None:

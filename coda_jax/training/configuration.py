@@ -8,7 +8,6 @@ import jax
 import optax
 
 from coda_jax.checks import check_choice, check_number, check_whole
-from coda_jax.data.randaugment import LARGEST_MAGNITUDE
 from coda_jax.errors import InputError
 from coda_jax.training.optimizer import make_optimizer
 
@@ -83,8 +82,11 @@ class Training:
         self.make_optimizer(num_examples=1)  # Refuses a name or a weight decay that it cannot use.
         if self.seed >= 2**32:
             raise InputError(f"seed must be below 2³², not {self.seed}")
-        if self.randaugment > LARGEST_MAGNITUDE:
-            raise InputError(f"randaugment must be at most {LARGEST_MAGNITUDE}, not {self.randaugment}")
+        if self.randaugment:
+            from coda_jax.data.randaugment import LARGEST_MAGNITUDE  # Training on arrays does without its libraries.
+
+            if self.randaugment > LARGEST_MAGNITUDE:
+                raise InputError(f"randaugment must be at most {LARGEST_MAGNITUDE}, not {self.randaugment}")
         if self.randaugment and self.on_device:
             raise InputError(
                 "with on_device images are mirrored and cropped only: use randaugment=0, or on_device=False"

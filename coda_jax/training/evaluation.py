@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from flax import linen as nn
 
-from coda_jax.data import test_batches
+from coda_jax import data
 from coda_jax.encoding import add_inverse
 from coda_jax.training.step import Batch, Metrics, split_over_devices, total
 
@@ -46,7 +46,7 @@ def classify(
     with the number of its examples, and may raise.
     """
     logits, labels = [], []
-    for batch in test_batches(examples, batch_size=min(250, len(examples))):
+    for batch in data.test_batches(examples, batch_size=min(250, len(examples))):
         real = batch["weight"] > 0  # The last batch was filled up.
         logits.append(np.asarray(_logits(model, variables, batch["image"]))[real])
         labels.append(batch["label"][real])

@@ -13,7 +13,6 @@ from flax import linen as nn
 
 from coda_jax.data import Dataset, on_device, test_batches, train_batches
 from coda_jax.errors import InputError, RunError
-from coda_jax.networks.coda_net import CoDANet
 from coda_jax.training.checkpoints import Checkpoints
 from coda_jax.training.configuration import Training
 from coda_jax.training.evaluation import evaluate
@@ -24,7 +23,7 @@ from coda_jax.training.state import TrainState, create, replicated
 from coda_jax.training.step import (
     Batch,
     Metrics,
-    check_batch_size,
+    check_training,
     mapped_eval_step,
     mapped_train_step,
     mapped_train_steps,
@@ -179,16 +178,11 @@ def check(model: nn.Module, dataset: Dataset, training: Training) -> None:
 
     It must have as many classes as the data, no larger kernels than its images, and for a penalty be a `CoDANet`.
     """
-    check_batch_size(training.batch_size, training.accumulation)
-    if training.penalty and not isinstance(model, CoDANet):
-        raise InputError(f"penalty must be 0 but for CoDA-Nets: {type(model).__name__} has no matrix W(x)")
     size = dataset.info.preprocessing.size
-    inputs = jax.ShapeDtypeStruct((1, size, size, 6), np.float32)
-    logits, _ = jax.eval_shape(model.init_with_output, jax.random.key(0), inputs)
-    classes = len(dataset.info.class_names)
-    if logits.shape[-1] != classes:
+    has, classes = check_training(model, (size, size), training), len(dataset.info.class_names)
+    if has != classes:
         attribute = "the last of channels" if hasattr(model, "channels") else "the network's number of classes"
-        raise InputError(f"{attribute} is {logits.shape[-1]}, but the data has {classes} classes")
+        raise InputError(f"{attribute} is {has}, but the data has {classes} classes")
 
 
 def _processes() -> dict[str, int]:

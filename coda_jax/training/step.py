@@ -15,6 +15,7 @@ from jax import lax
 from coda_jax.data import on_device
 from coda_jax.encoding import add_inverse
 from coda_jax.errors import InputError
+from coda_jax.networks.coda_net import CoDANet
 from coda_jax.training.configuration import Training
 from coda_jax.training.losses import binary_cross_entropy, draw_penalised_classes, weight_penalty
 from coda_jax.training.state import AXIS, TrainState
@@ -174,3 +175,17 @@ def check_batch_size(batch_size: int, accumulation: int = 1) -> None:
     if batch_size < 1 or batch_size % (devices * accumulation):
         parts = f"{devices} device(s)" + (f" times {accumulation} accumulated parts" if accumulation > 1 else "")
         raise InputError(f"batch_size is {batch_size}, but must be a positive multiple of the {parts}")
+
+
+def check_training(model: nn.Module, image_size: tuple[int, int], training: Training) -> int:
+    """The number of classes of a network for images of `image_size` (H, W) in pixels.
+
+    Raises InputError if the devices cannot share a batch, if a kernel is larger than the images, or if there is a
+    penalty and the network is no `CoDANet`.
+    """
+    check_batch_size(training.batch_size, training.accumulation)
+    if training.penalty and not isinstance(model, CoDANet):
+        raise InputError(f"penalty must be 0 but for CoDA-Nets: {type(model).__name__} has no matrix W(x)")
+    inputs = jax.ShapeDtypeStruct((1, *image_size, 6), np.float32)
+    logits, _ = jax.eval_shape(model.init_with_output, jax.random.key(0), inputs)
+    return logits.shape[-1]

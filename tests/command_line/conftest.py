@@ -31,12 +31,23 @@ def trained(tmp_path_factory):
 @pytest.fixture(scope="session")
 def hybrid(tmp_path_factory):
     """The same of a hybrid, whose features are of 4×4 positions."""
-    workdir = tmp_path_factory.mktemp("hybrid")
     attributes = {
         "architecture": "hybrid",
         "trunk": {"architecture": "resnet", "depth": 8, "blocks": 2},
         "head": {**ATTRIBUTES, "temperature": 2.0},
     }
+    return untrained(tmp_path_factory.mktemp("hybrid"), attributes)
+
+
+@pytest.fixture(scope="session")
+def bcos(tmp_path_factory):
+    """The same of a B-cos network."""
+    attributes = {"architecture": "bcos_resnet", "blocks": [1], "num_classes": 3, "width": 4, "small_images": True}
+    return untrained(tmp_path_factory.mktemp("bcos"), attributes)
+
+
+def untrained(workdir, attributes):
+    """The directory of a run of this network that has not made a step."""
     state = create(make_model(attributes), optax.identity(), (8, 8), seed=0)
     save_config(workdir, {"dataset": "digits", "model": attributes}, INFO)
     Checkpoints(workdir / "checkpoints").save(state)

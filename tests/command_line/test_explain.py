@@ -53,11 +53,13 @@ def test_chosen_classes_and_folders(trained, command, tmp_path):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a-2.png", "a.png", "b.png"]
 
 
-def test_a_hybrid(hybrid, command, tmp_path):
+@pytest.mark.parametrize("network", ["hybrid", "bcos"])
+def test_other_networks(network, request, command, tmp_path):
+    workdir = request.getfixturevalue(network)
     path = save(tmp_path / "one.png", RANDOM[0])
-    status, out, err = command("explain", hybrid, path, "--classes=dog", "--out", tmp_path / "out")
+    status, out, err = command("explain", workdir, path, "--classes=dog", "--out", tmp_path / "out")
     assert status == 0, err
-    model, variables, _ = load(hybrid)
+    model, variables, _ = load(workdir)
     logit = model.apply(variables, add_inverse(RANDOM[:1] / np.float32(255)))[0, 1]
     told = re.search(r"  dog  logit .* = (−?[\d.]+)$", out, re.MULTILINE)[1]
     assert abs(float(told.replace("−", "-")) - logit) < 0.0051  # Rounded to the last digit that is told.

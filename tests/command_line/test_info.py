@@ -23,3 +23,14 @@ def test_a_hybrid(hybrid, command):
     )
     assert lines[0] == f"{hybrid}: {expected}"
     assert lines[3].split() == ["0", "6", "4", "3×3", "1", "1"]
+
+
+def test_a_bcos_network(bcos, command):
+    status, out, err = command("info", bcos)
+    assert status == 0, err
+    # Three 3×3 layers with a norm for each of the four units, and the last layer.
+    parameters = 9 * (6 * 4 + 4 * 4 + 4 * 4) + 3 * 4 + 4 * 3
+    assert out.splitlines()[:2] == [
+        f"{bcos}: a B-cos ResNet-4 of {parameters} parameters",
+        "B 2, maxout 1, temperature 1, logit bias -0.6931, float32",
+    ]

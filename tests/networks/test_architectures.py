@@ -2,6 +2,7 @@ import pytest
 
 from coda_jax import CoDANet, HybridNet, InputError
 from coda_jax.networks.architectures import make_model
+from coda_jax.networks.bcos_resnet import BcosResNet
 from coda_jax.networks.resnet import ResNet, ResNetTrunk
 from coda_jax.networks.vgg import VGG
 
@@ -33,6 +34,8 @@ def test_a_hybrid():
 
 def test_networks_to_compare_with():
     assert make_model({"architecture": "resnet", "depth": 8, "num_classes": 3}) == ResNet(depth=8, num_classes=3)
+    bcos = {"blocks": [1, 1], "num_classes": 3, "small_images": True}
+    assert make_model({"architecture": "bcos_resnet", **bcos}) == BcosResNet(**bcos)
     stages = {"stages": [[4, 5], [6]], "num_classes": 3}
     assert make_model({"architecture": "vgg", **stages}) == VGG(**stages)
 
@@ -51,10 +54,11 @@ def test_what_is_wrong_is_said():
     [
         (CoDANet(**SIZES), "contributions", True),
         (HybridNet(ResNetTrunk(8, 2), CoDANet(**SIZES)), "contributions of the features (upsampled)", True),
+        (BcosResNet([1, 1], 3), "contributions", True),
         (ResNet(8, 3), "Grad-CAM attributions", False),
         (VGG(((4, 5), (6,)), 3), "Grad-CAM attributions", False),
     ],
-    ids=["CoDANet", "HybridNet", "ResNet", "VGG"],
+    ids=["CoDANet", "HybridNet", "BcosResNet", "ResNet", "VGG"],
 )
 def test_networks_say_what_their_maps_are_maps_of(model, quantity, decomposes):
     assert (model.quantity, hasattr(model, "decompose")) == (quantity, decomposes)

@@ -29,7 +29,7 @@ def test_refused(run, tmp_path):
     workdir, dataset = run
     model, variables, _ = load(workdir)
     assert sorted(variables) == ["batch_stats", "params"]
-    with pytest.raises(InputError, match="is a run of a ResNet: .* are for CoDA-Nets and hybrids$"):
+    with pytest.raises(InputError, match="is a run of a ResNet: .* are for CoDA-Nets, hybrids and B-cos networks$"):
         load_explainable(workdir)
     with pytest.raises(InputError, match="is a run of a ResNet: the report is for CoDA-Nets$"):
         write_report(workdir, dataset)
