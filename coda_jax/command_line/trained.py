@@ -16,7 +16,6 @@ def load_explainable(trained: Path, described: bool = True) -> Pretrained:
         refused = f"{trained} is a run of a {type(network.model).__name__}"
         raise InputError(f"{refused}: the commands of coda-jax are for CoDA-Nets, hybrids and B-cos networks")
     if described and network.info is None:
-        raise InputError(
-            f"{trained} says nothing of its classes and images: save it with save_pretrained(..., info=...)"
-        )
+        remedy = "save it with save_pretrained(..., info=...)"
+        raise InputError(f"{trained} says nothing of its classes and images: {remedy}")
     return network

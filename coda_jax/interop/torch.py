@@ -155,10 +155,8 @@ def _layer(index: int, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray
     patch_values = channels * kernel_size**2
     units, rest = divmod(bias.size, patch_values)
     if rest or units == 0 or bias.ndim != 1 or second.shape != (bias.size, rank, 1, 1):
-        raise InputError(
-            f"layer {index}'s 1.weight {list(second.shape)} and 1.bias {list(bias.shape)} must be "
-            f"[n, {rank}, 1, 1] and [n], n a multiple of {patch_values}, for a 0.weight {list(first.shape)}"
-        )
+        right = f"[n, {rank}, 1, 1] and [n], n a multiple of {patch_values}, for a 0.weight {list(first.shape)}"
+        raise InputError(f"layer {index}'s 1.weight {list(second.shape)} and 1.bias {list(bias.shape)} must be {right}")
     # There the patch's values run channel first, and the second convolution's outputs over (patch value, unit).
     window = (channels, kernel_size, kernel_size)
     return {
