@@ -45,7 +45,7 @@ LAUNCH = 2e-6
 MEMORY = 3.35e12
 """Bytes a second, published."""
 PRODUCTS = {"bfloat16": 798e12, "float32": 390e12}
-"""Operations a second of a large product: measured in bfloat16; half of it in TensorFloat-32, an assumption."""
+"""Operations a second of a large product, bfloat16 and TensorFloat-32: assumptions."""
 
 _BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "f32": 4, "s32": 4, "u32": 4, "f64": 8, "s64": 8, "u64": 8}
 _SHAPE = re.compile(rf"\b({'|'.join(_BYTES)})\[([\d,]*)\]")

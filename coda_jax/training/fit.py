@@ -14,12 +14,7 @@ from coda_jax.errors import InputError, RunError
 from coda_jax.training.configuration import Training
 from coda_jax.training.evaluation import evaluate
 from coda_jax.training.state import create, replicated
-from coda_jax.training.step import (
-    check_training,
-    mapped_eval_step,
-    mapped_train_steps,
-    total,
-)
+from coda_jax.training.step import check_training, mapped_eval_step, mapped_train_steps, total
 
 Arrays = Mapping[str, Any]
 """{"image": uint8 [n, H, W, 3], "label": whole numbers [n]}, as NumPy's or JAX's arrays."""
