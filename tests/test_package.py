@@ -14,13 +14,20 @@ FILES = ("LICENSE", "README.md", "pyproject.toml", "setup.cfg")
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """A wheel of the source distribution of a copy, as what an earlier build left in the checkout would be packed."""
-    checkout = tmp_path_factory.mktemp("checkout")
+def checkout(tmp_path_factory):
+    """A copy, as what an earlier build left in the checkout would be packed."""
+    checkout = tmp_path_factory.mktemp("clone") / "coda_jax"
+    checkout.mkdir()
     for file in FILES:
         shutil.copy(ROOT / file, checkout)
     for package in ("coda_jax", "experiments", "requirements"):
         shutil.copytree(ROOT / package, checkout / package, ignore=shutil.ignore_patterns("__pycache__"))
+    return checkout
+
+
+@pytest.fixture(scope="module")
+def wheel(checkout):
+    """A wheel of the source distribution."""
     pack = "from setuptools import build_meta; print(build_meta.build_sdist('sources'))"
     subprocess.run([sys.executable, "-c", pack], cwd=checkout, check=True, capture_output=True)
     (sources,) = (checkout / "sources").iterdir()
@@ -45,6 +52,22 @@ def test_imports_without_the_checkout(wheel, tmp_path):
         [sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path
     )
     assert done.stdout.startswith(str(wheel))
+
+
+def test_an_editable_install_is_found_from_the_folder_above_the_clone(checkout, tmp_path):
+    # Python takes a folder `coda_jax` there for a package, unless a path of the installation leads to the real one.
+    build = "import sys; from setuptools import build_meta; print(build_meta.build_editable(sys.argv[1]))"
+    subprocess.run([sys.executable, "-c", build, tmp_path], cwd=checkout, check=True, capture_output=True)
+    (editable,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(editable) as archive:
+        archive.extractall(tmp_path)
+    program = (
+        f"import importlib.util, site, sys; sys.path.insert(0, {str(checkout.parent)!r});"
+        f"site.addsitedir({str(tmp_path)!r}); print(importlib.util.find_spec('coda_jax').origin)"
+    )
+    command = [sys.executable, "-I", "-S", "-c", program]  # -S: without the installation that the tests are of.
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(checkout / "coda_jax" / "__init__.py")
 
 
 def test_pretrained_networks_are_installed(wheel, tmp_path):
