@@ -1,5 +1,6 @@
 """Fixtures that several test files use."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -15,6 +16,12 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 from tests.experiments.processes import SHORT, run_quickly
 from tests.golden import SHARED, load_golden
+
+
+def pytest_collection_finish():
+    """Spare the garbage collector, which JAX keeps busy, what was imported."""
+    gc.freeze()
+    gc.set_threshold(100_000)
 
 
 @pytest.fixture

@@ -42,7 +42,7 @@ def test_the_runs_own_data(digits_run, command):
     assert status == 0, err
     last = out.splitlines()[-1]
     accuracy = last.split()[1]
-    assert f"of {len(load('digits').test)} images" in last and f"test accuracy after step 60: {accuracy}" in told
+    assert f"of {len(load('digits').test)} images" in last and f"test accuracy after step 200: {accuracy}" in told
 
 
 def test_the_report_is_written_anew(digits_run, command, tmp_path):

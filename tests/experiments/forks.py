@@ -4,6 +4,7 @@ Reads lines of JSON, [number of devices, module, argument, ...], and answers eac
 output, standard error, seconds of CPU time].
 """
 
+import gc
 import importlib
 import json
 import os
@@ -69,5 +70,6 @@ def run(devices, *command):
 if __name__ == "__main__":
     for module in MODULES:
         importlib.import_module(module)
+    gc.freeze()  # Else every fork's collections would copy the memory of all that was imported.
     while line := sys.stdin.readline():
         print(json.dumps(run(*json.loads(line))), flush=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 CIFAR10 = "--config=experiments/configs/cifar10.py:5L-XS-CoDA-SQ-100"
-SHORT = ("--config.num_steps=60", "--config.log_every=5", "--config.checkpoint_every=20")  # A run of the digits.
+SHORT = ("--config.num_steps=200", "--config.log_every=10", "--config.checkpoint_every=20")  # A run of the digits.
 
 
 def run(*arguments, **settings):

@@ -11,7 +11,7 @@ from coda_jax import add_inverse, data, load
 from coda_jax.contributions import contribution_map, contributions
 from coda_jax.metrics.localisation import compose_grids, draw_grids, localisation_score
 from coda_jax.report.measured import read_records, table
-from tests.experiments.processes import run, run_quickly
+from tests.experiments.processes import run_quickly
 
 # What a residual network has in the place of the digits' CoDA-Net.
 RESNET = """
@@ -28,18 +28,15 @@ QUICK = ("--grids=5", "--images=40")
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """The working directory of a network that classifies digits well enough to be explained."""
-    workdir = tmp_path_factory.mktemp("trained") / "run"
-    status, _, err = run_quickly(f"--workdir={workdir}", "--config.num_steps=450", "--config.checkpoint_every=450")
-    assert status == 0, err
-    return workdir
+def trained(digits_run, tmp_path_factory):
+    """A copy of the short run on digits, to measure."""
+    return shutil.copytree(digits_run[0], tmp_path_factory.mktemp("trained") / "run")
 
 
 @pytest.fixture(scope="module")
 def measured(trained):
     """The same after two methods were measured, and what was printed."""
-    status, out, err = run(
+    status, out, err = run_quickly(
         f"--workdir={trained}", "--methods=gradient,contributions", *QUICK, experiment="interpretability"
     )
     assert status == 0, err
@@ -85,7 +82,7 @@ def test_results_are_those_of_the_library(measured):
     assert record["columns"] == {"localisation 3×3, mean": ["mean"], "median": ["median"]}
     assert "1/9 is chance" in record["caption"] and record["place"] == 0
     assert record["produced_by"]["metric"] == {"name": "localisation_3x3", "grid": [3, 3], "grids": 5, "seed": 0}
-    assert record["produced_by"]["run"]["step"] == 450
+    assert record["produced_by"]["run"]["step"] == 200
     assert record["produced_by"]["run"]["model"]["temperature"] == 10.0
     assert {"jax", "flax", "coda_jax"} <= record["versions"].keys()
 
@@ -143,7 +140,7 @@ def test_former_records_learn_how_they_are_shown_and_those_of_another_checkpoint
     assert status == 0, err
     assert "completeness of contributions: done in" in out and "completeness of gradient: measured before" in out
     assert json.loads(former.read_text()) == whole
-    assert json.loads(path.read_text())["produced_by"]["run"]["step"] == 450
+    assert json.loads(path.read_text())["produced_by"]["run"]["step"] == 200
 
 
 def test_a_sweep_over_temperatures(measured, tmp_path):

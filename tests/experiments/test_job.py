@@ -11,7 +11,7 @@ from matplotlib.image import imread
 from coda_jax import add_inverse, data, load
 from coda_jax.contributions import contributions
 from coda_jax.training.metrics_log import read_metrics
-from tests.experiments.processes import CIFAR10, SHORT, run, run_quickly, start
+from tests.experiments.processes import CIFAR10, SHORT, run_quickly, start
 
 
 def test_a_run_leaves_what_it_promises(digits_run):
@@ -20,8 +20,8 @@ def test_a_run_leaves_what_it_promises(digits_run):
     assert {path.name for path in workdir.iterdir()} == files | {"checkpoints", "tensorboard"}
     assert json.loads((workdir / "config.json").read_text())["model"]["temperature"] == 10.0
     last = read_metrics(workdir / "metrics.jsonl")[-1]
-    assert last["step"] == 60
-    assert f"test accuracy after step 60: {last['test_accuracy']:.2%}" in out
+    assert last["step"] == 200
+    assert f"test accuracy after step 200: {last['test_accuracy']:.2%}" in out
     assert str(workdir / "contributions.png") in out
     assert imread(workdir / "contributions.png").ndim == 3
     assert str(workdir / "report.html") in out
@@ -31,16 +31,16 @@ def test_a_run_that_was_stopped_before_its_last_evaluation(digits_run, tmp_path)
     workdir = tmp_path / "run"
     shutil.copytree(digits_run[0], workdir)
     lines = (workdir / "metrics.jsonl").read_text().splitlines(keepends=True)
-    (workdir / "metrics.jsonl").write_text("".join(lines[:-1]))  # Without the evaluation after step 60.
+    (workdir / "metrics.jsonl").write_text("".join(lines[:-1]))  # Without the evaluation after step 200.
     status, out, err = run_quickly(f"--workdir={workdir}", *SHORT)
     assert status == 0, err
-    assert "test accuracy after step 60: " in out  # It is tested again.
+    assert "test accuracy after step 200: " in out  # It is tested again.
 
 
 def test_killed_run_goes_on_and_ends_with_the_same_bits(digits_run, tmp_path):
     process = start(f"--workdir={tmp_path}", *SHORT)
     for line in process.stderr:
-        if line.startswith("step 30/60"):  # In the middle of the first epoch, 10 steps after a checkpoint.
+        if line.startswith("step 30/200"):  # In the middle of the first epoch, 10 steps after a checkpoint.
             process.send_signal(signal.SIGSTOP)  # It still holds the directory, where no second run can begin.
             status, out, err = run_quickly(f"--workdir={tmp_path}", *SHORT)
             assert (status, out, err.count("\n")) == (1, "", 1)
@@ -54,7 +54,7 @@ def test_killed_run_goes_on_and_ends_with_the_same_bits(digits_run, tmp_path):
     assert "resumed after step 20" in err or "resumed after step 40" in err
     jax.tree.map(np.testing.assert_array_equal, load(tmp_path).variables, load(digits_run[0]).variables)
     steps = [record["step"] for record in read_metrics(tmp_path / "metrics.jsonl") if "loss" in record]
-    assert steps == list(range(5, 65, 5))
+    assert steps == list(range(10, 210, 10))
 
 
 def test_bfloat16_agrees_on_a_trained_network(digits_run):
@@ -89,7 +89,7 @@ def test_explain_redraws_a_finished_run(digits_run, tmp_path):
 
 def test_real_cifar10(cifar10_dir, tmp_path):
     """All 10,000 test images are classified twice, for which a smaller network is quick enough."""
-    status, out, err = run(
+    status, out, err = run_quickly(
         CIFAR10, f"--workdir={tmp_path}", f"--config.data_dir={cifar10_dir}", "--config.num_steps=10",
         "--config.log_every=5", "--config.batch_size=32", "--config.model.channels=(4,4,4,4,10)",
         "--config.model.ranks=(4,4,4,4,4)", experiment="cifar10",

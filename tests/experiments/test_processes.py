@@ -48,27 +48,22 @@ def test_devices_and_processes_give_the_parameters_of_one_device(one, tmp_path):
 
 
 @pytest.mark.parametrize("one", [False], indirect=True, ids=["host"])
-def test_a_checkpoint_goes_on_with_other_devices_and_processes(one, tmp_path):
-    arguments = (f"--workdir={tmp_path}", *NETWORK)
+def test_a_signal_to_one_process_stops_all_and_other_devices_go_on(one, tmp_path):
+    arguments = (f"--workdir={tmp_path}", *NETWORK, "--config.log_every=5")
     assert_all_succeed([run_quickly(*arguments, STEPS(15), devices=8)])
-    assert_all_succeed([run_quickly(*arguments, STEPS(25))])
-    assert_all_succeed(run_together(2, *arguments, STEPS(40), devices=4))
-    assert_all_succeed([run_quickly(*arguments, STEPS(50))])
-    assert_close_parameters(tmp_path, one[1])
-
-
-def test_a_signal_to_one_process_stops_all_after_the_same_step(tmp_path):
-    processes = start_together(2, f"--workdir={tmp_path}", *NETWORK, "--config.log_every=5")
+    processes = start_together(2, *arguments, STEPS(50), devices=4)
     for line in processes[0].stderr:
-        if line.startswith("step 10/"):
+        if line.startswith("step 25/"):
             processes[1].send_signal(signal.SIGTERM)
             break
     results = outcomes(processes)
     assert [status for status, _, _ in results] == [128 + signal.SIGTERM] * 2
     first, second = (err.splitlines()[-1] for _, _, err in results)
     assert first == second
-    step = re.fullmatch(r"error: stopped by SIGTERM after step (\d+) of 1348, which is saved: .*", first)[1]
-    assert (tmp_path / "checkpoints" / step).is_dir()
+    step = re.fullmatch(r"error: stopped by SIGTERM after step (\d+) of 50, which is saved: .*", first)[1]
+    assert (tmp_path / "checkpoints" / step).is_dir() and 25 <= int(step) < 50
+    assert_all_succeed([run_quickly(*arguments, STEPS(50))])
+    assert_close_parameters(tmp_path, one[1])
 
 
 def assert_close_parameters(workdir, reference):
