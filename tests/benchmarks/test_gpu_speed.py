@@ -73,7 +73,7 @@ def test_a_peer_answers_until_its_time_is_over(options):
     peer = gpu_speed.Peer(options, "float32", compiled=False)
     program = peer.prepare("forward", 2, until=time.monotonic() + 1e6, deadline=time.monotonic() + 1e6)
     assert program.seconds(1)[0] > 0
-    with pytest.raises(TaskError, match="KeyError|ValueError|AttributeError"):
+    with pytest.raises(TaskError, match="TypeError: .str. object"):
         peer.seconds(None, "two", time.monotonic() + 1e6, 1)
     with pytest.raises(TaskError, match="takes too long"):
         peer.seconds("train", 2, time.monotonic(), 1)
