@@ -64,6 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # One GPU is measured, of whose memory PyTorch's processes need a part.
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    if "cpu" not in (platforms := os.environ.get("JAX_PLATFORMS", "cpu")):
+        os.environ["JAX_PLATFORMS"] = f"{platforms},cpu"  # For what is compared.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # So that the phase ends, too.
     shares = {agreement: 0.2, speed: 0.6, training: 1.0}
     well = [run_phase(phase, options, began + share * options.seconds) for phase, share in shares.items()]

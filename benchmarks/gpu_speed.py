@@ -182,10 +182,10 @@ class Peer:
 
     def __init__(self, options: argparse.Namespace, precision: str, compiled: bool) -> None:
         """Start the process, which ends with this one."""
-        context = multiprocessing.get_context("spawn")
+        context, on_gpu = multiprocessing.get_context("spawn"), jax.devices()[0].platform == "gpu"
         self.compiled, self.lock = compiled, threading.Lock()
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, options, precision, compiled), daemon=True)
+        self.process = context.Process(target=_serve, args=(theirs, options, precision, compiled, on_gpu), daemon=True)
         self.process.start()
         theirs.close()
 
@@ -225,14 +225,12 @@ def _start_peers(options: argparse.Namespace) -> dict[str, dict[str, Peer]]:
     }
 
 
-def _serve(connection: Connection, options: argparse.Namespace, precision: str, compiled: bool) -> None:
+def _serve(connection: Connection, options: argparse.Namespace, precision: str, compiled: bool, on_gpu: bool) -> None:
     """Answer requests (task, batch size, calls) with (seconds, bytes), or with what went wrong."""
     jax.config.update("jax_platforms", "cpu")  # Here it only makes the parameters.
     import torch
 
     from benchmarks import peer  # Needs PyTorch, too.
-
-    on_gpu = torch.cuda.is_available()
 
     @cache
     def prepared(task: str, batch_size: int) -> Callable[[int], object]:
@@ -248,12 +246,14 @@ def _serve(connection: Connection, options: argparse.Namespace, precision: str, 
         except EOFError:  # Nobody asks any more.
             return
         try:
+            if on_gpu and not torch.cuda.is_available():
+                raise TaskError("PyTorch sees no GPU: it needs a build for CUDA")
             if on_gpu:
                 torch.cuda.reset_peak_memory_stats()
             seconds = _timed(prepared(task, batch_size), calls)
             answer = seconds, torch.cuda.max_memory_allocated() if on_gpu else None
         except Exception as error:  # Of whatever library; it is told.
             answer = f"{type(error).__name__}: {one_line(error)[:200]}"
-        if on_gpu:
+        if on_gpu and torch.cuda.is_available():
             torch.cuda.empty_cache()  # Others need it.
         connection.send(answer)
