@@ -120,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     jax.config.update("jax_platforms", "cpu")  # Where there is a GPU, it is not asked.
     jax.devices()  # JAX looks for its compilers when it looks for devices.
-    chunks.examples_at_once = lambda examples, values: examples  # As accelerators do up to 128 images.
+    chunks.examples_at_once = lambda examples, *_: examples  # As for up to 128 images; a loop would count once.
     model, image_size, rows = CoDANet(**S_CODA, temperature=1000.0, dtype=jnp.dtype(options.dtype)), 32, []
     for task in ("forward", "train"):
         program = compiled(task, model, options.batch_size, image_size)
