@@ -61,7 +61,7 @@ def use_in_all_layers() -> None:
     """Let the kernels compute every layer that this process compiles from now on, on whole batches."""
     dau.cheapest_form = lambda *_: "factored"
     dau.factored_alignment = lambda p, h, A, b, products: fused_alignment_and_norm(p, h, A, b)
-    chunks.examples_at_once = lambda examples, values: examples
+    chunks.examples_at_once = lambda examples, *_: examples
 
 
 @jax.custom_vjp

@@ -118,7 +118,8 @@ def count(network: Network) -> Step:
 
 def _compiled(model: CoDANet, image_size: int, batch: int) -> jax.stages.Compiled:
     limits = chunks._MOST_VALUES
-    chunks._MOST_VALUES = {}  # Chunks as on accelerators: XLA would count the body of a loop over chunks once.
+    # Chunks as on accelerators: XLA would count the body of a loop over chunks once.
+    chunks._MOST_VALUES = limits | {"cpu": limits["default"]}
     try:
         images = jax.ShapeDtypeStruct((1, batch, image_size, image_size, 3), jnp.float32)
         labels = jax.ShapeDtypeStruct((1, batch), jnp.int32)

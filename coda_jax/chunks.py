@@ -5,6 +5,7 @@ Below, `function` maps a PyTree of arrays [n, ...] to another, example by exampl
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -14,19 +15,17 @@ from jax.export import is_symbolic_dim
 
 # On CPUs a map of 4 MB stays in the cache, and its pages are mapped once and not anew for every chunk. Accelerators
 # want large kernels; there the limit only keeps a large batch from filling the memory.
-_MOST_VALUES = {"cpu": 2**20}
-_MOST_VALUES_ELSEWHERE = 2**26
+_MOST_VALUES = {"cpu": 2**20, "default": 2**26}
 
 
-def examples_at_once(examples: int, values: int) -> int:
-    """The largest number of examples that divides `examples` and whose maps, of `values` each, are not too large.
+def examples_at_once(examples: int, values: int, most: int) -> int:
+    """The largest number of examples that divides `examples` and whose maps, of `values` each, have at most so many.
 
-    Where `jax.export` leaves `examples` open it has no known divisors: then all of them, or 1 if one's maps are too
-    large for an accelerator.
+    It is 1 if there is none. Where `jax.export` leaves `examples` open it has no known divisors: then all of them, or 1
+    if one's maps are too large for an accelerator.
     """
     if is_symbolic_dim(examples):
-        return examples if values <= _MOST_VALUES_ELSEWHERE else 1
-    most = _MOST_VALUES.get(jax.default_backend(), _MOST_VALUES_ELSEWHERE)
+        return examples if values <= _MOST_VALUES["default"] else 1
     fitting = range(1, max(1, min(examples, most // values)) + 1)
     return max(count for count in fitting if examples % count == 0)
 
@@ -34,12 +33,22 @@ def examples_at_once(examples: int, values: int) -> int:
 def map_in_chunks(function: Callable[[Any], Any], batch: Any, values: int) -> Any:
     """`function(batch)` in as many examples at once as fit, which bounds the memory of what it makes on the way.
 
-    The backward pass computes each chunk anew rather than keeping its intermediate results. The largest array that
-    `function` makes for one example has so many `values`.
+    How many fit depends on the platform that the program is compiled for. The backward pass computes each chunk anew
+    rather than keeping its intermediate results. The largest array that `function` makes for one example has so many
+    `values`.
     """
     examples = jax.tree.leaves(batch)[0].shape[0]
-    count = examples_at_once(examples, values)
-    if count == examples:
+    counts = {platform: examples_at_once(examples, values, most) for platform, most in _MOST_VALUES.items()}
+    if counts["cpu"] == counts["default"]:
+        return _in_chunks(function, batch, counts["default"])
+    return lax.platform_dependent(
+        batch, **{platform: partial(_in_chunks, function, count=count) for platform, count in counts.items()}
+    )
+
+
+def _in_chunks(function: Callable[[Any], Any], batch: Any, count: int) -> Any:
+    """`function(batch)`, `count` examples at once."""
+    if count == jax.tree.leaves(batch)[0].shape[0]:
         return jax.checkpoint(function)(batch)
     chunks = jax.tree.map(lambda array: array.reshape(-1, count, *array.shape[1:]), batch)
     results = lax.map(jax.checkpoint(function, prevent_cse=False), chunks)

@@ -22,11 +22,13 @@ values of a patch, p all positions, k unit, r and q rank.
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jax import lax
 
 from coda_jax.alignment.patches import extract_patches, fold_patches, output_size
 from coda_jax.checks import check_choice
@@ -106,29 +108,37 @@ def _(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array,
     return _symmetric_products(A), half + half.swapaxes(0, 2)
 
 
-def _per_unit(p: jax.Array, A: jax.Array) -> jax.Array:
-    """`A_jᵀp` for all units: [P, d], [d, K, r] -> [P, K, r]."""
-    dtype = accumulation_dtype(p.dtype)
+def _per_unit(p: jax.Array, A: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    """`A_jᵀp` for all units, in `dtype`: [P, d], [d, K, r] -> [P, K, r]."""
     # As matrices, which XLA compiles to faster code than products of more axes.
     return jnp.matmul(p, A.reshape(A.shape[0], -1), preferred_element_type=dtype).reshape(-1, *A.shape[1:])
 
 
 def _dot_per_unit(u: jax.Array, h: jax.Array) -> jax.Array:
     """`u_jᵀh` for all units: [P, K, r], [P, r] -> [P, K]."""
-    return jnp.einsum("pkr,pr->pk", u, h.astype(u.dtype))
+    return jnp.einsum("pkr,pr->pk", u, h.astype(u.dtype), preferred_element_type=accumulation_dtype(u.dtype))
 
 
-@jax.custom_jvp
-def _quadratic_form(h: jax.Array, G: jax.Array) -> jax.Array:
-    """`hᵀG_jh` for symmetric `G_j`: [P, r], [r, K, r] -> [P, K]."""
-    return _dot_per_unit(_per_unit(h, G), h)
+@partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _quadratic_form(h: jax.Array, G: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    """`hᵀG_jh` for symmetric `G_j`, by way of `G_jh` in `dtype`: [P, r], [r, K, r] -> [P, K]."""
+    return _dot_per_unit(_per_unit(h, G, dtype), h)
 
 
 @_quadratic_form.defjvp
-def _(primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+def _(
+    dtype: jnp.dtype, primals: tuple[jax.Array, jax.Array], tangents: tuple[jax.Array, jax.Array]
+) -> tuple[jax.Array, jax.Array]:
     (h, G), (dh, dG) = primals, tangents
-    Gh = _per_unit(h, G)
-    return _dot_per_unit(Gh, h), 2 * _dot_per_unit(Gh, dh) + _dot_per_unit(_per_unit(h, dG), h)
+    Gh = _per_unit(h, G, dtype)
+    return _dot_per_unit(Gh, h), 2 * _dot_per_unit(Gh, dh) + _dot_per_unit(_per_unit(h, dG, dtype), h)
+
+
+def _by_maps_in(
+    dtype: jnp.dtype, p: jax.Array, h: jax.Array, A: jax.Array, G: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """`hᵀA_jᵀp` and `hᵀG_jh`, both [P, K], by maps of `A_jᵀp` and `G_jh` in `dtype`; their sums are in float32."""
+    return _dot_per_unit(_per_unit(p, A, dtype), h), _quadratic_form(h, G, dtype)
 
 
 def factored_alignment(
@@ -136,8 +146,15 @@ def factored_alignment(
 ) -> tuple[jax.Array, jax.Array]:
     """The same without building `v`, by `products = gram(A, b)`. Rounding can leave a norm a little below zero."""
     dtype = accumulation_dtype(p.dtype)
-    alignment = _dot_per_unit(_per_unit(p, A), h) + jnp.matmul(p, b, preferred_element_type=dtype)
-    squared_norm = _quadratic_form(h, products.ATA) + 2 * jnp.matmul(h.astype(dtype), products.ATb) + products.bTb
+    factors = p, h, A, products.ATA
+    if p.dtype == dtype:
+        hAp, hGh = _by_maps_in(dtype, *factors)
+    else:
+        # Maps in bfloat16 are half of the memory traffic, which limits accelerators. A CPU takes longer for them.
+        in_float32, in_bfloat16 = (partial(_by_maps_in, maps) for maps in (dtype, p.dtype))
+        hAp, hGh = lax.platform_dependent(*factors, cpu=in_float32, default=in_bfloat16)
+    alignment = hAp + jnp.matmul(p, b, preferred_element_type=dtype)
+    squared_norm = hGh + 2 * jnp.matmul(h.astype(dtype), products.ATb) + products.bTb
     return alignment, squared_norm
 
 

@@ -1,3 +1,4 @@
+import re
 from functools import partial
 
 import jax
@@ -179,9 +180,16 @@ def test_unknown_norm_and_form():
         dynamic_alignment(*layer, form="fast")
 
 
+@pytest.fixture(params=["cpu", "accelerator"])
+def platform(monkeypatch, request):
+    """What is compiled in the test is what that platform is given, though it runs on this machine."""
+    if request.param == "accelerator":
+        monkeypatch.setattr(jax.lax, "platform_dependent", lambda *args, cpu, default: default(*args))
+
+
 @pytest.mark.precision
 @pytest.mark.parametrize("form", FORMS)
-def test_bfloat16_sums_in_float32(form):
+def test_bfloat16_sums_in_float32(form, platform):
     # 4096 ones: summed in bfloat16, whose ones stop counting at 256, h and the dot products would be far off.
     p = jnp.ones((1, 1, 1, 4096), jnp.bfloat16)
     B = jnp.full((1, 1, 4096, 1), 2.0**-6, jnp.bfloat16)
@@ -193,6 +201,28 @@ def test_bfloat16_sums_in_float32(form):
     # v = 2⁻⁸·64 = 1/4 everywhere: ‖v‖² = 4096/16 = 256, s = 16/257, y = 4096/4·16/257.
     np.testing.assert_allclose(linear.s.item(), 16 / 257, rtol=1e-6)
     np.testing.assert_allclose(float(outputs.item()), 1024 * 16 / 257, rtol=2**-8)  # One rounding to bfloat16.
+
+
+def test_bfloat16_maps_are_summed_in_float32(platform):
+    # 129 has just the 8 bits of bfloat16: h = 1, Gh = 129, ‖v‖² = hᵀGh = 129² = 16641, which has 15.
+    p = jnp.ones((1, 1, 1, 1), jnp.bfloat16)
+    ones = jnp.ones((1, 1, 1, 129), jnp.bfloat16)
+    outputs, linear = dynamic_alignment(p, ones, ones[..., None, :], 0 * p, form="factored")
+    np.testing.assert_allclose(linear.s.item(), 129 / 16642, rtol=1e-6)
+    np.testing.assert_allclose(float(outputs.item()), 129**2 / 16642, rtol=2**-8)  # One rounding to bfloat16.
+
+
+@pytest.mark.parametrize(("platform", "of_maps"), [("cpu", "f32"), ("cuda", "bf16"), ("tpu", "bf16")])
+def test_bfloat16_maps_only_where_they_are_faster(platform, of_maps):
+    inputs, B, A, b = (jnp.asarray(array, jnp.bfloat16) for array in random_layer(units=3, rank=5))
+
+    def total(inputs, B, A, b):
+        return jnp.sum(dynamic_alignment(inputs, B, A, b)[0])
+
+    for function in (total, jax.grad(total, argnums=(0, 1, 2, 3))):
+        lowered = jax.jit(function).trace(inputs, B, A, b).lower(lowering_platforms=(platform,))
+        # A row for each of 2·3·4 positions, a column for each unit and rank.
+        assert set(re.findall(r"dot_general.*-> tensor<24x15x(\w+)>", lowered.as_text())) == {of_maps}
 
 
 @pytest.fixture(params=[("sq", 1, 1, 5), ("l2", 2, 0, 5), ("sq", 2, 2, 20)], ids=str)

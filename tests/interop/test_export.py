@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from coda_jax import CoDANet, InputError, add_inverse
+from coda_jax import CoDANet, InputError, add_inverse, chunks
 from coda_jax.contributions import contribution_map, contributions
 from coda_jax.data import DatasetInfo, Preprocessing
 from coda_jax.interop.export import export
@@ -76,7 +76,7 @@ def test_asks_for_nothing_but_exact_products_on_any_platform(file):
 def test_accelerators_branch_gives_the_same(variables, monkeypatch, tmp_path):
     monkeypatch.setattr(jax.lax, "platform_dependent", lambda *args, cpu, default: default(*args))
     for most in (2**26, 1):  # All images at once; one at a time, in each layer.
-        monkeypatch.setattr("coda_jax.chunks._MOST_VALUES_ELSEWHERE", most)
+        monkeypatch.setitem(chunks._MOST_VALUES, "default", most)
         export(MODEL, variables, tmp_path / "network", image_size=8)
         exported = jax.export.deserialize((tmp_path / "network").read_bytes())
         assert ("stablehlo.while" in exported.mlir_module()) == (most == 1)
