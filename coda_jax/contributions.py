@@ -52,8 +52,9 @@ from coda_jax.checks import Targets, as_array, check_pixels, check_targets, chec
 from coda_jax.chunks import map_batches
 from coda_jax.errors import InputError
 from coda_jax.networks.bcos_resnet import BcosResNet
-from coda_jax.networks.coda_net import CoDANet, check_variables
+from coda_jax.networks.coda_net import CoDANet
 from coda_jax.networks.hybrid import HybridNet
+from coda_jax.networks.variables import check_variables
 
 Network = BcosResNet | CoDANet | HybridNet
 Variables = Mapping[str, Any]
@@ -178,7 +179,7 @@ def _explain(
 ) -> Explanation:
     """The explanation whose "contributions" are `quantity` of the map from `layer` on and the targets [N, T]."""
     inputs = check_pixels("inputs", inputs, channels=6)
-    if not isinstance(model, BcosResNet | HybridNet):
+    if not isinstance(model, HybridNet):
         check_variables(model, variables)
     check_whole("layer", layer, 0)
     if layer > len(model.channels):

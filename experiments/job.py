@@ -11,12 +11,13 @@ from absl import flags
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from coda_jax import CoDANet, InputError, add_inverse, data, from_pretrained
+from coda_jax import InputError, add_inverse, data, from_pretrained
 from coda_jax.checks import check_whole
 from coda_jax.config_file import save_config
 from coda_jax.contributions import contribution_map, explain, upsampled_map
 from coda_jax.data import image_folder
 from coda_jax.networks.architectures import make_model
+from coda_jax.networks.variables import Network
 from coda_jax.plotting.curves import learning_curves
 from coda_jax.plotting.maps import contribution_sheet
 from coda_jax.report import write_report
@@ -60,10 +61,10 @@ def main(config: ConfigDict) -> None:
         model, variables, _ = from_pretrained(workdir)
         dataset = load_dataset(workdir, config.data_dir)
     _explain(model, variables, dataset, workdir)
-    if isinstance(model, CoDANet):
+    if isinstance(model, Network):
         print(f"the report, a page for any browser: {write_report(workdir, dataset, (model, variables))}")
     else:
-        print("there is no report, which is for CoDA-Nets")
+        print("there is no report, which is for CoDA-Nets and B-cos networks")
 
 
 def _train(config: ConfigDict, workdir: Path) -> tuple[nn.Module, dict, data.Dataset]:

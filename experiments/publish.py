@@ -27,6 +27,7 @@ from coda_jax.data import DatasetInfo
 from coda_jax.data.datasets import DATASETS
 from coda_jax.errors import one_line
 from coda_jax.files import replace_files
+from coda_jax.networks.variables import Network
 from coda_jax.training.checkpoints import Checkpoints
 from experiments import command_line
 
@@ -122,7 +123,7 @@ def _card(
     config: dict[str, Any],
     about_data: dict[str, str],
     command: str,
-    model: CoDANet,
+    model: Network,
     variables: dict[str, Any],
     info: DatasetInfo,
     measured: dict[str, dict[str, Any]],
@@ -138,7 +139,7 @@ def _card(
         command=command,
         data=about_data,
         data_note=_DATA_NOTE.value,
-        layers=len(model.channels),
+        kind=f"CoDA-Net of {len(model.channels)} layers" if isinstance(model, CoDANet) else model.title,
         parameters=sum(leaf.size for leaf in jax.tree.leaves(variables["params"])),
         preprocessing=info.preprocessing,
         class_names=map(one_line, info.class_names),

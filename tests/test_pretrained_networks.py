@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from coda_jax import data, load_pretrained
-from coda_jax.networks.coda_net import check_variables
+from coda_jax.networks.variables import check_variables
 from coda_jax.training.evaluation import classify
 
 DIRECTORY = Path(__file__).parents[1] / "coda_jax" / "pretrained_networks"

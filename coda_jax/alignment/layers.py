@@ -32,12 +32,6 @@ class DAUConv(nn.Module):
     dtype: jnp.dtype = jnp.float32
     param_dtype: jnp.dtype = jnp.float32
 
-    @staticmethod
-    def parameter_shapes(channels: int, features: int, rank: int, kernel_size: int) -> dict[str, tuple[int, ...]]:
-        """The shapes of the parameters by name, for inputs of so many channels."""
-        window = (kernel_size, kernel_size, channels)
-        return {"B": (*window, rank), "A": (*window, features, rank), "b": (*window, features)}
-
     @nn.compact
     def __call__(self, inputs: jax.Array) -> tuple[jax.Array, DynamicLinear]:
         """Inputs [N, H, W, C] -> (outputs [N, Ho, Wo, K] of `dtype`, the map that was applied).
@@ -51,7 +45,8 @@ class DAUConv(nn.Module):
             if expected != channels:
                 hint = ": encode images with coda_jax.add_inverse" if (expected, channels) == (6, 3) else ""
                 raise InputError(f"{self.name} takes {expected} channels, but its input has {channels}{hint}")
-        shapes = self.parameter_shapes(channels, self.features, self.rank, self.kernel_size)
+        window = (self.kernel_size, self.kernel_size, channels)
+        shapes = {"B": (*window, self.rank), "A": (*window, self.features, self.rank), "b": (*window, self.features)}
         fans_in = {"B": self.kernel_size**2 * channels, "A": self.rank, "b": self.rank}
         parameters = [
             self.param(name, _uniform(fans_in[name]), shape, self.param_dtype) for name, shape in shapes.items()

@@ -1,7 +1,8 @@
-"""Explain, evaluate, show and convert trained CoDA-Nets.
+"""Explain, evaluate, show and convert trained CoDA-Nets and B-cos networks.
 
-A RUN is the directory of a training run, such as runs/digits, or one that save_pretrained wrote; or the name of a
-network that comes with coda_jax, such as digits, where there is no such directory.
+A RUN is the directory of a training run, such as runs/digits, or one that save_pretrained wrote; or, where there is no
+such directory, the name of a network that comes with coda_jax, such as digits, or of one for ImageNet that its authors
+published, such as bcos-resnet50, which is downloaded at the first use.
 
 For example:
   coda-jax explain runs/cifar10-xs cat.jpg holiday/ dance.gif

@@ -18,7 +18,7 @@ from coda_jax.command_line.trained import load_explainable
 from coda_jax.config_file import load_config
 from coda_jax.data.image_folder import labelled_images
 from coda_jax.errors import InputError, one_line
-from coda_jax.interop.pretrained import trained_directory
+from coda_jax.interop.pretrained import is_published_elsewhere, trained_directory
 from coda_jax.training.evaluation import classify
 from coda_jax.training.losses import binary_cross_entropy
 from coda_jax.training.progress import Progress
@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> None:
     model, variables, info = load_explainable(directory)
     if options.images is not None:
         test = labelled_images(options.images, info)
-    elif load_config(directory)[0].get("dataset") is None:
+    elif is_published_elsewhere(directory) or load_config(directory)[0].get("dataset") is None:
         raise InputError(f"{options.trained} says nothing of its data: name a folder of images, --images=DIR")
     else:
         test = load_dataset(directory, options.data).test

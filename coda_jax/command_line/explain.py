@@ -32,7 +32,6 @@ from coda_jax.data.video import VIDEO_SUFFIXES, Video, open_video, write_video
 from coda_jax.encoding import add_inverse
 from coda_jax.errors import InputError, one_line
 from coda_jax.interop.pretrained import Pretrained
-from coda_jax.networks.bcos_resnet import BcosResNet
 from coda_jax.plotting.maps import contribution_scale, explained_frame, explanation, terms
 from coda_jax.training.progress import Progress
 
@@ -74,7 +73,7 @@ def run(options: argparse.Namespace) -> None:
 class _Explainer:
     def __init__(self, trained: Pretrained, targets: list[int], out: Path):
         self._model, variables, self._info = trained
-        self._variables = variables if isinstance(self._model, BcosResNet) else self._model.with_gram(variables)
+        self._variables = self._model.with_gram(variables)
         self._targets, self._out = targets, out
         self._written: set[Path] = set()
 

@@ -17,9 +17,10 @@ from pathlib import Path
 from coda_jax.command_line.trained import load_explainable
 from coda_jax.errors import InputError
 from coda_jax.interop.export import export
-from coda_jax.interop.pretrained import save_pretrained, trained_directory
+from coda_jax.interop.pretrained import is_published_elsewhere, save_pretrained, trained_directory
 from coda_jax.interop.torch import save_checkpoint
 
+_MOST_CLASSES = 200  # The maps of ImageNet's 1,000 would take a layer of 64 channels at 112×112 pixels 3 GB.
 _NAMES = {"jax": "network.jax", "safetensors": "pretrained", "pytorch": "network.pkl"}
 
 
@@ -33,11 +34,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Write the file or directory, and print its name."""
     directory = trained_directory(options.trained)
-    if directory != options.trained and options.out is None:
-        raise InputError(f"{options.trained} comes with coda_jax: say where to write it, --out=PATH")
+    if options.out is None and (directory != options.trained or is_published_elsewhere(directory)):
+        raise InputError(f"{options.trained} is a network's name: say where to write it, --out=PATH")
     model, variables, info = load_explainable(directory)
     path = options.out or directory / _NAMES[options.format]
     if options.format == "jax":
+        classes = model.channels[-1]
+        if classes > _MOST_CLASSES:
+            raise InputError(
+                f"{options.trained} has {classes} classes, but a function that gives the maps of all at once can have "
+                f"at most {_MOST_CLASSES}: use --format=safetensors, and coda_jax.contributions for some of them"
+            )
         export(model, variables, path, image_size=info.preprocessing.size, info=info)
     elif options.format == "safetensors":
         save_pretrained(path, model, variables, info)

@@ -14,13 +14,13 @@ from coda_jax.data.description import DatasetInfo, check_info, info_entries
 from coda_jax.encoding import add_inverse
 from coda_jax.errors import InputError
 from coda_jax.files import as_json, replace_files
-from coda_jax.networks.coda_net import CoDANet, check_variables
+from coda_jax.networks.variables import Network, check_variables, variable_shapes
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 def export(
-    model: CoDANet,
+    model: Network,
     variables: Mapping[str, Any],
     path: str | os.PathLike,
     *,
@@ -46,8 +46,9 @@ def export(
         if info.preprocessing.size != image_size:
             raise InputError(f"image_size is {image_size}, but info is of images of {info.preprocessing.size} pixels")
     # By way of NumPy: arrays that are spread over several devices would ask for as many wherever the file is used.
-    params = jax.tree.map(jnp.asarray, jax.device_get(variables["params"]))
-    variables = model.with_gram({"params": params})
+    collections = {path[0] for path in variable_shapes(model)}
+    variables = jax.tree.map(jnp.asarray, jax.device_get({name: variables[name] for name in collections}))
+    variables = model.with_gram(variables)
 
     def explain(images: jax.Array) -> tuple[jax.Array, jax.Array]:
         with jax.default_matmul_precision("highest"):

@@ -8,6 +8,8 @@ import dataclasses
 import hashlib
 import os
 from collections.abc import Mapping
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,8 +22,9 @@ from flax import traverse_util
 from coda_jax.config_file import load_config, save_config
 from coda_jax.data.description import DatasetInfo, check_info
 from coda_jax.errors import InputError, one_line
-from coda_jax.networks.architectures import make_model
-from coda_jax.networks.coda_net import DTYPES, CoDANet, check_variables, parameter_shapes
+from coda_jax.networks.architectures import ARCHITECTURES, make_model
+from coda_jax.networks.coda_net import DTYPES
+from coda_jax.networks.variables import Network, check_variables, variable_shapes
 
 
 class Pretrained(NamedTuple):
@@ -36,7 +39,7 @@ class Pretrained(NamedTuple):
 
 
 def load(trained: str | os.PathLike) -> Pretrained:
-    """The network in a directory that `from_pretrained` takes, or else the one of that name that comes with coda_jax.
+    """The network in a directory that `from_pretrained` takes, or else the one of that name, as of `load_pretrained`.
 
     Raises InputError where there is none, or its files are damaged.
 
@@ -45,7 +48,8 @@ def load(trained: str | os.PathLike) -> Pretrained:
         >>> model.channels, info.class_names[:3]
         ((16, 32, 10), ('0', '1', '2'))
     """
-    return from_pretrained(trained_directory(trained))
+    directory = trained_directory(trained)
+    return load_pretrained(directory.name) if is_published_elsewhere(directory) else from_pretrained(directory)
 
 
 def load_pretrained(name: str) -> Pretrained:
@@ -53,7 +57,7 @@ def load_pretrained(name: str) -> Pretrained:
 
     Or a B-cos network that its authors published, such as "bcos-resnet50", as `coda_jax.interop.bcos.load_published`.
     """
-    if isinstance(name, str) and name.startswith("bcos-"):
+    if isinstance(name, str) and is_published_elsewhere(Path(name)):
         from coda_jax.interop.bcos import load_published  # It needs this module.
 
         return load_published(name)
@@ -69,7 +73,7 @@ def from_pretrained(directory: str | os.PathLike) -> Pretrained:
     config, info = load_config(directory)
     try:
         model = make_model(config["model"])
-        if isinstance(model, CoDANet) and info is not None:
+        if isinstance(model, Network) and info is not None:
             check_info(info, model.channels[-1])
     except InputError as error:
         raise InputError(f"{directory / 'config.json'}: {error}") from error
@@ -81,13 +85,14 @@ def from_pretrained(directory: str | os.PathLike) -> Pretrained:
 
 
 def save_pretrained(
-    directory: str | os.PathLike, model: CoDANet, variables: Mapping[str, Any], info: DatasetInfo | None = None
+    directory: str | os.PathLike, model: Network, variables: Mapping[str, Any], info: DatasetInfo | None = None
 ) -> None:
     """Write a network to `config.json` and `model.safetensors` in a directory, which is made if it is not there.
 
-    Of the variables, the collection "params" is saved, as "layers_0.A" and so on. Variables of another network, an
-    `info` of another number of classes, and a directory that cannot be written raise InputError and change nothing.
-    Other files of the directory stay as they are.
+    Of the variables, the collection "params" is saved, as "layers_0.A" and so on, and that of a B-cos network's batch
+    statistics, as "batch_stats.conv1.variance" and so on. Variables of another network, an `info` of another number of
+    classes, and a directory that cannot be written raise InputError and change nothing. Other files of the directory
+    stay as they are.
     """
     directory = _as_directory(directory)
     check_variables(model, variables)
@@ -96,32 +101,46 @@ def save_pretrained(
     save_config(directory, {"model": entries_of(model)}, info, weights_of(model, variables))
 
 
-def entries_of(model: CoDANet) -> dict[str, Any]:
+def entries_of(model: Network) -> dict[str, Any]:
     """The entry "model" of a `config.json`, of which `make_model` makes the network again."""
-    left_out = {"parent", "name"} | ({"layer"} if model.layer == "dau" else set())  # Older versions know only DAUs.
-    names = [field.name for field in dataclasses.fields(model) if field.name not in left_out]
-    entries = {"architecture": "coda_net"} | {name: getattr(model, name) for name in names}
-    numbers = {name: float(entries[name]) for name in ("temperature", "logit_bias")}
-    return entries | numbers | {name: jnp.dtype(entries[name]).name for name in ("dtype", "param_dtype")}
+    entries = {field.name: getattr(model, field.name) for field in dataclasses.fields(model)}
+    del entries["parent"], entries["name"]
+    if entries.get("layer") == "dau":
+        del entries["layer"]  # Older versions know only DAUs.
+    entries |= {name: float(entries[name]) for name in ("temperature", "logit_bias", "b") if name in entries}
+    entries |= {name: jnp.dtype(entries[name]).name for name in ("dtype", "param_dtype") if name in entries}
+    return {"architecture": next(name for name, kind in ARCHITECTURES.items() if kind is type(model))} | entries
 
 
-def weights_of(model: CoDANet, variables: Mapping[str, Any]) -> bytes:
+def weights_of(model: Network, variables: Mapping[str, Any]) -> bytes:
     """The content of a `model.safetensors`; raises InputError for parameters of another dtype than `DTYPES`."""
     import safetensors.numpy  # Training on arrays does without.
 
-    arrays = {}
-    for name in parameter_shapes(model):
-        layer, parameter = name.split(".")
-        # safetensors would write the memory of a transposed array as it lies there.
-        arrays[name] = np.ascontiguousarray(variables["params"][layer][parameter])
+    # safetensors would write the memory of a transposed array as it lies there.
+    arrays = {
+        name: np.ascontiguousarray(reduce(getitem, path, variables)) for name, path in _paths_by_name(model).items()
+    }
     _check_dtypes("variables", arrays)
     return safetensors.numpy.save(arrays, {"format": "flax"})
 
 
+def _paths_by_name(model: Network) -> dict[str, tuple[str, ...]]:
+    """The paths of all variables by their names in a `model.safetensors`."""
+    return {".".join(path).removeprefix("params."): path for path in variable_shapes(model)}
+
+
+def is_published_elsewhere(trained: Path) -> bool:
+    """Whether this is no directory, but the name of a network that `load_pretrained` downloads."""
+    return len(trained.parts) == 1 and trained.name.startswith("bcos-") and not os.path.lexists(trained / "config.json")
+
+
 def trained_directory(trained: str | os.PathLike) -> Path:
-    """The directory that `load` takes; raises InputError for a single word that is neither a directory nor a name."""
+    """The directory that `load` takes, or the name of a network that is published elsewhere.
+
+    Raises InputError for another single word that is neither a directory nor a name.
+    """
     path = _as_directory(trained)
-    if len(path.parts) != 1 or os.path.lexists(path / "config.json"):
+    if len(path.parts) != 1 or os.path.lexists(path / "config.json") or is_published_elsewhere(path):
         return path
     try:
         return pretrained_directory(path.name)
@@ -155,8 +174,8 @@ def _read_weights(directory: Path, checksum: str, model: nn.Module) -> dict[str,
     import safetensors.numpy
 
     path, again = directory / "model.safetensors", "save or download the network once more, both of its files"
-    if not isinstance(model, CoDANet):
-        raise InputError(f"{path} must be of a CoDA-Net, but config.json is of a {type(model).__name__}")
+    if not isinstance(model, Network):
+        raise InputError(f"{path} must be of a CoDANet or BcosResNet, but config.json is of a {type(model).__name__}")
     if not path.is_file():
         raise InputError(f"{path} is missing: {again}")
     try:
@@ -166,13 +185,13 @@ def _read_weights(directory: Path, checksum: str, model: nn.Module) -> dict[str,
         raise InputError(f"{path} is damaged ({one_line(error)}): {again}") from error
     if found != checksum:
         raise InputError(f"{path} is damaged, or was not saved with config.json: {again}")
-    shapes, expected = {name: array.shape for name, array in arrays.items()}, parameter_shapes(model)
+    _check_dtypes(path, arrays)
+    if any(array.dtype == np.float64 for array in arrays.values()) and not jax.config.jax_enable_x64:  # type: ignore[attr-defined]
+        raise InputError(f"{path} is in float64, which JAX has only where JAX_ENABLE_X64=1 is set")
+    paths, shapes = _paths_by_name(model), {name: array.shape for name, array in arrays.items()}
+    expected = {name: variable_shapes(model)[path] for name, path in paths.items()}
     for name in sorted(shapes.keys() | expected.keys()):
         if shapes.get(name) != expected.get(name):
             difference = f"{one_line(name)} is {shapes.get(name, 'missing')}, not {expected.get(name, 'missing')}"
             raise InputError(f"{path} is of another network than config.json: {difference}")
-    _check_dtypes(path, arrays)
-    if any(array.dtype == np.float64 for array in arrays.values()) and not jax.config.jax_enable_x64:  # type: ignore[attr-defined]
-        raise InputError(f"{path} is in float64, which JAX has only where JAX_ENABLE_X64=1 is set")
-    params = {name: jnp.array(array) for name, array in arrays.items()}
-    return {"params": traverse_util.unflatten_dict(params, sep=".")}
+    return traverse_util.unflatten_dict({path: jnp.array(arrays[name]) for name, path in paths.items()})

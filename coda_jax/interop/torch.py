@@ -14,7 +14,8 @@ import numpy as np
 from coda_jax.checks import as_array
 from coda_jax.errors import InputError, one_line
 from coda_jax.files import replace_files
-from coda_jax.networks.coda_net import LOGIT_BIAS, CoDANet, check_variables
+from coda_jax.networks.coda_net import LOGIT_BIAS, CoDANet
+from coda_jax.networks.variables import check_variables
 
 _NAME = re.compile(r"(?:module\.)?(\d+)\.weight_mod\.weighting_f\.(0\.weight|1\.weight|1\.bias)")
 
@@ -69,8 +70,9 @@ def to_state_dict(model: CoDANet, variables: Mapping[str, Any]) -> dict[str, np.
     `l.weight_mod.weighting_f.1.bias` [d·K]. Variables of another network, and layers other than DAUs, raise InputError.
     """
     check_variables(model, variables)
-    if model.layer != "dau":
-        raise InputError(f"the authors' implementation has DAU layers only, not {model.layer!r}")
+    layer = getattr(model, "layer", "B-cos")
+    if layer != "dau":
+        raise InputError(f"the authors' implementation has DAU layers only, not {layer!r}")
     arrays = {}
     for index, rank in enumerate(model.ranks):
         layer = variables["params"][f"layers_{index}"]

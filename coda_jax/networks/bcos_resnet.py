@@ -5,7 +5,7 @@ Their units take the place of activation functions. Each is one matrix for each 
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -110,6 +110,10 @@ class BcosResNet(nn.Module):
         """The channels of the output of each of `decompose`'s maps but the last; the last number is K."""
         stem = (self.width,) if self.small_images else (self.width, self.width)
         return (*stem, *(sizes[0] for sizes in self._blocks().values()), self.num_classes)
+
+    def with_gram(self, variables: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The variables as they are: B-cos layers have no products to make once, as those of `CoDANet.with_gram`."""
+        return variables
 
     def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
         """Inputs [N, H, W, 6] -> logits [N, K], float32 at least; `train` and errors as of `decompose`."""

@@ -18,7 +18,7 @@ from coda_jax.errors import InputError
 DTYPES = ("float32", "bfloat16", "float64")
 
 LAYERS: dict[str, Any] = {"dau": DAUConv}
-"""Types of layers by name: another one has the attributes and `parameter_shapes` of `DAUConv`, and a line here."""
+"""Types of layers by name: another one has the attributes of `DAUConv`, and a line here."""
 
 LOGIT_BIAS = math.log(0.1 / 0.9)
 """b₀ of the paper's networks: an untrained network's probabilities are about 0.1."""
@@ -193,28 +193,3 @@ def without_former_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
     if attributes.get("unit", "full") != "full":
         raise InputError(f"unit is {attributes['unit']!r}, but only full units can be loaded now")
     return {name: value for name, value in attributes.items() if name not in ("forms", "unit")}
-
-
-def check_variables(model: CoDANet, variables: Mapping[str, Any]) -> None:
-    """Raise InputError unless the variables have the names and shapes of the parameters of the model for images."""
-    if not isinstance(model, CoDANet):
-        found = type(model).__name__ if isinstance(model, nn.Module) else repr(model)
-        raise InputError(f"model must be a CoDANet, not {found}")
-    if not isinstance(variables, Mapping) or not isinstance(variables.get("params"), Mapping):
-        raise InputError('variables must be a mapping with the collection "params", as from model.init')
-    for name, shape in parameter_shapes(model).items():
-        layer, parameter = name.split(".")
-        entry = variables["params"].get(layer)
-        found = getattr(entry.get(parameter), "shape", None) if isinstance(entry, Mapping) else None
-        if found != shape:
-            raise InputError(f"variables must have params/{layer}/{parameter} of shape {shape}, not {found}")
-
-
-def parameter_shapes(model: CoDANet) -> dict[str, tuple[int, ...]]:
-    """The shapes of the parameters of the model for images, by names such as "layers_0.A"."""
-    shapes, channels = {}, 6
-    for layer, *size in zip(model.layer_names, model.channels, model.ranks, model.kernel_sizes, strict=True):
-        for name, shape in LAYERS[model.layer].parameter_shapes(channels, *size).items():
-            shapes[f"{layer}.{name}"] = shape
-        channels = size[0]
-    return shapes

@@ -26,6 +26,7 @@ from coda_jax.errors import InputError
 from coda_jax.files import replace_files
 from coda_jax.interop.pretrained import from_pretrained
 from coda_jax.networks.coda_net import CoDANet
+from coda_jax.networks.variables import Network
 from coda_jax.plotting.maps import colour_table, contribution_scale, shortened
 from coda_jax.report.measured import Records, caption, read_records, table
 from coda_jax.training.evaluation import classify
@@ -44,7 +45,7 @@ _AT_ONCE = 8  # Images that are explained together.
 
 
 def write_report(
-    workdir: str | os.PathLike, dataset: Dataset, network: tuple[CoDANet, Mapping[str, Any]] | None = None
+    workdir: str | os.PathLike, dataset: Dataset, network: tuple[Network, Mapping[str, Any]] | None = None
 ) -> Path:
     """Write `report.html` into the directory of a run, one file of at most 5 MB that needs no other; returns its path.
 
@@ -53,14 +54,16 @@ def write_report(
     the configuration. Everything is computed in float32, so that contributions add up whatever the network's dtype.
 
     `dataset` is the run's. `network` is the model and its variables; None takes those of the newest checkpoint. A
-    missing or damaged run, one of another network than a CoDA-Net or of other classes than the data set's, a damaged
-    record of what was measured, and a directory that cannot be written raise InputError.
+    missing or damaged run, one of another network than a CoDA-Net or a B-cos network, or of other classes than the
+    data set's, a damaged record of what was measured, and a directory that cannot be written raise InputError.
     """
     workdir = Path(workdir)
     config, _ = load_config(workdir)
     model, variables = from_pretrained(workdir)[:2] if network is None else network
-    if not isinstance(model, CoDANet):
-        raise InputError(f"{workdir} is a run of a {type(model).__name__}: the report is for CoDA-Nets")
+    if not isinstance(model, Network):
+        raise InputError(
+            f"{workdir} is a run of a {type(model).__name__}: the report is for CoDA-Nets and B-cos networks"
+        )
     names = dataset.info.class_names
     if len(names) != model.channels[-1]:
         raise InputError(f"dataset has {len(names)} classes, but the network in {workdir} has {model.channels[-1]}")
@@ -75,6 +78,7 @@ def write_report(
     layers = ["image", *(f"input of layer {index}" for index in range(1, len(sizes) - 1)), "input of the head"]
     measured = read_records(workdir / "interpretability")
     page = {
+        "kind": "CoDA-Net" if isinstance(model, CoDANet) else "B-cos network",
         "name": model.title,
         "dataset": str(config.get("dataset")),
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(variables["params"])),
@@ -162,7 +166,7 @@ def learning_curves(records: Sequence[Mapping[str, float]]) -> dict[str, dict[st
 
 
 def explained_images(
-    model: CoDANet,
+    model: Network,
     variables: Mapping[str, Any],
     dataset: Dataset,
     indices: np.ndarray,
@@ -210,7 +214,7 @@ def explained_images(
 
 
 @partial(jax.jit, static_argnums=0)
-def _layer_maps(model: CoDANet, variables: Mapping[str, Any], inputs: jax.Array, targets: jax.Array) -> list[jax.Array]:
+def _layer_maps(model: Network, variables: Mapping[str, Any], inputs: jax.Array, targets: jax.Array) -> list[jax.Array]:
     """For every layer the contribution maps in the space of its input, [n, T, Hl, Wl]."""
 
     # One forward pass, and one way back, make them all; `explain` would be compiled, and go both ways, for each layer.

@@ -57,5 +57,5 @@ def test_mistakes(trained, command, tmp_path):
 @pytest.mark.parametrize("format", ["jax", "safetensors", "pytorch"])
 def test_hybrids_are_refused(hybrid, command, tmp_path, format):
     status, out, err = command("export", hybrid, f"--format={format}", "--out", tmp_path / "out")
-    assert (status, out, err) == (1, "", "error: model must be a CoDANet, not HybridNet\n")
+    assert (status, out, err) == (1, "", "error: model must be a CoDANet or BcosResNet, not HybridNet\n")
     assert not (tmp_path / "out").exists()

@@ -6,9 +6,9 @@ import pytest
 
 from coda_jax import CoDANet, InputError
 from coda_jax.networks.architectures import make_model
-from coda_jax.networks.coda_net import L_CODA, S_CODA, XS_CODA, parameter_shapes
+from coda_jax.networks.coda_net import L_CODA, S_CODA, XS_CODA
+from coda_jax.networks.variables import variable_shapes
 from experiments.configs import cifar10, digits, image_folder, imagenet, tiny_imagenet
-from tests.networks.networks import shapes_of
 
 
 def test_the_authors_names():
@@ -83,7 +83,7 @@ def test_what_two_cores_train_in_two_hours():
         for net in (model, xs_coda)
     )
     assert even and not uneven
-    assert sum(map(math.prod, parameter_shapes(model).values())) == 663_360
+    assert sum(map(math.prod, variable_shapes(model).values())) == 663_360
     assert (config.optimizer, config.schedule, config.batch_size) == ("muon", "cosine", 64)
 
 
@@ -93,7 +93,8 @@ def test_b_cos():
     assert (model.title, model.width, model.num_classes) == ("B-cos ResNet-20", 32, 10)
     assert (config.flip, config.crop_padding) == (True, 4)
     # As its table says.
-    assert round(sum(leaf.size for leaf in jax.tree.leaves(shapes_of(model)["params"])) / 1e6, 2) == 1.08
+    shapes = variable_shapes(model)
+    assert round(sum(math.prod(shapes[path]) for path in shapes if path[0] == "params") / 1e6, 2) == 1.08
 
 
 def test_tiny_imagenet():

@@ -192,7 +192,7 @@ def test_a_residual_network_is_compared_with_the_contributions_of_a_coda_net(mea
     runs = f"--workdir={workdir},{measured[0].parent}"
     status, printed, err = run_quickly(runs, *arguments, f"--out={out}", experiment="interpretability")
     assert status == 0, err
-    assert "of ResNet-8: contributions: model must be a CoDANet, not ResNet" in printed
+    assert "of ResNet-8: contributions: model must be a CoDANet or BcosResNet, not ResNet" in printed
     assert "of 3L-CoDA-SQ-10: deeplift: CoDANet has no activation to replace" in printed
     figures = ("localisation_3x3", "pixel_removal", "methods")
     expected = {f"{name}.{suffix}" for name in figures for suffix in ("png", "svg")} | {"table.md"}
@@ -212,5 +212,6 @@ def test_a_residual_network_has_no_contributions(resnet):
     status, _, err = run_quickly(f"--workdir={resnet[0]}", "--methods=contributions", experiment="interpretability")
     assert status == 1
     assert err.endswith(
-        "contributions cannot explain this network for localisation_3x3: model must be a CoDANet, not ResNet\n"
+        "contributions cannot explain this network for localisation_3x3: "
+        "model must be a CoDANet or BcosResNet, not ResNet\n"
     )

@@ -1,6 +1,7 @@
 """A network is published with the numbers that were measured, and with none where nothing was."""
 
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -73,6 +74,33 @@ def test_the_network_and_its_card(measured, tmp_path):
     ):
         assert row in card
     assert str(tmp_path) not in card
+
+
+def test_a_b_cos_network_and_its_card(measured, tmp_path):
+    config = json.loads((measured / "config.json").read_text())
+    config["model"] = {
+        "architecture": "bcos_resnet",
+        "blocks": [1],
+        "num_classes": 10,
+        "width": 4,
+        "small_images": True,
+    }
+    (measured / "config.json").write_text(json.dumps(config))
+    variables = jax.tree.map(jnp.asarray, random_variables(make_model(config["model"])))
+    shutil.rmtree(measured / "checkpoints")
+    Checkpoints(measured / "checkpoints").save(
+        TrainState(jnp.int32(STEP), variables["params"], optax.EmptyState(), variables["batch_stats"])
+    )
+    for path in (measured / "interpretability").rglob("*.json"):
+        record = json.loads(path.read_text())
+        record["produced_by"]["run"]["model"] = config["model"]
+        path.write_text(json.dumps(record))
+    status, _, err = run_quickly(f"--workdir={measured}", "--name=small", f"--out={tmp_path}", experiment="publish")
+    assert status == 0, err
+    jax.tree.map(np.testing.assert_array_equal, from_pretrained(tmp_path / "small").variables, variables)
+    card = (tmp_path / "small" / "README.md").read_text()
+    # 3×3 layers 6 → 4 → 4 → 4 with four norms each, and ten classes.
+    assert "A B-cos ResNet-4 of 556 parameters, for grey images" in card and "coda-net" not in card.lower()
 
 
 def change(path):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from coda_jax import InputError, load_pretrained
+from coda_jax import InputError, load, load_pretrained
 from coda_jax.contributions import explain, linear_weights
 from coda_jax.interop import bcos
 from coda_jax.interop.bcos import load_checkpoint
@@ -185,8 +185,8 @@ def test_a_published_network_is_downloaded_once(release, monkeypatch, tmp_path, 
     arrays = checkpoint(classes=1000, size=7)
     torch.save({name: torch.tensor(array) for name, array in arrays.items()}, tmp_path / "network.pth")
     file = publish(monkeypatch, content, (tmp_path / "network.pth").read_bytes(), name)
-    for _ in range(2):
-        model, variables, info = load_pretrained(name)
+    for loads in (load_pretrained, load):
+        model, variables, info = loads(name)
     assert requests == [f"/{file}"]
     assert capsys.readouterr().err.startswith(f"Downloading {bcos.RELEASE}/{file} to {tmp_path / 'cache'}")
     assert model == BcosResNet((1, 2), 1000, width=2)

@@ -14,6 +14,7 @@ from coda_jax import CoDANet, InputError, add_inverse
 from coda_jax.contributions import contribution_map, contributions
 from coda_jax.data import DatasetInfo, Preprocessing
 from coda_jax.interop.export import export
+from coda_jax.networks.bcos_resnet import BcosResNet
 from tests.parameters import random_variables
 
 MODEL = CoDANet((4, 10), (3, 4), (3, 1), (2, 1), (1, 0), temperature=5.0)
@@ -97,6 +98,17 @@ def test_other_networks(tmp_path, variables, changes):
         assert_as_the_library(model, variables, IMAGES, logits, maps)
 
 
+@pytest.mark.precision
+def test_a_b_cos_network(tmp_path):
+    model = BcosResNet(blocks=(1, 1), num_classes=10, width=4, small_images=True)
+    variables = random_variables(model)
+    export(model, variables, tmp_path / "network", image_size=8, info=INFO)
+    for count in (1, 3):
+        logits, maps = jax.export.deserialize((tmp_path / "network").read_bytes()).call(IMAGES[:count])
+        assert maps.shape == (count, 10, 8, 8) and np.ptp(logits, axis=1).min() > 1e-3
+        assert_as_the_library(model, variables, IMAGES[:count], logits, maps)
+
+
 def test_parameters_are_in_the_file_once(tmp_path):
     model = CoDANet((40,), (32,), (3,), (1,), (1,))
     variables = random_variables(model)
@@ -171,7 +183,7 @@ assert not {{"flax", "coda_jax"}} & set(sys.modules)
     ("changes", "message"),
     [
         ({"variables": {}}, "variables must be a mapping with the collection"),
-        ({"model": MODEL.clone(ranks=(2, 4))}, "variables must have params/layers_0/B of shape"),
+        ({"model": MODEL.clone(ranks=(2, 4))}, "variables must have params/layers_0/A of shape"),
         ({"path": 3}, "path must be a path, not 3"),
         ({"image_size": (8, 8)}, "image_size must be a whole number"),
         ({"image_size": 0}, "image_size must be at least 1"),

@@ -13,6 +13,7 @@ import safetensors.numpy
 from coda_jax import CoDANet, InputError, from_pretrained, load, load_pretrained, save_pretrained
 from coda_jax.config_file import save_config
 from coda_jax.data import DatasetInfo, Preprocessing
+from coda_jax.networks.bcos_resnet import BcosResNet
 from coda_jax.training.checkpoints import Checkpoints
 from coda_jax.training.state import TrainState
 from tests.parameters import random_variables
@@ -54,6 +55,20 @@ def test_everything_comes_back(tmp_path, variables, info):
     assert bits(found.variables) == bits(variables)  # Without the collection "gram".
     assert found.info == info
     assert isinstance(found.variables["params"]["layers_0"]["A"], jax.Array)
+
+
+@pytest.mark.parametrize("changes", [{}, {"bottleneck_width": 2, "b": 1.5, "maxout": 2, "dtype": "bfloat16"}], ids=str)
+def test_b_cos_networks_come_back(tmp_path, changes):
+    model = BcosResNet(**{"blocks": (1, 1), "num_classes": 3, "width": 4, "small_images": True} | changes)
+    network = random_variables(model)
+    save_pretrained(tmp_path, model, network, INFO)
+    found = from_pretrained(tmp_path)
+    assert found.model == model.clone(dtype=jnp.dtype(model.dtype).name) and found.info == INFO
+    assert bits(found.variables) == bits(network)
+    names = safetensors.numpy.load_file(tmp_path / "model.safetensors").keys()
+    assert {"conv1.kernel", "layer1_0.conv2.norm", "batch_stats.layer2_0.downsample.variance"} <= names
+    config = json.loads((tmp_path / "config.json").read_text())["model"]
+    assert (config["architecture"], config["logit_bias"]) == ("bcos_resnet", -np.log(2))
 
 
 def test_load_takes_published_directories_runs_and_names(saved, tmp_path, variables, monkeypatch):
@@ -136,7 +151,7 @@ def test_failures_spoil_nothing(saved, variables, monkeypatch):
     def unchanged():
         return {path.name: path.read_bytes() for path in saved.iterdir()} == before
 
-    with pytest.raises(InputError, match="params/layers_0/B of shape"):
+    with pytest.raises(InputError, match="params/layers_0/A of shape"):
         save_pretrained(saved, MODEL.clone(ranks=(3, 4)), variables)
     with pytest.raises(InputError, match="info has 3 class_names, but the network 2 classes"):
         save_pretrained(saved, *small_network(2), INFO)
@@ -181,7 +196,7 @@ def test_directory_that_cannot_be_written(tmp_path, variables):
 
 def test_integers_are_no_parameters(tmp_path, variables):
     whole = jax.tree.map(lambda array: np.asarray(array, np.int32), variables)
-    with pytest.raises(InputError, match="layers_0.B must be of float32, bfloat16, float64, not int32"):
+    with pytest.raises(InputError, match="layers_0.A must be of float32, bfloat16, float64, not int32"):
         save_pretrained(tmp_path / "network", MODEL, whole)
     assert not (tmp_path / "network").exists()
 
@@ -239,7 +254,7 @@ def test_bad_networks(saved, changes, message):
         ({"weights_sha256": None}, "there is no checkpoint in .*network/checkpoints: train first"),
         (
             {"model": {"architecture": "resnet", "depth": 8, "num_classes": 3}},
-            "model.safetensors must be of a CoDA-Net, but config.json is of a ResNet",
+            "model.safetensors must be of a CoDANet or BcosResNet, but config.json is of a ResNet",
         ),
     ],
 )

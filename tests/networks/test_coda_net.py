@@ -12,7 +12,7 @@ from coda_jax import CoDANet, InputError, from_pretrained, save_pretrained
 from coda_jax.alignment import dau
 from coda_jax.contributions import contributions
 from coda_jax.interop.torch import to_state_dict
-from coda_jax.networks.coda_net import L_CODA, LAYERS, M_CODA, S_CODA, XS_CODA, parameter_shapes
+from coda_jax.networks.coda_net import L_CODA, LAYERS, M_CODA, S_CODA, XS_CODA
 from coda_jax.training.losses import binary_cross_entropy
 from tests.golden import GOLDEN, TOLERANCE, TRAINED, assert_close, golden_inputs, golden_network
 
@@ -33,14 +33,6 @@ def test_m_coda_has_eight_times_eight_positions():
     decompose = partial(model.init_with_output, method="decompose")
     (_, linear_map), _ = jax.eval_shape(decompose, jax.random.key(0), inputs)
     assert linear_map.inputs[-1].shape == (1, 8, 8, 200)
-
-
-def test_names_and_shapes_of_parameters():
-    model = CoDANet(**XS_CODA)
-    initial = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 8, 8, 6)))["params"]
-    assert parameter_shapes(model) == {
-        f"{layer}.{name}": leaf.shape for layer, parameters in initial.items() for name, leaf in parameters.items()
-    }
 
 
 @pytest.mark.precision
@@ -133,14 +125,10 @@ class GatedDense(nn.Module):
     dtype: jnp.dtype
     param_dtype: jnp.dtype
 
-    @staticmethod
-    def parameter_shapes(channels, features, rank, kernel_size):
-        return {"kernel": (channels, features), "gate": (channels, features)}
-
     @nn.compact
     def __call__(self, inputs):
-        shapes = self.parameter_shapes(inputs.shape[-1], self.features, self.rank, self.kernel_size)
-        kernel, gate = (self.param(name, nn.initializers.normal(), shape) for name, shape in shapes.items())
+        shape = (inputs.shape[-1], self.features)
+        kernel, gate = (self.param(name, nn.initializers.normal(), shape) for name in ("kernel", "gate"))
         linear = Weights(kernel * jax.nn.sigmoid(inputs.mean((1, 2)) @ gate)[:, None])
         return linear.apply(inputs), linear
 

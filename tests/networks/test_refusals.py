@@ -31,10 +31,10 @@ def test_refused(run, tmp_path):
     assert sorted(variables) == ["batch_stats", "params"]
     with pytest.raises(InputError, match="is a run of a ResNet: .* are for CoDA-Nets, hybrids and B-cos networks$"):
         load_explainable(workdir)
-    with pytest.raises(InputError, match="is a run of a ResNet: the report is for CoDA-Nets$"):
+    with pytest.raises(InputError, match="is a run of a ResNet: the report is for CoDA-Nets and B-cos networks$"):
         write_report(workdir, dataset)
-    with pytest.raises(InputError, match="^model must be a CoDANet, not ResNet$"):
+    with pytest.raises(InputError, match="^model must be a CoDANet or BcosResNet, not ResNet$"):
         save_pretrained(tmp_path / "pretrained", model, variables)
-    with pytest.raises(InputError, match="^model must be a CoDANet, not ResNet$"):
+    with pytest.raises(InputError, match="^model must be a CoDANet or BcosResNet, not ResNet$"):
         contributions(model, variables, jnp.zeros((1, 8, 8, 6)))
     assert not list(tmp_path.iterdir()) and not (workdir / "report.html").exists()

@@ -4,7 +4,9 @@ from flax import linen as nn
 
 from coda_jax import HybridNet, InputError
 from coda_jax.contributions import contribution_map, layer_contributions
+from coda_jax.networks.bcos_resnet import BcosResNet
 from coda_jax.report import report
+from tests.parameters import random_variables
 from tests.report.example import MODEL, dataset, make_run, maps_of, page_data, predict
 
 
@@ -84,6 +86,24 @@ def test_a_page_says_what_the_network_does(run):
     predicted = logits.argmax(-1)
     assert f"<strong>{np.mean(predicted == labels):.2%}</strong>" in path.read_text()
     assert page_data(path)["confusion"] == report.confusion(predicted, labels)
+
+
+def test_a_b_cos_network(run):
+    workdir, _, data = run
+    model = BcosResNet(blocks=(1,), num_classes=3, width=4, small_images=True)
+    path = report.write_report(workdir, data, (model, random_variables(model)))
+    assert "Report of a B-cos network" in path.read_text()
+    found = page_data(path)
+    assert [layer["name"] for layer in found["layers"]] == [
+        "image",
+        "input of layer 1",
+        "input of layer 2",
+        "input of the head",
+    ]
+    for image in found["images"]:
+        for positive, negative in zip(image["positive"], image["negative"], strict=True):
+            total = np.add(positive, negative) + model.logit_bias
+            np.testing.assert_allclose(total, image["logits"], rtol=0, atol=1e-5)  # float32, of order 1.
 
 
 def test_the_page_keeps_within_its_size(run, monkeypatch):
