@@ -34,6 +34,7 @@ def home(tmp_path_factory):
     "page",
     [
         "README.md",
+        "docs/bcos.md",
         "docs/formats.md",
         "docs/hybrids.md",
         "docs/index.md",

@@ -46,18 +46,30 @@ class ScaledConvolution:
 
     def transpose(self, cotangents: jax.Array) -> jax.Array:
         """`Wᵀ ȳ` for T cotangents an example: [N, T, Ho, Wo, K] -> [N, T, H, W, C]."""
-        positions, last = self.scale.shape[1:3], self.kernel.shape[0] - 1
-        scaled = (cotangents[..., None] * self.scale[:, None]).reshape(-1, *positions, self.kernel.shape[-1])
-        # The kernel, turned round, runs over the positions, between which there are zeros for the stride.
+        positions, (size, _, channels, outputs) = self.scale.shape[1:3], self.kernel.shape
+        scaled = (cotangents[..., None] * self.scale[:, None]).reshape(-1, *positions, outputs)
+        kernel, stride = self.kernel.astype(scaled.dtype), self.stride
+        if size == 1 and not self.padding:  # A product of matrices, between whose rows there are zeros for the stride.
+            at_positions = scaled @ kernel[0, 0].T
+            last = [pixels - stride * (count - 1) - 1 for pixels, count in zip(self.input_size, positions, strict=True)]
+            between = [(0, 0, 0), *((0, zeros, stride - 1) for zeros in last), (0, 0, 0)]
+            pixels = lax.pad(at_positions, jnp.zeros((), scaled.dtype), between)
+            return pixels.reshape(*cotangents.shape[:2], *self.input_size, channels)
+        # Pixel q·s + i (in the padded input, s the stride) gets what position q - t times tap t·s + i makes of it: for
+        # each i a convolution over positions, and one for all, whose outputs are pixels of s×s squares.
+        taps, skipped = -(-size // stride), self.padding // stride
+        kernel = jnp.pad(kernel, [(0, taps * stride - size)] * 2 + [(0, 0)] * 2)
+        kernel = kernel.reshape(taps, stride, taps, stride, channels, outputs)[::-1, :, ::-1]
+        kernel = kernel.transpose(0, 2, 5, 1, 3, 4).reshape(taps, taps, outputs, stride**2 * channels)
+        squares = [(pixels - 1 + self.padding) // stride + 1 - skipped for pixels in self.input_size]
         paddings = [
-            (last - self.padding, size - 1 + self.padding - self.stride * (count - 1))
-            for size, count in zip(self.input_size, positions, strict=True)
+            (taps - 1 - skipped, skipped + count - before) for count, before in zip(squares, positions, strict=True)
         ]
-        turned = self.kernel[::-1, ::-1].swapaxes(2, 3).astype(scaled.dtype)
-        pulled_back = lax.conv_general_dilated(
-            scaled, turned, (1, 1), paddings, (self.stride, self.stride), dimension_numbers=_AXES
-        )
-        return pulled_back.reshape(*cotangents.shape[:2], *pulled_back.shape[1:])
+        pixels = lax.conv_general_dilated(scaled, kernel, (1, 1), paddings, dimension_numbers=_AXES)
+        pixels = pixels.reshape(-1, *squares, stride, stride, channels).swapaxes(2, 3)
+        pixels = pixels.reshape(*cotangents.shape[:2], squares[0] * stride, squares[1] * stride, channels)
+        first = self.padding - skipped * stride
+        return pixels[:, :, first : first + self.input_size[0], first : first + self.input_size[1]]
 
     def dense(self) -> jax.Array:
         """[N, Ho, Wo, K, H, W, C], mostly zeros."""
@@ -118,10 +130,11 @@ class BcosConv(nn.Module):
         positions = [output_size(pixels, size, self.stride, self.padding) for pixels in inputs.shape[1:3]]
         shape = (size, size, inputs.shape[-1], self.features * self.maxout)
         w = self.param("kernel", nn.initializers.variance_scaling(2.0, "fan_out", "normal"), shape, jnp.float32)
-        w = w.astype(dtype)
-        kernel = (w / jnp.sqrt(jnp.sum(w**2, axis=(0, 1, 2)))).astype(inputs.dtype)
+        kernel, w = w.astype(inputs.dtype), w.astype(dtype)
+        # Dividing the few outputs by the weights' norms is cheaper than dividing the many weights.
+        lengths = jnp.sqrt(jnp.sum(w**2, axis=(0, 1, 2))).reshape(self.features, self.maxout)
         responses = _convolve(inputs, kernel, self.stride, self.padding).astype(dtype)
-        responses = responses.reshape(-1, *positions, self.features, self.maxout)
+        responses = responses.reshape(-1, *positions, self.features, self.maxout) / lengths
         squares = jnp.sum(inputs.astype(dtype) ** 2, axis=-1, keepdims=True)
         squared_norms = average_pool(squares, size, self.stride, self.padding)[0] * size**2
         cosines = jnp.abs(responses) / jnp.sqrt(squared_norms + 1e-6)[..., None]
@@ -133,7 +146,7 @@ class BcosConv(nn.Module):
         if self.batch_norm:
             factors = self._norm_factors(outputs).astype(dtype)
             outputs, scale = outputs * factors, scale * factors[:, None]
-        linear = ScaledConvolution(kernel, scale, inputs.shape[1:3], self.stride, self.padding)
+        linear = ScaledConvolution(kernel, scale / lengths, inputs.shape[1:3], self.stride, self.padding)
         return outputs.astype(inputs.dtype), linear
 
     def _norm_factors(self, outputs: jax.Array) -> jax.Array:
@@ -158,4 +171,6 @@ def average_pool(inputs: jax.Array, size: int, stride: int, padding: int) -> tup
 
 
 def _convolve(inputs: jax.Array, kernel: jax.Array, stride: int, padding: int) -> jax.Array:
+    if kernel.shape[:2] == (1, 1) and not padding:
+        return inputs[:, ::stride, ::stride] @ kernel[0, 0]
     return lax.conv_general_dilated(inputs, kernel, (stride,) * 2, [(padding,) * 2] * 2, dimension_numbers=_AXES)

@@ -6,6 +6,9 @@ pixels speak for the class, blue ones against it. GIFs and videos become a GIF o
 beside the frames, whose colours mean the same in every frame. A hybrid's maps are of its features' contributions,
 upsampled.
 
+With --style=colour the picture shows, in the place of the maps, what each class looks for: in a pixel's colour the one
+that its weights ask for, in its opacity how strongly.
+
 For example:
   coda-jax explain runs/cifar10-xs cat.jpg
   coda-jax explain digits seven.png       a network that comes with coda_jax
@@ -26,13 +29,14 @@ import numpy as np
 from PIL import Image
 
 from coda_jax.command_line.trained import load_explainable
-from coda_jax.contributions import contribution_map, explain, upsampled_map
+from coda_jax.contributions import contribution_map, explain, linear_weights, upsampled_map
 from coda_jax.data.preprocessing import prepare, read_image
 from coda_jax.data.video import VIDEO_SUFFIXES, Video, open_video, write_video
 from coda_jax.encoding import add_inverse
 from coda_jax.errors import InputError, one_line
 from coda_jax.interop.pretrained import Pretrained
-from coda_jax.plotting.maps import contribution_scale, explained_frame, explanation, terms
+from coda_jax.networks.hybrid import HybridNet
+from coda_jax.plotting.maps import colour_explanation, contribution_scale, explained_frame, explanation, terms
 from coda_jax.training.progress import Progress
 
 _MOST_PROBABLE = 3
@@ -46,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("trained", metavar="RUN", type=Path, help="the directory or name of the trained network")
     parser.add_argument("images", metavar="IMAGE", type=Path, nargs="+", help="images, videos, and folders of them")
     parser.add_argument("--classes", metavar="NAME,...", help="explain these; the most probable ones otherwise")
+    parser.add_argument("--style", choices=("map", "colour"), default="map", help="%(default)s otherwise")
     parser.add_argument("--out", metavar="DIR", type=Path, default=Path("explanations"), help="%(default)s otherwise")
 
 
@@ -53,13 +58,20 @@ def run(options: argparse.Namespace) -> None:
     """Explain one file after the other; those that cannot be read are named, and the rest is done."""
     files = _files(options.images)
     trained = load_explainable(options.trained)
+    if options.style == "colour" and isinstance(trained.model, HybridNet):
+        raise InputError(
+            f"{options.trained} is a hybrid, whose weights are of features and have no colour: explain "
+            "it with --style=map"
+        )
     targets = _class_numbers(options.classes, trained.info.class_names)
     options.out.mkdir(parents=True, exist_ok=True)
-    explainer = _Explainer(trained, targets, options.out)
+    explainer = _Explainer(trained, targets, options.out, options.style)
     failed = 0
     for path in files:
         try:
             if video := open_video(path):
+                if options.style == "colour":
+                    raise InputError(f"{path} is a moving picture: explain it with --style=map")
                 explainer.explain_video(path, video)
             else:
                 explainer.explain_image(path)
@@ -71,10 +83,10 @@ def run(options: argparse.Namespace) -> None:
 
 
 class _Explainer:
-    def __init__(self, trained: Pretrained, targets: list[int], out: Path):
+    def __init__(self, trained: Pretrained, targets: list[int], out: Path, style: str):
         self._model, variables, self._info = trained
         self._variables = self._model.with_gram(variables)
-        self._targets, self._out = targets, out
+        self._targets, self._out, self._style = targets, out, style
         self._written: set[Path] = set()
 
     def explain_image(self, path: Path) -> None:
@@ -83,11 +95,19 @@ class _Explainer:
         logits, targets, maps = (array[0] for array in self._explain(image[None], self._targets))
         names = [one_line(self._info.class_names[target]) for target in targets]
         written = self._new_file(path, ".png")
-        explanation(written, image, maps, names, logits[targets], self._model.logit_bias, self._model.quantity)
+        pictures = self._colours(image, targets) if self._style == "colour" else ()
+        bias, quantity = self._model.logit_bias, self._model.quantity
+        explanation(written, image, maps, names, logits[targets], bias, quantity, pictures)
         print(f"{one_line(path)}: {'; '.join(done) or 'taken as it is'}")
         for name, logit, contributed in zip(names, logits[targets], maps, strict=True):
             print(f"  {jax.nn.sigmoid(logit):6.1%}  {name}  logit {terms(contributed, self._model.logit_bias)}")
         print(f"  {written}", flush=True)
+
+    def _colours(self, image: np.ndarray, targets: np.ndarray) -> list[np.ndarray]:
+        """The pictures [H, W, 4] of an image, uint8 [H, W, 3], for the classes [T]."""
+        inputs = add_inverse(image[None] / np.float32(255))
+        rows = linear_weights(self._model, self._variables, inputs, targets[None])
+        return [colour_explanation(inputs[0], np.asarray(row)) for row in rows[0]]
 
     def explain_video(self, path: Path, video: Video) -> None:
         """Write the frames beside their maps, of the class that is the most probable on average or those asked for."""

@@ -90,6 +90,12 @@ class BcosResNet(nn.Module):
         check_dtype("dtype", self.dtype)
         super().__post_init__()
 
+    def clone(self, **changes: Any) -> "BcosResNet":
+        """A copy with changes; with the default bias for another number of classes, where this one's is the default."""
+        if "num_classes" in changes and self.logit_bias == -math.log(self.num_classes - 1):
+            changes = {"logit_bias": None, **changes}
+        return super().clone(**changes)
+
     @property
     def title(self) -> str:
         """With the number of layers, shortcuts excepted, such as B-cos ResNet-50."""

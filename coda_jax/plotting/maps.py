@@ -8,8 +8,10 @@ from matplotlib import colormaps, pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image, ImageDraw, ImageFont
 
+from coda_jax.checks import check_whole
 from coda_jax.errors import InputError, one_line
 
 COLOUR_MAP = "RdBu_r"
@@ -47,6 +49,46 @@ def plot_map(contributions: np.ndarray, ax: Axes | None = None, scale: float | N
     scale = contribution_scale(contributions) if scale is None else scale
     ax.set_axis_off()
     return ax.imshow(contributions, cmap=COLOUR_MAP, vmin=-scale, vmax=scale)
+
+
+def colour_explanation(
+    inputs: np.ndarray, weights: np.ndarray, smoothing: int | None = None, percentile: float = 99.5
+) -> np.ndarray:
+    """What a class looks for in an image, in its own colours (Böhle, Fritz, Schiele, CVPR 2022, arXiv 2205.10268).
+
+    A pixel's colour is, for red, green and blue each, the colour's share of the positive weights of the colour and its
+    inverse. Its opacity is the norm of its weights, or 0 where the pixel speaks against the class, averaged over
+    squares; the `percentile` of these averages, and what lies above, is opaque.
+
+    Args:
+        inputs: the encoded image [H, W, 6].
+        weights: [H, W, 6], the class's row of the network's matrix, as from `coda_jax.contributions.linear_weights`.
+        smoothing: the side of the squares in pixels, odd; None for a fifteenth of the shorter side.
+        percentile: from 0 to 100.
+
+    Returns:
+        Red, green, blue and opacity, float64 [H, W, 4] in [0, 1], for `imshow`. Other shapes, and a `smoothing` that is
+        even or below 1 raise InputError.
+
+    Examples:
+        >>> inputs, weights = np.array([[[1, 0.5, 0, 0, 0.5, 1]]]), np.array([[[6, 1, -2, 2, 1, 0]]])
+        >>> print(colour_explanation(inputs, weights))
+        [[[0.75 0.5  0.   1.  ]]]
+    """
+    if np.ndim(inputs) != 3 or np.shape(inputs)[2] != 6 or np.shape(weights) != np.shape(inputs):
+        raise InputError(f"inputs and weights must be [H, W, 6], not {np.shape(inputs)} and {np.shape(weights)}")
+    side = max(1, min(np.shape(inputs)[:2]) // 30 * 2 + 1) if smoothing is None else smoothing
+    check_whole("smoothing", side)
+    if side % 2 == 0:
+        raise InputError(f"smoothing must be odd, not {side}")
+    weights = np.asarray(weights, np.float64)
+    positive = np.maximum(weights, 0)
+    pairs = positive[..., :3] + positive[..., 3:]
+    colours = positive[..., :3] / np.maximum(pairs, np.finfo(np.float64).tiny)
+    opacity = np.where(np.sum(weights * inputs, axis=-1) < 0, 0, np.linalg.norm(weights, axis=-1))
+    opacity = sliding_window_view(np.pad(opacity, side // 2), (side, side)).mean((2, 3))
+    opaque = max(float(np.percentile(opacity, percentile)), np.finfo(np.float64).tiny)
+    return np.concatenate([colours, np.minimum(opacity / opaque, 1)[..., None]], axis=-1)
 
 
 def contribution_sheet(
@@ -102,21 +144,27 @@ def explanation(
     logits: np.ndarray,
     offset: float,
     quantity: str = "contributions",
+    pictures: Sequence[np.ndarray] = (),
 ) -> None:
     """Draw one image as `contribution_sheet` draws several, and how its contributions sum to its logits.
 
     The image is [H, W, 3] in [0, 1], or uint8. The maps are [T, H, W], in logits, of T classes with `names` and logits
-    [T]. `offset` is the logit bias, which the contributions leave out. `path` and `quantity` are as there.
+    [T]. `offset` is the logit bias, which the contributions leave out. `path` and `quantity` are as there. `pictures`,
+    T of [H, W, 4] as from `colour_explanation`, are drawn in the place of the maps.
     """
     panels = 1 + len(maps)
     figure = Figure(figsize=(2.5 * panels + 0.4, 4.1), layout="constrained")
     axes = figure.subplots(1, panels)
     drawn = _draw_beside(axes, image, maps, contribution_scale(maps))
+    for axis, picture in zip(axes[1:], pictures, strict=False):
+        axis.clear()
+        axis.set_axis_off()
+        axis.imshow(picture)
     axes[0].set_title("what the network sees", fontsize=10)
     for axis, contributions, name, logit in zip(axes[1:], maps, names, logits, strict=True):
         axis.set_title(f"{shown(name)}  {1 / (1 + np.exp(-logit)):.1%}\n{terms(contributions, offset)}", fontsize=10)
     figure.suptitle("what speaks for the class − what speaks against it, and the bias = its logit", fontsize=10)
-    _save(path, figure, drawn, quantity, fraction=0.04, aspect=50)
+    _save(path, figure, None if len(pictures) else drawn, quantity, fraction=0.04, aspect=50)
 
 
 def _draw_beside(axes: np.ndarray, image: np.ndarray, maps: np.ndarray, scale: float) -> AxesImage:
@@ -126,9 +174,12 @@ def _draw_beside(axes: np.ndarray, image: np.ndarray, maps: np.ndarray, scale: f
     return [plot_map(contributions, axis, scale) for axis, contributions in zip(axes[1:], maps, strict=True)][-1]
 
 
-def _save(path: Path, figure: Figure, drawn: AxesImage, quantity: str, **size: float) -> None:
-    """Write the figure with a colour bar of this size, relative to it."""
-    figure.colorbar(drawn, ax=figure.axes, location="bottom", label=f"{quantity} to the logit", extend="both", **size)
+def _save(path: Path, figure: Figure, drawn: AxesImage | None, quantity: str, **size: float) -> None:
+    """Write the figure with a colour bar of this size, relative to it, if there are maps to explain."""
+    if drawn is not None:
+        figure.colorbar(
+            drawn, ax=figure.axes, location="bottom", label=f"{quantity} to the logit", extend="both", **size
+        )
     figure.savefig(path, dpi=150)
 
 

@@ -144,6 +144,13 @@ def test_it_trains(tmp_path):
     assert all(np.all(leaf != 1) for leaf in jax.tree.leaves(state.batch_stats))
 
 
+def test_a_copy_for_other_classes_has_their_bias():
+    assert SMALL.clone(num_classes=5) == BcosResNet((1, 1), 5, width=4, small_images=True, temperature=0.5)
+    assert SMALL.clone(num_classes=5, logit_bias=0.5).logit_bias == 0.5
+    assert BOTTLENECK.clone(num_classes=5).logit_bias == -1  # Not the default of three classes either.
+    assert SMALL.clone(width=8).logit_bias == -np.log(2)
+
+
 def test_in_float64_and_bfloat16():
     inputs = jnp.ones((1, 8, 8, 6)) / 2
     for dtype, of_logits in (("bfloat16", jnp.float32), ("float64", jnp.float64)):

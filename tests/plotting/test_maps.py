@@ -9,6 +9,7 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 from coda_jax import InputError
 from coda_jax.plotting.maps import (
     _title_size,
+    colour_explanation,
     colour_table,
     contribution_scale,
     contribution_sheet,
@@ -49,6 +50,39 @@ def test_a_map_without_axes_makes_its_own():
 def test_more_or_less_than_a_map_is_refused(shape):
     with pytest.raises(InputError, match="contributions must be one map"):
         plot_map(np.zeros(shape))
+
+
+def test_colour_explanation_by_hand():
+    inputs = np.array([[[1, 0, 0, 0, 1, 1], [0, 0, 1, 1, 1, 0], [1, 1, 1, 0, 0, 0]]], float)
+    weights = np.array([[[3, 0, 0, 1, 4, -5], [0, 0, 0, -1, 0, 0], [0, 2, 2, 0, 0, 1]]], float)
+    found = colour_explanation(inputs, weights, smoothing=1, percentile=100)
+    # Contributions 3 + 4 - 5 > 0, -1 < 0 and 4; norms √51, 1 and 3.
+    expected = [[[0.75, 0, 0, 1], [0, 0, 0, 0], [0, 1, 2 / 3, 3 / np.sqrt(51)]]]
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    smooth = colour_explanation(inputs, weights, smoothing=3, percentile=100)
+    # Means with zeros around, relative to that of the middle: 51^½, 51^½ + 3, 3.
+    np.testing.assert_allclose(smooth[0, :, 3], np.array([np.sqrt(51), np.sqrt(51) + 3, 3]) / (np.sqrt(51) + 3))
+    # Half of the pixels are opaque.
+    np.testing.assert_allclose(colour_explanation(inputs, weights, 1, 50)[0, :, 3], [1, 0, 1])
+
+
+def test_colours_of_nothing_are_transparent():
+    found = colour_explanation(np.ones((30, 40, 6)), np.zeros((30, 40, 6)))
+    assert found.shape == (30, 40, 4) and not found.any()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"weights": np.zeros((4, 4, 3))}, r"must be \[H, W, 6\], not \(4, 4, 6\) and \(4, 4, 3\)"),
+        ({"inputs": np.zeros((1, 4, 4, 6))}, r"must be \[H, W, 6\]"),
+        ({"smoothing": 2}, "smoothing must be odd, not 2"),
+        ({"smoothing": 0}, "smoothing must be at least 1, not 0"),
+    ],
+)
+def test_what_has_no_colours(changes, message):
+    with pytest.raises(InputError, match=message):
+        colour_explanation(**{"inputs": np.zeros((4, 4, 6)), "weights": np.zeros((4, 4, 6))} | changes)
 
 
 @pytest.mark.parametrize(("examples", "targets"), [(1, 1), (4, 2), (12, 2)])
