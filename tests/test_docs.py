@@ -54,6 +54,7 @@ def test_examples_run(page, home, monkeypatch):
         exec(compile(example, page, "exec"), variables)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", MODULES)
 def test_docstrings_say_what_happens(module):
     failed, run = doctest.testmod(importlib.import_module(module))
