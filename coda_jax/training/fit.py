@@ -1,5 +1,8 @@
 """Training on arrays, for whom the images are in memory."""
 
+import dataclasses
+import itertools
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -7,12 +10,14 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 from flax import linen as nn
 
-from coda_jax.checks import as_array, check_targets
+from coda_jax.checks import as_array, check_number, check_targets
 from coda_jax.errors import InputError, RunError
 from coda_jax.training.configuration import Training
 from coda_jax.training.evaluation import evaluate
+from coda_jax.training.optimizer import make_optimizer
 from coda_jax.training.state import create, replicated
 from coda_jax.training.step import check_training, mapped_eval_step, mapped_train_steps, total
 
@@ -31,6 +36,7 @@ def fit(
     *,
     epochs: int = 10,
     batch_size: int = 64,
+    seconds: float | None = None,
     workdir: str | Path | None = None,
     after_epoch: Callable[[int, dict[str, float], Mapping[str, Any]], None] = _tell,
     **settings: Any,
@@ -46,6 +52,8 @@ def fit(
         test: those on which the network is tested after each epoch.
         epochs: the number of passes over the training images.
         batch_size: the number of examples a step, over all devices.
+        seconds: how long the call may take, whatever it trains in that time. The learning rate then goes through the
+            schedule of all `epochs` just once, faster or slower than by steps; the last epoch may be cut short.
         workdir: a directory for a checkpoint after each epoch, from the newest of which the same call goes on.
         after_epoch: called with the number of an epoch, its metrics and the variables, whose memory is used again. The
             metrics are means over the epoch, "loss" in nats and "accuracy", with "test_loss", "test_accuracy" and
@@ -64,11 +72,17 @@ def fit(
         1
         2
     """
+    began = time.monotonic()
     training = Training(num_epochs=epochs, batch_size=batch_size, on_device=True, **settings)
+    if seconds is not None:
+        check_number("seconds", seconds, above=0)
     examples = _checked("train", train, model, training)
     tests = None if test is None else _checked("test", test, model, training)
     num_examples = len(examples["label"])
+    last = training.steps(num_examples)
     optimizer = training.make_optimizer(num_examples)
+    if seconds is not None:
+        optimizer, last = _stretched(training, num_examples), (2**31 - 1) // batch_size
     state = create(model, optimizer, examples["image"].shape[1:3], training.seed)
     checkpoints = None
     if workdir is not None:
@@ -80,12 +94,29 @@ def fit(
     train_steps, eval_step = mapped_train_steps(model, optimizer, training), mapped_eval_step(model)
     examples = jax.device_put(examples, replicated())
     key, devices = jax.random.key(training.seed), np.arange(jax.local_device_count())
-    done, last = int(state.step), training.steps(num_examples)
+    done, reserve, step_seconds = int(state.step), 0.0, math.inf
+    deadline = math.inf if seconds is None else began + seconds
+    if seconds is not None and tests is not None:
+        evaluate(eval_step, state.variables, itertools.islice(_batches(tests, batch_size), 1))  # Compiles it.
+        evaluation_began = time.monotonic()
+        evaluate(eval_step, state.variables, _batches(tests, batch_size))
+        reserve = time.monotonic() - evaluation_began  # What the end of an epoch takes, at least.
     while done < last:
-        epoch, began = done * batch_size // num_examples + 1, time.monotonic()
-        count = min(training.steps_of(epoch, num_examples), last) - done
-        state, sums = train_steps(state, examples, key, count, devices)
-        sums, done = total([sums]), done + count
+        first, epoch, began, parts = done, done * batch_size // num_examples + 1, time.monotonic(), []
+        end = min(training.steps_of(epoch, num_examples), last)
+        while done < end and (left := deadline - reserve - time.monotonic()) > 0:
+            # Half of the time at most, as it is known only roughly what a step takes.
+            count = int(min(end - done, max(1, left / 2 / step_seconds)))
+            if seconds is not None:
+                steps = jax.device_put(np.float32(done + max(1, left / step_seconds)), replicated())
+                state = dataclasses.replace(state, opt_state=state.opt_state._replace(hyperparams={"steps": steps}))
+            call_began = time.monotonic()
+            state, sums = train_steps(state, examples, key, count, devices)
+            parts.append(jax.block_until_ready(sums))
+            done, step_seconds = done + count, (time.monotonic() - call_began) / count
+        if done == first:
+            break
+        sums, count, trained = total(parts), done - first, time.monotonic()
         if sums["finite"] < count:
             raise RunError(f"a loss or gradient of epoch {epoch} is not finite: use a lower learning_rate")
         metrics = {name: sums[name] / count for name in ("loss", "accuracy")}
@@ -94,7 +125,21 @@ def fit(
         if checkpoints is not None:
             checkpoints.save(state)
         after_epoch(epoch, metrics | {"seconds": time.monotonic() - began}, state.variables)
+        reserve = time.monotonic() - trained
     return state.variables
+
+
+def _stretched(training: Training, num_examples: int) -> optax.GradientTransformation:
+    """The optimiser whose schedule, that of all epochs, takes as many steps as the hyperparameter in its state says."""
+    schedule, planned = (
+        training.learning_rate_schedule(num_examples),
+        training.steps_of(training.num_epochs, num_examples),
+    )
+
+    def optimizer(steps: jax.Array) -> optax.GradientTransformation:
+        return make_optimizer(training.optimizer, lambda step: schedule(step * planned / steps), training.weight_decay)
+
+    return optax.inject_hyperparams(optimizer)(steps=1.0)
 
 
 def _checked(name: str, arrays: Arrays, model: nn.Module, training: Training) -> dict[str, np.ndarray]:

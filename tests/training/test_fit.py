@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -74,6 +75,67 @@ def test_it_goes_on_from_its_checkpoints(fitted, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, variables, fitted[1])
 
 
+class Clock:
+    """Time in which a step takes a second, and compiling it nine; it is told what else takes time."""
+
+    def __init__(self, monkeypatch):
+        self.now, self.planned = 1000.0, []
+        module = sys.modules["coda_jax.training.fit"]
+        make = module.mapped_train_steps
+
+        def mapped_train_steps(*arguments):
+            steps, compiling = make(*arguments), 9
+
+            def timed(state, examples, key, count, devices):
+                nonlocal compiling
+                self.now += compiling + count
+                self.planned.append(float(state.opt_state.hyperparams["steps"]))
+                compiling = 0
+                return steps(state, examples, key, count, devices)
+
+            return timed
+
+        monkeypatch.setattr(module, "mapped_train_steps", mapped_train_steps)
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now))
+
+
+def test_it_keeps_to_the_seconds_and_ends_the_schedule_with_them(monkeypatch):
+    clock, told = Clock(monkeypatch), []
+
+    def after_epoch(epoch, metrics, variables):
+        told.append((epoch, clock.now))
+        clock.now += 3
+
+    fit(MODEL, stripes(20), seconds=100, after_epoch=after_epoch, **SETTINGS)
+    assert [epoch for epoch, _ in told] == list(range(1, len(told) + 1))
+    # What is left at the end is too short for a step and for what comes after it.
+    assert 96 <= clock.now - 1000 <= 100
+    # All other seconds were steps, and with the last of them the schedule ends, but for what was too short at the end.
+    assert clock.planned[-1] == pytest.approx(clock.now - 1000 - 9 - 3 * len(told), abs=4)
+
+
+def test_seconds_that_are_over_train_nothing(monkeypatch):
+    clock, told = Clock(monkeypatch), []
+    variables = fit(MODEL, stripes(20), seconds=1e-3, after_epoch=lambda *of: told.append(of), **SETTINGS)
+    assert told and clock.now == 1010  # A step is begun while there is time left.
+    clock.now, told[:] = 1000, []
+    monkeypatch.setattr(sys.modules["coda_jax.training.fit"].time, "monotonic", iter(range(1000, 2000)).__next__)
+    again = fit(MODEL, stripes(20), seconds=0.5, after_epoch=lambda *of: told.append(of), **SETTINGS)
+    assert not told and jax.tree.structure(again) == jax.tree.structure(variables)
+
+
+def test_the_schedule_is_stretched():
+    # A cosine over two epochs of two steps, stretched to eight: Adam's step is the rate where the gradient stays.
+    training = Training(num_epochs=2, batch_size=8, learning_rate=1.0, schedule="cosine")
+    optimizer = sys.modules["coda_jax.training.fit"]._stretched(training, num_examples=16)
+    params = {"a": np.ones(1, np.float32)}
+    state = optimizer.init(params)._replace(hyperparams={"steps": np.float32(8)})
+    for step in range(8):
+        updates, state = optimizer.update({"a": np.ones(1, np.float32)}, state, params)
+        # Adam's moments are float32 sums of powers of 0.9 and 0.999.
+        assert -updates["a"][0] == pytest.approx((1 + np.cos(np.pi * step / 8)) / 2, abs=1e-4)
+
+
 def test_the_default_prints_a_line_an_epoch(capsys):
     fit(MODEL, stripes(8), epochs=1, batch_size=8)
     (line,) = capsys.readouterr().out.splitlines()
@@ -98,6 +160,7 @@ def test_a_loss_that_is_not_finite_stops_it():
         ({"train": stripes(4) | {"label": np.full(4, 3)}}, "is not a class: classes go from 0 to 2"),
         ({"test": stripes(4) | {"label": np.zeros(4)}}, r'test\["label"\] must be whole numbers'),
         ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
+        ({"seconds": 0}, "seconds must be above 0, not 0"),
         ({"epochs": 0}, "num_epochs must be at least 1, not 0"),
         ({"penalty": 1.0, "model": None}, "penalty must be 0 but for CoDA-Nets"),
     ],
