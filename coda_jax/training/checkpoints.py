@@ -2,6 +2,9 @@
 
 import sys
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,8 @@ from jax.sharding import Sharding, SingleDeviceSharding
 from coda_jax.errors import InputError, RunError, one_line
 from coda_jax.training.state import TrainState, replicated
 
+_copy = jax.jit(partial(jax.tree.map, jnp.copy))
+
 
 class Checkpoints:
     """The checkpoints in one directory; the newest two are kept, and one that was not finished is never seen.
@@ -26,27 +31,52 @@ class Checkpoints:
 
     def __init__(self, directory: Path):
         """Open the directory, which need not exist before something is saved."""
-        # Saving in the background would read arrays whose memory the next step reuses.
-        options = ocp.CheckpointManagerOptions(max_to_keep=2, create=False, enable_async_checkpointing=False)
+        options = ocp.CheckpointManagerOptions(max_to_keep=2, create=False)
         self._directory, handler = directory.absolute(), ocp.PyTreeCheckpointHandler()
+        self._saving: int | None = None  # The step that is being written in the background.
         self._manager = ocp.CheckpointManager(self._directory, options=options, item_handlers=handler)
 
     def latest_step(self) -> int | None:
-        """The number of steps after which the newest checkpoint was saved, or None if there is none."""
+        """The number of steps after which the newest checkpoint was saved, or None; waits for one that is begun."""
+        self.close()
         return self._manager.latest_step()
 
-    def save(self, state: TrainState) -> None:
-        """Save the state under its step, unless that step is there; raises RunError if it cannot be written."""
+    def begin(self, state: TrainState) -> None:
+        """Copy the state and save it under its step, unless that step is there, while the caller goes on.
+
+        The next call of `begin`, `save`, `latest_step` or `close` waits for it, and raises RunError if it could not be
+        written.
+        """
         step = int(state.step)
         if step == self.latest_step():
             return
-        sharding = replicated(jax.devices())
+        # The next step reuses the memory of the state.
+        state, sharding = _copy(state), replicated(jax.devices())
         state = multihost_utils.host_local_array_to_global_array(state, sharding.mesh, sharding.spec)
-        try:
+        with self._naming(step):
             self._directory.mkdir(parents=True, exist_ok=True)
             self._manager.save(step, args=ocp.args.PyTreeSave(state), custom_metadata={"crc32": _checksums(state)})
+        self._saving = step
+
+    def save(self, state: TrainState) -> None:
+        """Save the state under its step, unless that step is there; raises RunError if it cannot be written."""
+        self.begin(state)
+        self.close()
+
+    def close(self) -> None:
+        """Wait for what `begin` began; raises RunError if it cannot be written."""
+        step, self._saving = self._saving, None
+        if step is not None:
+            with self._naming(step):
+                self._manager.wait_until_finished()
+
+    @contextmanager
+    def _naming(self, step: int) -> Iterator[None]:
+        """Raise RunError where the checkpoint of a step cannot be written."""
+        try:
+            yield
         except (OSError, ValueError) as error:  # TensorStore's for a full disk is the latter.
-            kept = self.latest_step()
+            kept = self._manager.latest_step()
             last = "there is none before" if kept is None else f"the last one, of step {kept}, is kept"
             raise RunError(
                 f"cannot save the checkpoint of step {step} in {self._directory} ({one_line(error)}): {last}; make "

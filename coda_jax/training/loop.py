@@ -77,7 +77,11 @@ def train(model: nn.Module, dataset: Dataset, training: Training, workdir: Path)
         """The first step after `step` with which an epoch ends."""
         return training.steps_of(step * training.batch_size // num_examples + 1, num_examples)
 
-    with Interruption() as interruption, closing(_Recorder(workdir, training, num_examples, start)) as recorder:
+    with (
+        Interruption() as interruption,
+        closing(checkpoints),
+        closing(_Recorder(workdir, training, num_examples, start)) as recorder,
+    ):
 
         def test() -> None:
             recorder.write(evaluate(eval_step, state.variables, read_test(), interruption.check))
@@ -100,7 +104,7 @@ def train(model: nn.Module, dataset: Dataset, training: Training, workdir: Path)
                 if to_test:
                     test()
                 if to_save:
-                    checkpoints.save(state)
+                    checkpoints.begin(state)
                 interruption.check()
         except Interrupted as interrupted:
             recorder.check_finite(checkpoints)

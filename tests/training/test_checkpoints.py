@@ -1,7 +1,9 @@
 import shutil
-from functools import cache
+import threading
+from functools import cache, partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
@@ -63,6 +65,25 @@ def test_saving_a_step_twice_keeps_the_first(tmp_path):
     checkpoints.save(at_step(3, offset=1))
     checkpoints.save(at_step(3, offset=2))
     jax.tree.map(np.testing.assert_array_equal, checkpoints.restore(at_step(0)), at_step(3, offset=1))
+
+
+def test_saving_goes_on_while_the_state_is_changed(tmp_path, monkeypatch):
+    go_on, finalize = threading.Event(), ocp.PyTreeCheckpointHandler.finalize
+
+    def slow(handler, directory):
+        assert go_on.wait(60)
+        finalize(handler, directory)
+
+    monkeypatch.setattr(ocp.PyTreeCheckpointHandler, "finalize", slow)
+    checkpoints, first = Checkpoints(tmp_path), jax.tree.map(jnp.copy, at_step(3, offset=3))
+    saved = jax.tree.map(np.array, first)
+    checkpoints.begin(first)
+    # As by the next step of training, which reuses the memory.
+    jax.block_until_ready(jax.jit(partial(jax.tree.map, lambda leaf: leaf + 1), donate_argnums=0)(first))
+    assert not (tmp_path / "3").exists()
+    go_on.set()
+    checkpoints.close()
+    jax.tree.map(np.testing.assert_array_equal, Checkpoints(tmp_path).restore(at_step(0)), saved)
 
 
 def test_an_unfinished_checkpoint_is_not_seen(tmp_path):
