@@ -107,7 +107,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: of the command line; None for those that the program was started with.
     """
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tpu_program", description=__doc__.splitlines()[0])
-    parser.add_argument("--batch_size", type=int, default=128, help="128")
+    parser.add_argument(
+        "--batch_size", type=int, default=128, help="128; more are taken in chunks, one of which would count"
+    )
     parser.add_argument("--dtype", choices=["bfloat16", "float32"], default="bfloat16", help="bfloat16")
     options = parser.parse_args(arguments)
     jax.config.update("jax_platforms", "cpu")  # Where there is a TPU, it is not asked.

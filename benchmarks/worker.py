@@ -27,13 +27,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import fused_alignment, ours
+from benchmarks import ours
 from benchmarks.timing import TaskError, medians
 from coda_jax import CoDANet
 from coda_jax.networks.coda_net import LOGIT_BIAS, S_CODA
 
-PROGRAMS = ("ours", "ours-fused", "peer", "peer-compiled")
-"""coda_jax, with the forms that it chooses and with the fused kernel; PyTorch, eager and under `torch.compile`."""
+PROGRAMS = ("ours", "peer", "peer-compiled")
+"""coda_jax; PyTorch, eager and under `torch.compile`."""
 
 NETWORK, IMAGE_SIZE = S_CODA | {"temperature": 1000.0}, 32
 """What is measured: S-CoDA, and the side of its images in pixels."""
@@ -180,8 +180,6 @@ def _answer_requests(arguments: argparse.Namespace) -> None:
         prepare, to_numpy = ours.prepare, partial(np.asarray, dtype=np.float32)
 
     network, image_size = (TINY_NETWORK, TINY_IMAGE_SIZE) if arguments.small else (NETWORK, IMAGE_SIZE)
-    if arguments.program == "ours-fused":
-        fused_alignment.use_in_all_layers()
     model = CoDANet(**network, dtype=jnp.dtype(arguments.dtype))
 
     @cache
