@@ -4,7 +4,6 @@ import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,6 @@ from jax.sharding import Sharding, SingleDeviceSharding
 
 from coda_jax.errors import InputError, RunError, one_line
 from coda_jax.training.state import TrainState, replicated
-
-_copy = jax.jit(partial(jax.tree.map, jnp.copy))
 
 
 class Checkpoints:
@@ -51,7 +48,7 @@ class Checkpoints:
         if step == self.latest_step():
             return
         # The next step reuses the memory of the state.
-        state, sharding = _copy(state), replicated(jax.devices())
+        state, sharding = jax.device_put(state, replicated(), may_alias=False), replicated(jax.devices())
         state = multihost_utils.host_local_array_to_global_array(state, sharding.mesh, sharding.spec)
         with self._naming(step):
             self._directory.mkdir(parents=True, exist_ok=True)

@@ -67,6 +67,7 @@ def test_saving_a_step_twice_keeps_the_first(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, checkpoints.restore(at_step(0)), at_step(3, offset=1))
 
 
+@pytest.mark.devices
 def test_saving_goes_on_while_the_state_is_changed(tmp_path, monkeypatch):
     go_on, finalize = threading.Event(), ocp.PyTreeCheckpointHandler.finalize
 
