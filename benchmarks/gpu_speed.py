@@ -16,10 +16,9 @@ import jax
 
 from benchmarks import cost, ours
 from benchmarks.gpu_program import kernels
-from benchmarks.phases import IMAGE_SIZE, PRECISIONS, network, random_batch, tell
+from benchmarks.phases import PRECISIONS, network, random_batch, tell
 from benchmarks.timing import TaskError, medians, ratio
-from coda_jax import add_inverse
-from coda_jax.contributions import contributions
+from benchmarks.worker import IMAGE_SIZE
 from coda_jax.errors import one_line
 from coda_jax.training.configuration import Training
 from coda_jax.training.state import create
@@ -147,12 +146,8 @@ def _ours(options: argparse.Namespace, precision: str, task: str, batch_size: in
             batch = jax.device_put(split_over_devices(batch))
             program = mapped_train_step(model, ours.ADAM, Training()).lower(state, batch).compile()
         else:
-            function = {"forward": model.apply, "explain": partial(contributions, model)}.get(
-                task, partial(contributions, model, targets="all")
-            )
             variables, images = ours.initial(model), jax.device_put(batch["image"])
-            whole = jax.jit(lambda variables, images: function(variables, add_inverse(images)))
-            program = whole.lower(variables, images).compile()
+            program = ours.program_of(model, task).lower(variables, images).compile()
 
     def run(calls: int) -> None:
         nonlocal state

@@ -48,13 +48,7 @@ def prepare(model: CoDANet, task: str, images: np.ndarray, labels: np.ndarray) -
     variables = initial(model)
     if task.endswith("_gram"):
         variables = model.with_gram(variables)
-    function = {
-        "forward": model.apply,
-        "explain": partial(contributions, model),
-        "explain_all": partial(contributions, model, targets="all"),
-    }[task.removesuffix("_gram")]
-    program = jax.jit(lambda variables, images: function(variables, add_inverse(images)))
-    images = jax.device_put(images)
+    program, images = program_of(model, task.removesuffix("_gram")), jax.device_put(images)
 
     def run(calls: int) -> jax.Array:
         for _ in range(calls):
@@ -62,6 +56,16 @@ def prepare(model: CoDANet, task: str, images: np.ndarray, labels: np.ndarray) -
         return jax.block_until_ready(result)
 
     return run
+
+
+def program_of(model: CoDANet, task: str) -> Callable[[dict[str, Any], jax.Array], jax.Array]:
+    """The function of variables and images that does "forward", "explain" or "explain_all", to be compiled."""
+    function = {
+        "forward": model.apply,
+        "explain": partial(contributions, model),
+        "explain_all": partial(contributions, model, targets="all"),
+    }[task]
+    return jax.jit(lambda variables, images: function(variables, add_inverse(images)))
 
 
 def _train(model: CoDANet, images: np.ndarray, labels: np.ndarray) -> Callable[[int], jax.Array]:

@@ -20,7 +20,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.worker import TINY_NETWORK
+from benchmarks.worker import IMAGE_SIZE, TINY_NETWORK, images_and_labels
 from coda_jax import CoDANet
 from coda_jax.errors import one_line
 from coda_jax.networks.coda_net import S_CODA, XS_CODA
@@ -28,7 +28,6 @@ from coda_jax.networks.coda_net import S_CODA, XS_CODA
 Phase = Callable[[argparse.Namespace, float], bool]
 
 NETWORKS = {"S": S_CODA, "XS": XS_CODA, "tiny": TINY_NETWORK}
-IMAGE_SIZE = 32
 PRECISIONS = {
     "bfloat16": (jnp.bfloat16, "default"),
     "tf32": (jnp.float32, "tensorfloat32"),
@@ -44,9 +43,7 @@ def network(options: argparse.Namespace, precision: str, **changes: Any) -> CoDA
 
 def random_batch(size: int) -> dict[str, np.ndarray]:
     """Random "image", float32 [N, 32, 32, 3], and "label", int32 [N]."""
-    rng = np.random.default_rng(0)
-    images = rng.random((size, IMAGE_SIZE, IMAGE_SIZE, 3), np.float32)
-    return {"image": images, "label": rng.integers(0, 10, size, np.int32)}
+    return dict(zip(("image", "label"), images_and_labels(size, IMAGE_SIZE), strict=True))
 
 
 def tell(options: argparse.Namespace, phase: str, **values: Any) -> None:

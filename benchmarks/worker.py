@@ -189,7 +189,7 @@ def _answer_requests(arguments: argparse.Namespace) -> None:
         elif task == "stream":
             run = ours.stream(size)
         else:
-            run = prepare(model, task, *_batch(size, image_size))
+            run = prepare(model, task, *images_and_labels(size, image_size))
         return run, _resident_bytes("VmRSS")
 
     for line in sys.stdin:
@@ -213,8 +213,8 @@ def _answer_requests(arguments: argparse.Namespace) -> None:
         print(json.dumps(answer), file=answers, flush=True)
 
 
-def _batch(batch_size: int, image_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Images float32 [N, H, W, 3] and labels int32 [N]."""
+def images_and_labels(batch_size: int, image_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Random images float32 [N, H, W, 3] and labels int32 [N]."""
     rng = np.random.default_rng(0)
     images = rng.random((batch_size, image_size, image_size, 3), np.float32)
     return images, rng.integers(0, 10, batch_size, np.int32)

@@ -155,16 +155,18 @@ def explanation(
     panels = 1 + len(maps)
     figure = Figure(figsize=(2.5 * panels + 0.4, 4.1), layout="constrained")
     axes = figure.subplots(1, panels)
-    drawn = _draw_beside(axes, image, maps, contribution_scale(maps))
-    for axis, picture in zip(axes[1:], pictures, strict=False):
-        axis.clear()
-        axis.set_axis_off()
-        axis.imshow(picture)
+    drawn = None
+    if len(pictures):
+        for axis, picture in zip(axes, (image, *pictures), strict=True):
+            axis.set_axis_off()
+            axis.imshow(picture)
+    else:
+        drawn = _draw_beside(axes, image, maps, contribution_scale(maps))
     axes[0].set_title("what the network sees", fontsize=10)
     for axis, contributions, name, logit in zip(axes[1:], maps, names, logits, strict=True):
         axis.set_title(f"{shown(name)}  {1 / (1 + np.exp(-logit)):.1%}\n{terms(contributions, offset)}", fontsize=10)
     figure.suptitle("what speaks for the class − what speaks against it, and the bias = its logit", fontsize=10)
-    _save(path, figure, None if len(pictures) else drawn, quantity, fraction=0.04, aspect=50)
+    _save(path, figure, drawn, quantity, fraction=0.04, aspect=50)
 
 
 def _draw_beside(axes: np.ndarray, image: np.ndarray, maps: np.ndarray, scale: float) -> AxesImage:
