@@ -17,7 +17,7 @@ test: $(INSTALLED) types
 	$(VENV)/bin/ruff check .
 	$(PYTEST) -m "not precision"
 	XLA_FLAGS=--xla_force_host_platform_device_count=8 $(PYTEST) -m devices $(call with,mark.devices)
-	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(PYTEST) -m precision $(call with,mark.precision)
+	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(PYTEST) -m precision $(call with,mark.precision|DTYPES)
 
 # The library's type hints.
 types: $(INSTALLED)

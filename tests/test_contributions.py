@@ -7,7 +7,7 @@ import pytest
 
 from coda_jax import CoDANet, InputError
 from coda_jax.contributions import contribution_map, contributions, explain, layer_contributions, linear_weights
-from tests.golden import GOLDEN, TOLERANCE, assert_close, golden_inputs, golden_network
+from tests.golden import DTYPES, GOLDEN, TOLERANCE, assert_close, golden_inputs, golden_network
 
 MODEL = CoDANet(
     channels=(4, 5, 3),
@@ -29,8 +29,7 @@ def network():
     return variables, inputs, jax.jit(MODEL.apply)(variables, inputs)
 
 
-@pytest.mark.precision
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", GOLDEN)
 def test_contributions_and_weights_are_the_authors(golden, name, dtype):
     arrays = golden(name)

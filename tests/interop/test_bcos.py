@@ -14,7 +14,7 @@ from coda_jax.contributions import explain, linear_weights
 from coda_jax.interop import bcos
 from coda_jax.interop.bcos import load_checkpoint
 from coda_jax.networks.bcos_resnet import BcosResNet
-from tests.golden import TOLERANCE, assert_close, golden_inputs
+from tests.golden import DTYPES, TOLERANCE, assert_close, golden_inputs
 
 GOLDEN = ("bcos_bottleneck_one_image", "bcos_cifar10_resnet20", "bcos_resnet_basic", "bcos_resnet_bottleneck")
 
@@ -75,8 +75,7 @@ def test_prefix_is_dropped_and_any_network_can_be_applied():
     assert jax.eval_shape(model.apply, plain, jnp.zeros((2, 9, 9, 6))).shape == (2, 3)
 
 
-@pytest.mark.precision
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", GOLDEN)
 def test_logits_contributions_and_weights_are_the_authors(golden, name, dtype):
     arrays = golden(name)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from coda_jax import InputError
 from coda_jax.metrics.localisation import PAPER_GRIDS, compose_grids, draw_grids, localisation_score
-from tests.golden import SHARED, TOLERANCE, assert_close
+from tests.golden import DTYPES, SHARED, TOLERANCE, assert_close
 
 # The score without and with compilation is the same to float32's rounding of sums of some hundred values.
 ROUNDING = 1e-5
@@ -40,8 +40,7 @@ def test_uniform_maps_score_one_over_the_cells(grid):
     np.testing.assert_allclose(scores, np.full((2, cells), 1 / cells), rtol=ROUNDING)
 
 
-@pytest.mark.precision
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("side", [2, 3])
 def test_scores_and_grids_are_the_authors(side, dtype):
     golden = load_localisation(side)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from coda_jax import CoDANet, InputError
 from coda_jax.metrics import pixel_removal
 from coda_jax.metrics.pixel_removal import removal_curve
-from tests.golden import SHARED, TOLERANCE, assert_close, golden_inputs, golden_network
+from tests.golden import DTYPES, SHARED, TOLERANCE, assert_close, golden_inputs, golden_network
 
 
 class Total(nn.Module):
@@ -72,8 +72,7 @@ def test_pixels_of_each_point(fraction, points, pixels):
     np.testing.assert_allclose(curve, [sigmoid(1 - 0.01 * pixels * np.arange(points + 1))], rtol=1e-6)
 
 
-@pytest.mark.precision
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("order", ["least", "most"])
 def test_curves_are_the_authors(golden, order, dtype):
     path = SHARED / "golden" / f"pixel_removal_{order}.npz"
