@@ -18,7 +18,7 @@ LABELS = np.array([2, 0], np.int32)
 
 @pytest.fixture(scope="module")
 def variables():
-    return MODEL.init(jax.random.key(0), add_inverse(IMAGES))
+    return jax.jit(MODEL.init)(jax.random.key(0), add_inverse(IMAGES))
 
 
 def assert_close(result, expected):
@@ -39,7 +39,7 @@ def network(variables):
 def test_logits_are_ours(variables, network, images):
     with torch.no_grad():
         logits = network(peer.encode(images)).numpy()
-    assert_close(logits - MODEL.logit_bias, MODEL.apply(variables, add_inverse(IMAGES)) - MODEL.logit_bias)
+    assert_close(logits - MODEL.logit_bias, jax.jit(MODEL.apply)(variables, add_inverse(IMAGES)) - MODEL.logit_bias)
 
 
 @pytest.mark.parametrize(("targets", "classes"), [(None, None), ("all", 3)])
@@ -52,7 +52,7 @@ def test_gradients_are_ours(variables, network, images):
     def loss(params):
         return binary_cross_entropy(MODEL.apply({"params": params}, add_inverse(IMAGES)), LABELS).mean()
 
-    expected_loss, expected = jax.value_and_grad(loss)(variables["params"])
+    expected_loss, expected = jax.jit(jax.value_and_grad(loss))(variables["params"])
     optimizer = torch.optim.SGD(network.parameters(), 1.0)
     before = [parameter.detach().clone() for parameter in network.parameters()]
     assert_close(peer.train_step(network, optimizer, images, torch.from_numpy(LABELS).long()).numpy(), expected_loss)

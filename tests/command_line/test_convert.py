@@ -1,5 +1,6 @@
 import sys
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -56,7 +57,7 @@ def test_the_papers_architecture_brings_what_is_not_in_the_file(golden, command,
     status, _, err = command("convert", tmp_path / "model.pkl", tmp_path / "run", temperature)
     assert status == 0, err
     model, variables, info = load(tmp_path / "run")
-    logits = model.apply(variables, golden_inputs(arrays, np.float32))
+    logits = jax.jit(model.apply)(variables, golden_inputs(arrays, np.float32))
     assert_close(logits, arrays["logits"], TOLERANCE[np.float32])
     assert info.class_names[3] == "cat" and info.preprocessing.size == 32
     assert load_config(tmp_path / "run")[0]["dataset"] == "cifar10"

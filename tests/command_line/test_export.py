@@ -15,7 +15,7 @@ def test_jax(trained, command, tmp_path):
     logits, maps = jax.export.deserialize(Path(out.strip()).read_bytes()).call(images)
     model, variables, _ = load(trained)
     # Both are sums of some hundred float32 terms of order 1, in another order.
-    np.testing.assert_allclose(logits, model.apply(variables, add_inverse(images)), atol=1e-5)
+    np.testing.assert_allclose(logits, jax.jit(model.apply)(variables, add_inverse(images)), atol=1e-5)
     np.testing.assert_allclose(maps.sum((2, 3)) + model.logit_bias, logits, atol=1e-5)
 
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -73,7 +74,7 @@ def test_results_are_those_of_the_library(measured):
     images = np.stack([example["image"] for example in test]) / np.float32(255)
     labels = np.array([example["label"] for example in test])
     inputs = add_inverse(jnp.asarray(images))
-    drawn = draw_grids(model.apply(variables, inputs), labels, count=5, grid=(3, 3), seed=0)
+    drawn = draw_grids(jax.jit(model.apply)(variables, inputs), labels, count=5, grid=(3, 3), seed=0)
     maps = contribution_map(contributions(model, variables, compose_grids(inputs, drawn, (3, 3)), labels[drawn]))
     # float32; the chunks in which contributions are computed differ.
     np.testing.assert_allclose(record["results"]["scores"], localisation_score(maps, (3, 3)), rtol=1e-3, atol=1e-4)

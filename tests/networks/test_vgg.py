@@ -30,7 +30,7 @@ def test_the_largest_of_four_pixels_is_kept():
     params["layers_0"]["BatchNorm_0"]["scale"] = jnp.ones(1)
     params["head"] = {"kernel": jnp.full((1, 1), 2.0), "bias": jnp.ones(1)}
     statistics = {"layers_0": {"BatchNorm_0": {"mean": jnp.zeros(1), "var": jnp.ones(1)}}}
-    logits = model.apply({"params": params, "batch_stats": statistics}, inputs)
+    logits = jax.jit(model.apply)({"params": params, "batch_stats": statistics}, inputs)
     # 2 · (4 + 7) / 2 + 1; the 1e-5 that is added to the variance changes it by about 5e-6 of it.
     np.testing.assert_allclose(logits, [[12.0]], rtol=1e-5)
 

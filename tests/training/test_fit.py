@@ -42,7 +42,7 @@ def test_it_learns_and_tells_every_epoch(fitted):
     assert all(set(metrics) == {"loss", "accuracy", "test_loss", "test_accuracy", "seconds"} for _, metrics in told)
     assert told[-1][1]["loss"] < told[0][1]["loss"]
     # Each of the eleven counts once, though the last batch of eight is filled up.
-    logits = MODEL.apply(variables, add_inverse(stripes(11)["image"] / np.float32(255)))
+    logits = jax.jit(MODEL.apply)(variables, add_inverse(stripes(11)["image"] / np.float32(255)))
     labels = stripes(11)["label"]
     assert told[-1][1]["test_accuracy"] == pytest.approx(np.mean(np.asarray(logits).argmax(-1) == labels), abs=1e-6)
     # Two orders of summing float32 values.

@@ -45,7 +45,7 @@ def test_the_penalty_and_its_gradient_are_those_of_the_dense_matrix():
     # float32 sums of some hundred terms, in another order.
     np.testing.assert_allclose(penalty(VARIABLES), penalty_of_the_dense_matrix(VARIABLES), rtol=1e-5)
     ours, expected = (
-        jax.grad(lambda variables, function=function: function(variables).sum())(VARIABLES)
+        jax.jit(jax.grad(lambda variables, function=function: function(variables).sum()))(VARIABLES)
         for function in (penalty, penalty_of_the_dense_matrix)
     )
     for gradient, reference in zip(*map(jax.tree.leaves, (ours, expected)), strict=True):

@@ -1,4 +1,4 @@
-from functools import cache
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -46,7 +46,7 @@ def test_a_step_over_all_devices_is_a_step_on_the_whole_batch():
     step = mapped_train_step(MODEL, OPTIMIZER, Training())
     for count in range(1, 4):
         (expected_loss, logits), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
-        updates, opt_state = OPTIMIZER.update(gradients, opt_state)
+        updates, opt_state = jax.jit(OPTIMIZER.update)(gradients, opt_state)
         params = optax.apply_updates(params, updates)
         state, metrics = step(state, split_over_devices(BATCH))
         assert int(state.step) == count
@@ -75,7 +75,7 @@ def test_the_penalty_is_that_of_the_whole_batch(accumulation):
     state, metrics = mapped_train_step(MODEL, optimizer, training)(state, split_over_devices(BATCH))
     # Means over 16 examples, or over devices of means over their shares: float32 rounding.
     np.testing.assert_allclose(metrics["penalty"], value, rtol=1e-5)
-    np.testing.assert_allclose(metrics["loss"], loss(params)[0], rtol=1e-5)
+    np.testing.assert_allclose(metrics["loss"], jax.jit(loss)(params)[0], rtol=1e-5)
     for ours, before, gradient in zip(*map(jax.tree.leaves, (state.params, params, gradients)), strict=True):
         np.testing.assert_allclose(before - ours, gradient, rtol=0, atol=1e-5 * np.abs(before).max())
 
@@ -217,22 +217,20 @@ def test_batch_normalisation_is_by_each_part_and_its_averages_are_over_all(accum
     state, metrics = step(state, split_over_devices(BATCH))
     parts = jax.device_count() * accumulation
     images = add_inverse(BATCH["image"]).reshape(parts, -1, 4, 4, 6)
-    features = jax.vmap(nn.Conv(6, (3, 3)).apply, (None, 0))({"params": params["Conv_0"]}, images)
+    features = jax.jit(jax.vmap(nn.Conv(6, (3, 3)).apply, (None, 0)))({"params": params["Conv_0"]}, images)
     for name, of_parts in (("mean", features.mean((1, 2, 3))), ("var", features.var((1, 2, 3)))):
         # float32 sums in another order; the momentum of the running averages is 0.75.
         expected = 0.75 * before[name] + 0.25 * of_parts.mean(0)
         np.testing.assert_allclose(state.batch_stats["BatchNorm_0"][name], expected, rtol=1e-5, atol=1e-6)
-    logits = [
-        NORMALISED.apply(
-            {"params": params, "batch_stats": {"BatchNorm_0": before}}, part, train=True, mutable=["batch_stats"]
-        )[0]
-        for part in images
-    ]
-    expected = jnp.mean(binary_cross_entropy(jnp.concatenate(logits), BATCH["label"]))
+    apply = jax.jit(partial(NORMALISED.apply, train=True, mutable=["batch_stats"]))
+    logits = [apply({"params": params, "batch_stats": {"BatchNorm_0": before}}, part)[0] for part in images]
+    expected = jnp.mean(binary_cross_entropy(np.concatenate(logits), BATCH["label"]))
     np.testing.assert_allclose(metrics["loss"], expected, rtol=1e-5)
     # Evaluation normalises by the averages, and leaves them as they are.
     sums = mapped_eval_step(NORMALISED)(
         state.variables, split_over_devices(BATCH | {"weight": np.ones(16, np.float32)})
     )
-    evaluated = binary_cross_entropy(NORMALISED.apply(state.variables, add_inverse(BATCH["image"])), BATCH["label"])
+    evaluated = binary_cross_entropy(
+        jax.jit(NORMALISED.apply)(state.variables, add_inverse(BATCH["image"])), BATCH["label"]
+    )
     np.testing.assert_allclose(sums["loss"], jnp.sum(evaluated), rtol=1e-5)
