@@ -55,8 +55,9 @@ def test_lengths_are_those_of_whole_patches_with_zeros_in_the_padding():
     np.testing.assert_allclose(np.asarray(outputs)[0, :, :, 0], 1 / np.sqrt(inside), rtol=1e-6)
 
 
-def test_of_nothing_there_is_nothing():
-    total = jax.jit(jax.value_and_grad(lambda inputs: jnp.sum(apply(inputs, np.ones((1, 1, 2, 3)))[0])))
+@pytest.mark.parametrize("b", [1.5, 2])
+def test_of_nothing_there_is_nothing(b):
+    total = jax.jit(jax.value_and_grad(lambda inputs: jnp.sum(apply(inputs, np.ones((1, 1, 2, 3)), b=b)[0])))
     value, gradient = total(np.zeros((1, 1, 1, 2), np.float32))
     assert value == 0 and np.all(np.asarray(gradient) == 0)
 
