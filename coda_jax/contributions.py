@@ -158,6 +158,12 @@ def upsampled_map(maps: jax.Array, size: tuple[int, int]) -> jax.Array:
         raise InputError(f"size must be (H, W), such as (32, 32), not {size!r}")
     for pixels in size:
         check_whole("size", pixels)
+    return _upsampled(maps, tuple(size))
+
+
+@partial(jax.jit, static_argnums=1)
+def _upsampled(maps: jax.Array, size: tuple[int, int]) -> jax.Array:
+    """What `upsampled_map` returns, by a program that is compiled for the sizes."""
 
     def weights(pixels: int, features: int) -> jax.Array:
         interpolated = jax.image.resize(jnp.eye(features, dtype=maps.dtype), (pixels, features), "bilinear")

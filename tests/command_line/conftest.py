@@ -22,7 +22,7 @@ def trained(tmp_path_factory):
     """The directory of a run: a random network with three classes, for images of 8×8 pixels."""
     workdir = tmp_path_factory.mktemp("trained")
     model = CoDANet(**ATTRIBUTES, temperature=2.0)
-    params = model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 6)))["params"]
+    params = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 8, 8, 6)))["params"]
     save_config(workdir, {"dataset": "digits", "model": {**ATTRIBUTES, "temperature": 2.0}}, INFO)
     Checkpoints(workdir / "checkpoints").save(TrainState(jnp.int32(7), params, optax.EmptyState()))
     return workdir
