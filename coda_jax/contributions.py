@@ -23,18 +23,18 @@ Examples:
     >>> from coda_jax import CoDANet, add_inverse
     >>> model = CoDANet(channels=(8, 10), ranks=(4, 4), kernel_sizes=(3, 1), strides=(2, 1), paddings=(1, 0))
     >>> inputs = add_inverse(jax.random.uniform(jax.random.key(0), (2, 16, 16, 3)))
-    >>> variables = model.init(jax.random.key(1), inputs)
+    >>> variables = jax.jit(model.init)(jax.random.key(1), inputs)
     >>> every_class = contributions(model, variables, inputs, targets="all")
     >>> every_class.shape
     (2, 10, 16, 16, 6)
-    >>> logits = model.apply(variables, inputs)
+    >>> logits = jax.jit(model.apply)(variables, inputs)
     >>> bool(jnp.allclose(every_class.sum((2, 3, 4)) + model.logit_bias, logits, rtol=1e-5))
     True
     >>> rows = linear_weights(model, variables, inputs, targets="all")
     >>> bool(jnp.allclose(rows * inputs[:, None], every_class))
     True
-    >>> [layer_contributions(model, variables, inputs, layer=layer).shape for layer in (0, 1, 2)]
-    [(2, 1, 16, 16, 6), (2, 1, 8, 8, 8), (2, 1, 8, 8, 10)]
+    >>> [layer_contributions(model, variables, inputs, layer=layer).shape for layer in (1, 2)]
+    [(2, 1, 8, 8, 8), (2, 1, 8, 8, 10)]
     >>> logits, targets, maps = explain(model, variables, inputs, targets=[[3, 7], [0, 7]])  # Two of each image.
     >>> logits.shape, maps.shape
     ((2, 10), (2, 2, 16, 16, 6))
@@ -158,6 +158,12 @@ def upsampled_map(maps: jax.Array, size: tuple[int, int]) -> jax.Array:
         raise InputError(f"size must be (H, W), such as (32, 32), not {size!r}")
     for pixels in size:
         check_whole("size", pixels)
+    return _upsampled(maps, tuple(size))
+
+
+@partial(jax.jit, static_argnums=1)
+def _upsampled(maps: jax.Array, size: tuple[int, int]) -> jax.Array:
+    """What `upsampled_map` returns, by a program that is compiled for the sizes."""
 
     def weights(pixels: int, features: int) -> jax.Array:
         interpolated = jax.image.resize(jnp.eye(features, dtype=maps.dtype), (pixels, features), "bilinear")

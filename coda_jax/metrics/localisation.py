@@ -7,6 +7,8 @@ explanation of a class finds its positive contributions in the cell with that cl
 Arrays of other shapes or dtypes than the functions name raise InputError.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,9 +37,16 @@ def localisation_score(maps: jax.Array, grid: tuple[int, int] = (3, 3)) -> jax.A
     shape = maps.shape
     if len(shape) != 4 or shape[1] != rows * columns:
         raise InputError(f"maps must have shape [G, {rows * columns}, gh, gw] for grid {grid}, not {list(shape)}")
-    grids, cells, height, width = shape
+    height, width = shape[2:]
     if height % rows or width % columns:
         raise InputError(f"maps of {height}x{width} pixels cannot be divided into a grid of {rows}x{columns} cells")
+    return _scores(maps, (rows, columns))
+
+
+@partial(jax.jit, static_argnums=1)  # As a whole it makes no other array of the size of the maps.
+def _scores(maps: jax.Array, grid: tuple[int, int]) -> jax.Array:
+    """What `localisation_score` returns."""
+    (grids, cells, height, width), (rows, columns) = maps.shape, grid
     positive = jnp.maximum(maps, 0).reshape(grids, cells, rows, height // rows, columns, width // columns)
     sums = positive.sum(axis=(3, 5)).reshape(grids, cells, cells)
     own, total = jnp.diagonal(sums, axis1=1, axis2=2), sums.sum(axis=2)
@@ -59,13 +68,19 @@ def compose_grids(inputs: jax.Array, indices: jax.Array | np.ndarray, grid: tupl
             f"indices must be whole numbers of shape [G, {rows * columns}] for grid {grid}, "
             f"not {indices.dtype} {list(indices.shape)}"
         )
-    examples, height, width, channels = inputs.shape
     if not isinstance(indices, jax.core.Tracer):
         values = np.asarray(indices)  # Operations on JAX's own arrays would be traced where others are.
-        outside = values[(values < 0) | (values >= examples)]
+        outside = values[(values < 0) | (values >= len(inputs))]
         if outside.size:
-            raise InputError(f"index {outside[0]} is not of an image: the images go from 0 to {examples - 1}")
-    cells = jnp.asarray(inputs)[indices].reshape(len(indices), rows, columns, height, width, channels)
+            raise InputError(f"index {outside[0]} is not of an image: the images go from 0 to {len(inputs) - 1}")
+    return _composed(inputs, indices, (rows, columns))
+
+
+@partial(jax.jit, static_argnums=2)
+def _composed(inputs: jax.Array, indices: jax.Array, grid: tuple[int, int]) -> jax.Array:
+    """What `compose_grids` returns."""
+    (_, height, width, channels), (rows, columns) = inputs.shape, grid
+    cells = inputs[indices].reshape(len(indices), rows, columns, height, width, channels)
     return cells.transpose(0, 1, 3, 2, 4, 5).reshape(len(indices), rows * height, columns * width, channels)
 
 

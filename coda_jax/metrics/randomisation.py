@@ -65,6 +65,12 @@ def map_similarity(maps: jax.Array, others: jax.Array) -> jax.Array:
         raise InputError(
             f"both maps must have the same shape [N, H, W], not {list(maps.shape)} and {list(others.shape)}"
         )
+    return _similarity(maps, others)
+
+
+@jax.jit
+def _similarity(maps: jax.Array, others: jax.Array) -> jax.Array:
+    """What `map_similarity` returns."""
     count, height, width = maps.shape
     values = jnp.abs(jnp.stack([maps, others])).reshape(2, count, height * width)
     ranks = jax.scipy.stats.rankdata(values, axis=2)

@@ -52,11 +52,13 @@ class BcosResNet(nn.Module):
 
     Examples:
         >>> from coda_jax import add_inverse
-        >>> model = BcosResNet(**CIFAR_RESNET_20, num_classes=10)
+        >>> model = BcosResNet(blocks=(1, 1), num_classes=10, width=8, small_images=True)
         >>> inputs = add_inverse(jax.random.uniform(jax.random.key(0), (2, 8, 8, 3)))
         >>> variables = jax.jit(model.init)(jax.random.key(1), inputs)
-        >>> logits, linear_map = model.apply(variables, inputs, method="decompose")
-        >>> bool(jnp.allclose(linear_map.apply(inputs) + model.logit_bias, logits, rtol=1e-5))
+        >>> decompose = jax.jit(partial(model.apply, method="decompose"))
+        >>> logits, linear_map = decompose(variables, inputs)
+        >>> applied = jax.jit(LinearMap.apply)(linear_map, inputs)
+        >>> bool(jnp.allclose(applied + model.logit_bias, logits, rtol=1e-5))
         True
     """
 

@@ -82,14 +82,17 @@ class CoDANet(nn.Module):
     Lists of different lengths, and values out of range, raise InputError.
 
     Examples:
+        >>> from functools import partial
         >>> from coda_jax import add_inverse
         >>> model = CoDANet(channels=(8, 10), ranks=(4, 4), kernel_sizes=(3, 1), strides=(2, 1), paddings=(1, 0))
         >>> inputs = add_inverse(jax.random.uniform(jax.random.key(0), (2, 16, 16, 3)))
-        >>> variables = model.init(jax.random.key(1), inputs)
-        >>> logits, linear_map = model.apply(variables, inputs, method="decompose")
+        >>> variables = jax.jit(model.init)(jax.random.key(1), inputs)
+        >>> decompose = jax.jit(partial(model.apply, method="decompose"))
+        >>> logits, linear_map = decompose(variables, inputs)
         >>> logits.shape
         (2, 10)
-        >>> bool(jnp.allclose(linear_map.apply(inputs) + model.logit_bias, logits, rtol=1e-5))
+        >>> applied = jax.jit(LinearMap.apply)(linear_map, inputs)
+        >>> bool(jnp.allclose(applied + model.logit_bias, logits, rtol=1e-5))
         True
         >>> CoDANet(**S_CODA, temperature=1000.0).title
         '9L-S-CoDA-SQ-1000'

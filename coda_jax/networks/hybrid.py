@@ -34,8 +34,8 @@ class HybridNet(nn.Module):
         >>> head = CoDANet(channels=(8, 10), ranks=(4, 4), kernel_sizes=(3, 1), strides=(2, 1), paddings=(1, 0))
         >>> model = HybridNet(Trunk(), head)
         >>> inputs = add_inverse(jax.random.uniform(jax.random.key(0), (2, 16, 16, 3)))
-        >>> variables = model.init(jax.random.key(1), inputs)
-        >>> model.apply(variables, inputs).shape
+        >>> variables = jax.jit(model.init)(jax.random.key(1), inputs)
+        >>> jax.jit(model.apply)(variables, inputs).shape
         (2, 10)
         >>> model.apply(variables, inputs, method="features").shape
         (2, 8, 8, 8)

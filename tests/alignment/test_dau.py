@@ -14,6 +14,8 @@ from coda_jax.alignment.dau import DynamicLinear, cheapest_form, dynamic_alignme
 # Compiled as a whole, which is faster than operation by operation.
 layer_and_map = jax.jit(dynamic_alignment, static_argnames=("norm", "stride", "padding", "form"))
 
+apply, dense, transpose = map(jax.jit, (DynamicLinear.apply, DynamicLinear.dense, DynamicLinear.transpose))
+
 FORMS = ("factored", "dense")
 NORMS = ("sq", "l2")
 
@@ -53,19 +55,21 @@ def by_definition(inputs, B, A, b, norm, stride, padding):
 @pytest.mark.parametrize(("norm", "expected"), [("sq", 25 / 26 * 11 / 5), ("l2", 11 / 5)])
 def test_one_unit_by_hand(form, norm, expected):
     # h = 1·1 + 0·2 = 1; v = (3, 0)·1 + (0, 4) = (3, 4); ‖v‖ = 5; vᵀp = 3·1 + 4·2 = 11.
-    p = jnp.array([[[[1.0, 2.0]]]])
-    B = jnp.array([1.0, 0.0]).reshape(1, 1, 2, 1)
-    A = jnp.array([3.0, 0.0]).reshape(1, 1, 2, 1, 1)
-    b = jnp.array([0.0, 4.0]).reshape(1, 1, 2, 1)
-    outputs, linear = dynamic_alignment(p, B, A, b, norm=norm, form=form)
+    p = np.float32([[[[1, 2]]]])
+    B = np.float32([1, 0]).reshape(1, 1, 2, 1)
+    A = np.float32([3, 0]).reshape(1, 1, 2, 1, 1)
+    b = np.float32([0, 4]).reshape(1, 1, 2, 1)
+    outputs, linear = layer_and_map(p, B, A, b, norm=norm, form=form)
     np.testing.assert_allclose(outputs, [[[[expected]]]], rtol=1e-6)
-    np.testing.assert_allclose(linear.dense().ravel(), np.array([3, 4]) * expected / 11, rtol=1e-6)
+    np.testing.assert_allclose(np.ravel(dense(linear)), np.array([3, 4]) * expected / 11, rtol=1e-6)
 
 
 def test_rescaling_by_hand():
-    np.testing.assert_allclose(rescaling(jnp.array([0.0, 1.0, 9.0]), "sq"), [0, 0.5, 0.3], rtol=1e-6)
-    np.testing.assert_allclose(rescaling(jnp.array([0.0, 1.0, 9.0]), "l2"), [0, 1, 1 / 3], rtol=1e-6)
-    assert rescaling(jnp.array(-1e-9), "l2") == 0  # Rounding may leave such a number where the norm is zero.
+    # Rounding may leave a number such as the last where the norm is zero.
+    squared_norms = np.float32([0, 1, 9, -1e-9])
+    rescale = jax.jit(rescaling, static_argnums=1)
+    np.testing.assert_allclose(rescale(squared_norms, "sq"), [0, 0.5, 0.3, 0], rtol=1e-6)
+    np.testing.assert_allclose(rescale(squared_norms, "l2"), [0, 1, 1 / 3, 0], rtol=1e-6)
 
 
 @pytest.mark.precision
@@ -86,9 +90,12 @@ def test_both_forms_are_the_definition(kernel_size, channels, rank, units, size,
     expected, cancellation = by_definition(*layer, norm, stride, padding)
     # The factored norm is a sum of up to 36·40² products of float32, each rounded by 6e-8, some of which cancel.
     tolerance = 1e-4 * np.abs(expected).max() + 1e-6 * cancellation * np.abs(expected)
+    attributes = {"norm": norm, "stride": stride, "padding": padding}
     with jax.default_matmul_precision("highest"):
-        for form in FORMS:
-            outputs, _ = layer_and_map(*layer, norm=norm, stride=stride, padding=padding, form=form)
+        outputs_of_forms = jax.jit(
+            lambda *layer: [dynamic_alignment(*layer, form=form, **attributes)[0] for form in FORMS]
+        )
+        for outputs in outputs_of_forms(*layer):
             assert (np.abs(outputs - expected) <= tolerance).all()
 
 
@@ -137,11 +144,11 @@ def test_symmetric_products_have_all_their_derivatives(norm):
 
 def test_known_products_are_used():
     layer = random_layer()
-    products = gram(*layer[2:])
-    expected, _ = dynamic_alignment(*layer)
-    outputs, _ = dynamic_alignment(*layer, products=products)
-    np.testing.assert_array_equal(outputs, expected)
-    others, _ = dynamic_alignment(*layer, products=products._replace(ATA=2 * products.ATA))
+    products = jax.jit(gram)(*layer[2:])
+    expected, _ = layer_and_map(*layer)
+    outputs, _ = layer_and_map(*layer, products=products)
+    np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-6)  # Another program may sum in another order.
+    others, _ = layer_and_map(*layer, products=products._replace(ATA=2 * np.asarray(products.ATA)))
     assert not np.allclose(others, expected)
 
 
@@ -191,11 +198,11 @@ def platform(monkeypatch, request):
 @pytest.mark.parametrize("form", FORMS)
 def test_bfloat16_sums_in_float32(form, platform):
     # 4096 ones: summed in bfloat16, whose ones stop counting at 256, h and the dot products would be far off.
-    p = jnp.ones((1, 1, 1, 4096), jnp.bfloat16)
-    B = jnp.full((1, 1, 4096, 1), 2.0**-6, jnp.bfloat16)
-    A = jnp.full((1, 1, 4096, 1, 1), 2.0**-8, jnp.bfloat16)
-    b = jnp.zeros((1, 1, 4096, 1), jnp.bfloat16)
-    outputs, linear = dynamic_alignment(p, B, A, b, form=form)
+    p = np.ones((1, 1, 1, 4096), jnp.bfloat16)
+    B = np.full((1, 1, 4096, 1), 2.0**-6, jnp.bfloat16)
+    A = np.full((1, 1, 4096, 1, 1), 2.0**-8, jnp.bfloat16)
+    b = np.zeros((1, 1, 4096, 1), jnp.bfloat16)
+    outputs, linear = jax.jit(partial(dynamic_alignment, form=form))(p, B, A, b)
     assert (outputs.dtype, linear.h.dtype, linear.s.dtype) == (jnp.bfloat16, jnp.bfloat16, jnp.float32)
     assert linear.h.item() == 64.0
     # v = 2⁻⁸·64 = 1/4 everywhere: ‖v‖² = 4096/16 = 256, s = 16/257, y = 4096/4·16/257.
@@ -205,16 +212,16 @@ def test_bfloat16_sums_in_float32(form, platform):
 
 def test_bfloat16_maps_are_summed_in_float32(platform):
     # 129 has just the 8 bits of bfloat16: h = 1, Gh = 129, ‖v‖² = hᵀGh = 129² = 16641, which has 15.
-    p = jnp.ones((1, 1, 1, 1), jnp.bfloat16)
-    ones = jnp.ones((1, 1, 1, 129), jnp.bfloat16)
-    outputs, linear = dynamic_alignment(p, ones, ones[..., None, :], 0 * p, form="factored")
+    p = np.ones((1, 1, 1, 1), jnp.bfloat16)
+    ones = np.ones((1, 1, 1, 129), jnp.bfloat16)
+    outputs, linear = jax.jit(partial(dynamic_alignment, form="factored"))(p, ones, ones[..., None, :], 0 * p)
     np.testing.assert_allclose(linear.s.item(), 129 / 16642, rtol=1e-6)
     np.testing.assert_allclose(float(outputs.item()), 129**2 / 16642, rtol=2**-8)  # One rounding to bfloat16.
 
 
 @pytest.mark.parametrize(("platform", "of_maps"), [("cpu", "f32"), ("cuda", "bf16"), ("tpu", "bf16")])
 def test_bfloat16_maps_only_where_they_are_faster(platform, of_maps):
-    inputs, B, A, b = (jnp.asarray(array, jnp.bfloat16) for array in random_layer(units=3, rank=5))
+    inputs, B, A, b = (array.astype(jnp.bfloat16) for array in random_layer(units=3, rank=5))
 
     def total(inputs, B, A, b):
         return jnp.sum(dynamic_alignment(inputs, B, A, b)[0])
@@ -235,14 +242,14 @@ def linear(request):
 
 def test_apply_and_dense_give_the_outputs(linear):
     inputs, outputs, map_ = linear
-    np.testing.assert_allclose(map_.apply(inputs), outputs, rtol=1e-5, atol=1e-5)
-    product = np.einsum("nxykhwc,nhwc->nxyk", map_.dense(), inputs)
+    np.testing.assert_allclose(apply(map_, inputs), outputs, rtol=1e-5, atol=1e-5)
+    product = np.einsum("nxykhwc,nhwc->nxyk", dense(map_), inputs)
     np.testing.assert_allclose(product, outputs, rtol=1e-5, atol=1e-5)
 
 
 def test_apply_holds_the_weights_fixed(linear):
     inputs, outputs, map_ = linear
-    np.testing.assert_allclose(map_.apply(3 * inputs), 3 * outputs, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(apply(map_, 3 * inputs), 3 * np.asarray(outputs), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("targets", [1, 3])  # Three make `transpose` build the weights where the rank is 20.
@@ -250,15 +257,13 @@ def test_transpose_is_the_transposed_matrix(linear, targets):
     inputs, outputs, map_ = linear
     rng = np.random.default_rng(0)
     cotangents = rng.normal(size=(2, targets, *outputs.shape[1:])).astype(np.float32)
-    pulled = map_.transpose(cotangents)
+    pulled = transpose(map_, cotangents)
     assert pulled.shape == (2, targets, *inputs.shape[1:])
-    np.testing.assert_allclose(
-        pulled, np.einsum("nxykhwc,ntxyk->nthwc", map_.dense(), cotangents), rtol=1e-4, atol=1e-5
-    )
+    np.testing.assert_allclose(pulled, np.einsum("nxykhwc,ntxyk->nthwc", dense(map_), cotangents), rtol=1e-4, atol=1e-5)
 
 
 def test_map_is_a_pytree():
     layer = random_layer()
     outputs, linear = layer_and_map(*layer)
     assert isinstance(linear, DynamicLinear)
-    np.testing.assert_allclose(jax.jit(DynamicLinear.apply)(linear, layer[0]), outputs, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(apply(linear, layer[0]), outputs, rtol=1e-5, atol=1e-5)

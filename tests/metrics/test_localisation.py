@@ -46,13 +46,13 @@ def test_scores_and_grids_are_the_authors(side, dtype):
     golden = load_localisation(side)
     by_rows = np.arange(side * side).reshape(side, side).T.ravel()  # They count the cells by columns.
     with jax.enable_x64(dtype == jnp.float64):
-        maps = jnp.asarray(golden["attributions"].sum(axis=1), dtype)[by_rows][None]
+        maps = golden["attributions"].sum(axis=1).astype(dtype)[by_rows][None]
         scores = localisation_score(maps, (side, side))
         assert scores.dtype == dtype
-        assert_close(scores[0], golden["scores"][by_rows], TOLERANCE[dtype])
-        images = jnp.asarray(golden["images"].transpose(0, 2, 3, 1), dtype)
+        assert_close(np.asarray(scores)[0], golden["scores"][by_rows], TOLERANCE[dtype])
+        images = golden["images"].transpose(0, 2, 3, 1).astype(dtype)
         grids = compose_grids(images, by_rows[None], (side, side))
-        np.testing.assert_array_equal(grids[0], golden["grid"].transpose(1, 2, 0).astype(dtype))
+        np.testing.assert_array_equal(np.asarray(grids)[0], golden["grid"].transpose(1, 2, 0).astype(dtype))
 
 
 def load_localisation(side):
@@ -76,8 +76,8 @@ def test_score_properties(grid, cell, seed):
 
     def scores(tiles):
         indices = np.arange(tiles[..., 0, 0, 0].size).reshape(-1, cells)
-        maps = compose_grids(tiles.reshape(-1, *cell, 1), indices, grid)
-        return localisation_score(maps.reshape(cells, 2, *maps.shape[1:3]).swapaxes(0, 1), grid)
+        maps = np.asarray(compose_grids(tiles.reshape(-1, *cell, 1), indices, grid))
+        return np.asarray(localisation_score(maps.reshape(cells, 2, *maps.shape[1:3]).swapaxes(0, 1), grid))
 
     found = scores(tiles)
     assert found.shape == (2, cells)
@@ -93,7 +93,9 @@ def test_score_properties(grid, cell, seed):
 def test_compose_by_hand():
     inputs = np.arange(4.0).reshape(4, 1, 1, 1) + np.zeros((4, 1, 2, 1))
     grids = compose_grids(inputs, np.array([[3, 0, 1, 1], [2, 2, 3, 0]]), (2, 2))
-    np.testing.assert_array_equal(grids[..., 0], [[[3, 3, 0, 0], [1, 1, 1, 1]], [[2, 2, 2, 2], [3, 3, 0, 0]]])
+    np.testing.assert_array_equal(
+        np.asarray(grids)[..., 0], [[[3, 3, 0, 0], [1, 1, 1, 1]], [[2, 2, 2, 2], [3, 3, 0, 0]]]
+    )
 
 
 def test_under_jit_vmap_and_eval_shape():

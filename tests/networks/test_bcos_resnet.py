@@ -18,16 +18,16 @@ from tests.networks.networks import shapes_of
 from tests.training.problem import DATASET
 
 SMALL = BcosResNet(blocks=(1, 1), num_classes=3, width=4, small_images=True, temperature=0.5)
-BOTTLENECK = BcosResNet(blocks=(2, 1), num_classes=3, width=4, bottleneck_width=2, b=1.5, maxout=2, logit_bias=-1.0)
+BOTTLENECK = BcosResNet(blocks=(1,), num_classes=3, width=4, bottleneck_width=2, b=1.5, maxout=2, logit_bias=-1.0)
 
 
 def variables_of(model):
-    """Random variables at which contributions are of order 1, as after training."""
+    """Random variables at which the sums of contributions are of order 1 or 10, as after training."""
     rng = np.random.default_rng(0)
 
     def draw(path, leaf):
         if path[-1].key == "variance":
-            return rng.uniform(0.001, 0.01, leaf.shape).astype(np.float32)
+            return rng.uniform(0.01, 0.1, leaf.shape).astype(np.float32)
         return rng.normal(size=leaf.shape).astype(np.float32)
 
     return jax.tree_util.tree_map_with_path(draw, shapes_of(model))
@@ -35,11 +35,24 @@ def variables_of(model):
 
 @pytest.fixture(scope="module", params=[SMALL, BOTTLENECK], ids=["small images", "bottleneck"])
 def network(request):
-    """(model, variables, inputs, logits) of a small random network and three random images."""
+    """(model, variables, inputs, logits, what `explained` returns) of a small random network and three images."""
     model, variables = request.param, variables_of(request.param)
-    images = jax.random.uniform(jax.random.key(1), (3, 7, 6, 3))
-    inputs = jnp.concatenate([images, 1 - images], axis=-1)
-    return model, variables, inputs, jax.jit(model.apply)(variables, inputs)
+    images = np.random.default_rng(1).uniform(size=(3, 7, 6, 3)).astype(np.float32)
+    inputs = np.concatenate([images, 1 - images], axis=-1)
+
+    @jax.jit
+    def explained(variables, inputs):
+        """The last layer's outputs; the matrix; what its map makes of the inputs; contributions of all layers."""
+        _, linear_map = model.apply(variables, inputs, method="decompose")
+        cotangents, of_layers = jnp.broadcast_to(jnp.eye(3), (3, 3, 3)), []
+        for linear, layer_inputs in zip(reversed(linear_map.layers), reversed(linear_map.inputs), strict=True):
+            cotangents = linear.transpose(cotangents)
+            of_layers.insert(0, cotangents * layer_inputs[:, None])
+        explanation = linear_map.inputs[-1], linear_map.dense(), linear_map.apply(inputs), of_layers
+        return model.apply(variables, inputs), explanation
+
+    logits, explanation = jax.tree.map(np.asarray, explained(variables, inputs))
+    return model, variables, inputs, logits, explanation
 
 
 @pytest.mark.parametrize(
@@ -63,46 +76,35 @@ def test_number_of_parameters_of_networks_for_cifar(depth, number):
 
 
 def test_contributions_sum_to_the_logits_at_every_layer(network):
-    model, variables, inputs, logits = network
+    model, variables, inputs, logits, (*_, of_layers) = network
     assert np.abs(logits - model.logit_bias).max() > 0.1
-
-    @jax.jit
-    def of_all_layers(variables, inputs):
-        _, linear_map = model.apply(variables, inputs, method="decompose")
-        targets = jnp.broadcast_to(jnp.arange(3), (3, 3))
-        return [linear_map[layer:].contributions(targets) for layer in range(len(linear_map))]
-
-    every_layer = of_all_layers(variables, inputs)
-    assert [maps.shape[-1] for maps in every_layer] == [6, *model.channels]
-    for maps in every_layer:
+    assert [maps.shape[-1] for maps in of_layers] == [6, *model.channels]
+    for maps in of_layers:
         np.testing.assert_allclose(maps.sum((2, 3, 4)) + model.logit_bias, logits, rtol=1e-5, atol=1e-6)
     # Programs of one and of all layers may sum in another order.
-    of_layer = layer_contributions(model, variables, inputs, "all", 2)
-    np.testing.assert_allclose(of_layer, every_layer[2], rtol=1e-4, atol=1e-6)
+    of_last = layer_contributions(model, variables, inputs, "all", len(model.channels))
+    np.testing.assert_allclose(of_last, of_layers[-1], rtol=1e-4, atol=1e-6)
     with pytest.raises(InputError, match=f"layer must be at most {len(model.channels)}"):
         layer_contributions(model, variables, inputs, "all", len(model.channels) + 1)
 
 
 def test_logits_are_means_over_positions(network):
-    model, variables, inputs, logits = network
-    _, linear_map = jax.jit(partial(model.apply, method="decompose"))(variables, inputs)
-    means = np.mean(linear_map.inputs[-1], axis=(1, 2))
+    model, _, _, logits, (last_outputs, *_) = network
+    means = np.mean(last_outputs, axis=(1, 2))
     np.testing.assert_allclose(logits, means / model.temperature + model.logit_bias, rtol=1e-5, atol=1e-6)
 
 
 def test_weights_are_rows_of_the_product_of_matrices(network):
-    model, variables, inputs, logits = network
-    _, linear_map = jax.jit(partial(model.apply, method="decompose"))(variables, inputs)
-    matrix = linear_map.dense()
+    model, variables, inputs, logits, (_, matrix, applied, _) = network
     # Sums of some thousand float32 products.
     close = {"rtol": 1e-4, "atol": 1e-5 * np.abs(matrix).max()}
     np.testing.assert_allclose(linear_weights(model, variables, inputs, "all"), matrix, **close)
     np.testing.assert_allclose(contributions(model, variables, inputs, "all"), matrix * inputs[:, None], **close)
-    np.testing.assert_allclose(linear_map.apply(inputs) + model.logit_bias, logits, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(applied + model.logit_bias, logits, rtol=1e-5, atol=1e-6)
 
 
 def test_an_explanation_in_chunks_of_the_most_probable_classes(network):
-    model, variables, inputs, logits = network
+    model, variables, inputs, logits, _ = network
     explanation = explain(model, variables, inputs, top=2, chunk_size=2)
     np.testing.assert_array_equal(explanation.targets, np.argsort(-logits)[:, :2])
     everything = contributions(model, variables, inputs, "all")
@@ -113,24 +115,32 @@ def test_an_explanation_in_chunks_of_the_most_probable_classes(network):
 
 
 def test_maps_are_not_input_times_gradient(network):
-    model, variables, inputs, _ = network
+    model, variables, inputs, _, _ = network
     gradient = jax.jit(jax.grad(lambda inputs: jnp.sum(model.apply(variables, inputs)[:, 0])))(inputs)
-    ours = contributions(model, variables, inputs, np.zeros(3, int))[:, 0]
+    ours = np.asarray(contributions(model, variables, inputs, "all"))[:, 0]
     # A gradient differentiates the cosines as well; rounding would give 1e-6.
-    assert jnp.linalg.norm(ours - gradient * inputs) > 0.1 * jnp.linalg.norm(ours)
+    assert np.linalg.norm(ours - gradient * inputs) > 0.1 * np.linalg.norm(ours)
 
 
 def test_layer_names_are_those_of_the_parameters():
-    assert sorted(BOTTLENECK.layer_names) == sorted(shapes_of(BOTTLENECK)["params"])
-    assert BOTTLENECK.layer_names == ("conv1", "layer1_0", "layer1_1", "layer2_0", "fc")
+    model = BOTTLENECK.clone(blocks=(2, 1))
+    assert sorted(model.layer_names) == sorted(shapes_of(model)["params"])
+    assert model.layer_names == ("conv1", "layer1_0", "layer1_1", "layer2_0", "fc")
+
+
+def test_channels_are_those_of_the_layers():
+    model, inputs = BOTTLENECK.clone(blocks=(2, 1)), jnp.zeros((1, 8, 8, 6))
+    _, linear_map = jax.eval_shape(partial(model.apply, method="decompose"), shapes_of(model), inputs)
+    assert tuple(layer_inputs.shape[-1] for layer_inputs in linear_map.inputs) == (6, *model.channels)
+    assert model.channels == (4, 4, 16, 16, 32, 3)
 
 
 def test_gradcam_of_the_last_layer_is_its_positive_contributions(network):
-    model, variables, inputs, _ = network
+    model, variables, inputs, _, (*_, of_layers) = network
     maps = gradcam(Partial(model.apply, variables), inputs, np.zeros((3, 1), int), layer=model.gradcam_layer)
-    ours = layer_contributions(model, variables, inputs, np.zeros(3, int), len(model.channels)).sum(-1)
-    expected = jax.image.resize(jax.nn.relu(ours), (3, 1, 7, 6), "bilinear")
-    np.testing.assert_allclose(maps.sum(-1), expected, rtol=1e-4, atol=1e-6)
+    ours = np.maximum(of_layers[-1][:, :1].sum(-1), 0)
+    expected = jax.image.resize(ours, (3, 1, 7, 6), "bilinear")
+    np.testing.assert_allclose(np.sum(maps, axis=-1), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_it_trains(tmp_path):
@@ -139,7 +149,7 @@ def test_it_trains(tmp_path):
     state = train(model, DATASET, training, tmp_path)
     losses = [record["loss"] for record in read_metrics(tmp_path / "metrics.jsonl") if "loss" in record]
     assert losses[-1] < losses[0] / 2
-    first = model.init(jax.random.key(0), jnp.zeros((1, 4, 4, 6)))
+    first = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 4, 4, 6)))
     assert jax.tree.structure(state.variables) == jax.tree.structure(first)
     assert all(np.all(leaf != 1) for leaf in jax.tree.leaves(state.batch_stats))
 

@@ -48,7 +48,7 @@ MODEL = HybridNet(Trunk(), HEAD)
 @pytest.fixture(scope="module")
 def network():
     """(variables, inputs, logits) of random parameters, of statistics of some batch, and of five images of 8×8."""
-    inputs = add_inverse(jax.random.uniform(jax.random.key(1), (5, 8, 8, 3)))
+    inputs = np.asarray(add_inverse(np.random.default_rng(1).uniform(size=(5, 8, 8, 3)).astype(np.float32)))
     variables = jax.jit(MODEL.init)(jax.random.key(0), inputs)
     variables["batch_stats"]["trunk"]["BatchNorm_0"] = {"mean": np.full(5, 0.1), "var": np.full(5, 0.5)}
     return variables, inputs, jax.jit(MODEL.apply)(variables, inputs)
@@ -76,7 +76,9 @@ def test_contributions_sum_to_the_logits_at_every_layer_of_the_head(network, lay
     variables, inputs, logits = network
     at_layer = layer_contributions(MODEL, variables, inputs, "all", layer, chunk_size=2)
     assert at_layer.shape == (5, 3, *shape)
-    np.testing.assert_allclose(at_layer.sum((2, 3, 4)) - 1.0, logits, rtol=1e-5)  # The promise; rounding is below it.
+    np.testing.assert_allclose(
+        np.sum(at_layer, (2, 3, 4)) - 1.0, logits, rtol=1e-5
+    )  # The promise; rounding is below it.
 
 
 def test_on_a_trunk_that_does_nothing_it_is_the_head(network):
@@ -88,11 +90,11 @@ def test_on_a_trunk_that_does_nothing_it_is_the_head(network):
 
 def test_with_gram(network):
     variables, inputs, logits = network
-    kept = MODEL.with_gram(variables)
+    kept = jax.jit(MODEL.with_gram)(variables)
     apply = jax.jit(MODEL.apply)
     np.testing.assert_allclose(apply(kept, inputs), logits, rtol=1e-5)
     # Products of other parameters make other logits, so they are used.
-    zeros = {**kept, "gram": jax.tree.map(jnp.zeros_like, kept["gram"])}
+    zeros = {**kept, "gram": jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), kept["gram"])}
     assert not np.allclose(apply(zeros, inputs), logits, rtol=1e-2)
 
 
@@ -106,42 +108,46 @@ def test_statistics_are_those_of_the_batch_in_training(network):
 
 def test_the_gradient_reaches_the_trunk(network):
     variables, inputs, _ = network
-    labels = jnp.array([0, 1, 2, 0, 1])
+    labels = np.array([0, 1, 2, 0, 1])
 
     @jax.jit
-    def loss(params):
+    @jax.value_and_grad
+    def loss_and_gradients(params):
         return jnp.mean(binary_cross_entropy(MODEL.apply({**variables, "params": params}, inputs), labels))
 
-    params = variables["params"]
-    gradients = jax.jit(jax.grad(loss))(params)
+    params = jax.tree.map(np.asarray, variables["params"])
+    gradients = jax.tree.map(np.asarray, loss_and_gradients(params)[1])
     # Along the gradient by the trunk alone, differences tell the slope; the step is one at which float32's rounding and
     # the curvature both stay below a percent.
-    step, squared = 1e-2, sum(float(jnp.sum(leaf**2)) for leaf in jax.tree.leaves(gradients["trunk"]))
+    step, squared = 1e-2, sum(float(np.sum(leaf**2)) for leaf in jax.tree.leaves(gradients["trunk"]))
 
     def moved(by):
-        trunk = jax.tree.map(lambda p, g: p + by * g / squared**0.5, params["trunk"], gradients["trunk"])
+        trunk = jax.tree.map(lambda p, g: p + np.float32(by / squared**0.5) * g, params["trunk"], gradients["trunk"])
         return {**params, "trunk": trunk}
 
-    slope = (loss(moved(step)) - loss(moved(-step))) / (2 * step)
+    after, before = (float(loss_and_gradients(moved(by))[0]) for by in (step, -step))
+    slope = (after - before) / (2 * step)
     np.testing.assert_allclose(slope, squared**0.5, rtol=2e-2)
 
 
 def test_upsampling_by_a_whole_number_is_bilinear_interpolation():
-    maps = jax.random.normal(jax.random.key(0), (2, 3, 4, 5))
+    maps = np.random.default_rng(0).normal(size=(2, 3, 4, 5)).astype(np.float32)
     ours = upsampled_map(maps, (12, 10))
-    np.testing.assert_allclose(ours, jax.image.resize(maps, (2, 3, 12, 10), "bilinear") / 6, atol=1e-6)  # float32.
+    np.testing.assert_allclose(
+        ours, np.asarray(jax.image.resize(maps, (2, 3, 12, 10), "bilinear")) / 6, atol=1e-6
+    )  # float32.
 
 
 @pytest.mark.parametrize("size", [(8, 8), (9, 7), (32, 5), (4, 6)])
 def test_upsampling_keeps_what_every_feature_contributes(size):
-    one_each = jnp.eye(24).reshape(1, 24, 4, 6)
-    spread = upsampled_map(one_each, size)
+    one_each = np.eye(24, dtype=np.float32).reshape(1, 24, 4, 6)
+    spread = np.asarray(upsampled_map(one_each, size))
     assert spread.shape == (1, 24, *size) and spread.min() >= 0
     np.testing.assert_allclose(spread.sum((2, 3)), 1, rtol=1e-6)  # float32.
 
 
 def test_maps_of_the_image_stay_as_they_are():
-    maps = jax.random.normal(jax.random.key(0), (2, 3, 4, 5))
+    maps = np.random.default_rng(0).normal(size=(2, 3, 4, 5)).astype(np.float32)
     np.testing.assert_array_equal(upsampled_map(maps, (4, 5)), maps)
 
 
