@@ -108,10 +108,57 @@ def _(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array,
     return _symmetric_products(A), half + half.swapaxes(0, 2)
 
 
+def _transposed(matrix: jax.Array) -> jax.Array:
+    """A copy that XLA does not know to be a transpose: on a CPU it multiplies those in float32, at half the speed."""
+    half = len(matrix) // 2
+    return jnp.concatenate([matrix[:half].T, matrix[half:].T], axis=1)
+
+
+def _rounded(array: jax.Array) -> jax.Array:
+    """float32 rounded to bfloat16, ties away from zero, by its bits: XLA's conversion takes a CPU twice as long."""
+    bits = (lax.bitcast_convert_type(array, jnp.uint32) + 0x8000) >> 16
+    return lax.bitcast_convert_type(bits.astype(jnp.uint16), jnp.bfloat16)
+
+
+@jax.custom_vjp
+def _product_on_cpu(left: jax.Array, right: jax.Array) -> jax.Array:
+    """`left right` of bfloat16 matrices, in float32.
+
+    The gradient that JAX derives multiplies the float32 cotangent, and CPUs that are fast in bfloat16 are not in that.
+    """
+    return jnp.matmul(left, right, preferred_element_type=jnp.float32)
+
+
+def _product_forward(left: jax.Array, right: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _product_on_cpu(left, right), (left, right)
+
+
+def _product_backward(factors: tuple[jax.Array, jax.Array], cotangent: jax.Array) -> tuple[jax.Array, jax.Array]:
+    left, right = factors
+    cotangent = _rounded(cotangent)
+    of_left = lax.dot_general(cotangent, right, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32)
+    of_right = _product_on_cpu(_transposed(left), cotangent)
+    return of_left.astype(left.dtype), of_right.astype(left.dtype)
+
+
+_product_on_cpu.defvjp(_product_forward, _product_backward)
+
+
+def _product(left: jax.Array, right: jax.Array) -> jax.Array:
+    """`left right` of matrices of one dtype, in its `accumulation_dtype`."""
+    multiply = partial(jnp.matmul, preferred_element_type=accumulation_dtype(left.dtype))
+    if left.dtype != jnp.bfloat16:
+        return multiply(left, right)
+    return lax.platform_dependent(left, right, cpu=_product_on_cpu, default=multiply)
+
+
 def _per_unit(p: jax.Array, A: jax.Array, dtype: jnp.dtype) -> jax.Array:
     """`A_jᵀp` for all units, in `dtype`: [P, d], [d, K, r] -> [P, K, r]."""
     # As matrices, which XLA compiles to faster code than products of more axes.
-    return jnp.matmul(p, A.reshape(A.shape[0], -1), preferred_element_type=dtype).reshape(-1, *A.shape[1:])
+    matrix = A.reshape(A.shape[0], -1)
+    in_accumulation_dtype = dtype == accumulation_dtype(p.dtype)
+    of_all = _product(p, matrix) if in_accumulation_dtype else jnp.matmul(p, matrix, preferred_element_type=dtype)
+    return of_all.reshape(-1, *A.shape[1:])
 
 
 def _dot_per_unit(u: jax.Array, h: jax.Array) -> jax.Array:
@@ -134,11 +181,34 @@ def _(
     return _dot_per_unit(Gh, h), 2 * _dot_per_unit(Gh, dh) + _dot_per_unit(_per_unit(h, dG, dtype), h)
 
 
+@jax.custom_vjp
+def _quadratic_form_on_cpu(h: jax.Array, G: jax.Array) -> jax.Array:
+    """`_quadratic_form` of bfloat16 factors, by way of `G_jh` in float32."""
+    return _quadratic_form_forward(h, G)[0]
+
+
+def _quadratic_form_forward(h: jax.Array, G: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    Gh = _per_unit(h, G, jnp.float32)
+    return _dot_per_unit(Gh, h), (h, Gh)
+
+
+def _quadratic_form_backward(saved: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
+    h, Gh = saved
+    of_h = 2 * jnp.einsum("pk,pkr->pr", g, Gh)
+    outer = _rounded(g[:, :, None] * h.astype(g.dtype)[:, None])
+    of_G = _product_on_cpu(_transposed(h), outer.reshape(len(h), -1))
+    return of_h.astype(h.dtype), of_G.astype(h.dtype).reshape(-1, *Gh.shape[1:])
+
+
+_quadratic_form_on_cpu.defvjp(_quadratic_form_forward, _quadratic_form_backward)
+
+
 def _by_maps_in(
     dtype: jnp.dtype, p: jax.Array, h: jax.Array, A: jax.Array, G: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """`hᵀA_jᵀp` and `hᵀG_jh`, both [P, K], by maps of `A_jᵀp` and `G_jh` in `dtype`; their sums are in float32."""
-    return _dot_per_unit(_per_unit(p, A, dtype), h), _quadratic_form(h, G, dtype)
+    hGh = _quadratic_form_on_cpu(h, G) if dtype != h.dtype else _quadratic_form(h, G, dtype)
+    return _dot_per_unit(_per_unit(p, A, dtype), h), hGh
 
 
 def factored_alignment(
@@ -153,7 +223,7 @@ def factored_alignment(
         # Maps in bfloat16 are half of the memory traffic, which limits accelerators. A CPU takes longer for them.
         in_float32, in_bfloat16 = (partial(_by_maps_in, maps) for maps in (dtype, p.dtype))
         hAp, hGh = lax.platform_dependent(*factors, cpu=in_float32, default=in_bfloat16)
-    alignment = hAp + jnp.matmul(p, b, preferred_element_type=dtype)
+    alignment = hAp + _product(p, b)
     squared_norm = hGh + 2 * jnp.matmul(h.astype(dtype), products.ATb) + products.bTb
     return alignment, squared_norm
 
@@ -272,8 +342,7 @@ def dynamic_alignment(
 
     def layer(inputs: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         p = extract_patches(inputs, kernel_size, stride, padding).reshape(-1, patch_values)
-        h = jnp.matmul(p, B.reshape(patch_values, rank), preferred_element_type=accumulation_dtype(p.dtype))
-        h = h.astype(p.dtype)
+        h = _product(p, B.reshape(patch_values, rank)).astype(p.dtype)
         alignment, squared_norm = alignment_and_norm(p, h, *parameters)
         s = rescaling(squared_norm, norm)
         return tuple(array.reshape(-1, rows, columns, array.shape[-1]) for array in (alignment * s, h, s))
