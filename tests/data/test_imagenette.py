@@ -62,14 +62,9 @@ def files():
 @pytest.fixture(scope="module")
 def prepared(files, tmp_path_factory):
     """A directory in which the small archive was prepared, with no TensorFlow to be imported."""
-
-    class NoTensorFlow:
-        def find_spec(self, name, *args):
-            assert name != "tensorflow"
-
     data_dir = tmp_path_factory.mktemp("tfds")
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(sys, "meta_path", [NoTensorFlow(), *sys.meta_path])
+        patched.setitem(sys.modules, "tensorflow", None)  # To import it would raise ImportError.
         archive = put_by_hand(data_dir, make_archive(files, "w"))
         imagenette.data_sources(str(data_dir), PREPROCESSING)
         archive.unlink()
