@@ -37,7 +37,7 @@ MODE = flags.DEFINE_enum(
 flags.mark_flag_as_required("workdir")
 
 # They say where and how long, not what: a run may go on with others.
-_FREE_KEYS = ("data_dir", "num_steps", "num_workers", "log_every", "checkpoint_every")
+_FREE_KEYS = ("data_dir", "num_steps", "num_workers", "log_every", "test_every", "checkpoint_every")
 # What a configuration says beside the training.
 _KEYS = {"dataset": str, "data_dir": str | None, "image_size": int | None, "model": ConfigDict}
 _EXPLAINED = 12
@@ -128,6 +128,8 @@ def _check_data(config: ConfigDict, dataset: data.Dataset) -> None:
     size = dataset.info.preprocessing.size
     if config.crop_padding > size:
         raise InputError(f"crop_padding is {config.crop_padding}, but must be at most the images' {size} pixels")
+    if config.crop_scale == 1 and (config.crop_size or 0) > size:
+        raise InputError(f"crop_size is {config.crop_size}, but must be at most the images' {size} pixels")
     if config.on_device and shape[:2] != (size, size):
         raise InputError(f"on_device needs images of one size, but those of {config.dataset} vary: use on_device=False")
 

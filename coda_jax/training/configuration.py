@@ -17,7 +17,7 @@ class Training:
     """The settings of a training; with the network and the data they determine it.
 
     A run that began before there was one of these has its default. A value of another type or out of its range raises
-    InputError, and so does `randaugment` with `on_device`.
+    InputError, and so does what `on_device` cannot do: `crop_scale`, `crop_size`, `colour` and `randaugment`.
 
     Attributes:
         seed: the seed of the parameters, the order of the examples, and the augmentation.
@@ -34,12 +34,19 @@ class Training:
             division may be one step early or late.
         flip: whether to mirror half of the images.
         crop_padding: pixels by which images are padded before they are cropped to the size of the test images.
+        crop_scale: the least area of the crops that are trained on, as a share of the image's, above 0: they are
+            resized, as in `augmentation.RandomResizedCrop`. 1 for crops that are not resized.
+        crop_size: the height and width of the crops that are trained on, in pixels; None for those of the test images.
+            Objects are larger in resized crops than in whole images, so that smaller crops show them as tests do, at
+            less cost (Touvron et al., NeurIPS 2019, arXiv 1906.06423).
+        colour: the strength of random changes of brightness, contrast and saturation, from 0 to 1; 0 for none.
         randaugment: the magnitude of RandAugment's two operations, from 1 to 10; 0 for none.
         num_workers: processes that prepare batches; 0 for threads of this one.
         on_device: whether the training images live on the devices, and are shuffled, mirrored and cropped there.
         accumulation: equal parts of each device's share of a batch, computed one by one, in the memory of one.
         penalty: λ, the weight of `losses.weight_penalty` in what is minimised; "penalty" is recorded if it is not 0.
         log_every: steps between two records.
+        test_every: epochs between two tests; one is also made at the end.
         checkpoint_every: steps between two checkpoints; one is also saved at the end.
     """
 
@@ -57,27 +64,46 @@ class Training:
     decay_epochs: int = 30
     flip: bool = True
     crop_padding: int = 0
+    crop_scale: float = 1.0
+    crop_size: int | None = None
+    colour: float = 0.0
     randaugment: int = 0
     num_workers: int = 0
     on_device: bool = False
     accumulation: int = 1
     penalty: float = 0.0
     log_every: int = 100
+    test_every: int = 1
     checkpoint_every: int = 1000
 
     def __post_init__(self):
         """Refuse what cannot be used."""
         for field in dataclasses.fields(self):
             check_type(field.name, getattr(self, field.name), field.type)
-        for name in ("batch_size", "num_epochs", "decay_epochs", "log_every", "checkpoint_every", "accumulation"):
+        counts = (
+            "batch_size",
+            "num_epochs",
+            "decay_epochs",
+            "log_every",
+            "test_every",
+            "checkpoint_every",
+            "accumulation",
+        )
+        for name in counts:
             check_whole(name, getattr(self, name))
         for name in ("seed", "warmup_epochs", "crop_padding", "randaugment", "num_workers"):
             check_whole(name, getattr(self, name), 0)
-        if self.num_steps is not None:
-            check_whole("num_steps", self.num_steps)
+        for name in ("num_steps", "crop_size"):
+            if getattr(self, name) is not None:
+                check_whole(name, getattr(self, name))
         for name in ("learning_rate", "warmup_from", "penalty"):
             check_number(name, getattr(self, name), least=0)
         check_number("decay", self.decay, above=0)
+        check_number("crop_scale", self.crop_scale, above=0)
+        check_number("colour", self.colour, least=0)
+        for name in ("crop_scale", "colour"):
+            if getattr(self, name) > 1:
+                raise InputError(f"{name} must be at most 1, not {getattr(self, name)}")
         check_choice("schedule", self.schedule, ("step", "cosine"))
         self.make_optimizer(num_examples=1)  # Refuses a name or a weight decay that it cannot use.
         if self.seed >= 2**32:
@@ -87,10 +113,18 @@ class Training:
 
             if self.randaugment > LARGEST_MAGNITUDE:
                 raise InputError(f"randaugment must be at most {LARGEST_MAGNITUDE}, not {self.randaugment}")
-        if self.randaugment and self.on_device:
-            raise InputError(
-                "with on_device images are mirrored and cropped only: use randaugment=0, or on_device=False"
-            )
+        for name in ("crop_scale", "crop_size", "colour", "randaugment"):
+            if self.on_device and getattr(self, name) != DEFAULTS[name]:
+                raise InputError(
+                    f"with on_device images are mirrored and cropped only: use {name}={DEFAULTS[name]}, or "
+                    "on_device=False"
+                )
+
+    @property
+    def augmentation(self) -> dict[str, bool | float]:
+        """The random changes of the images, as arguments of `coda_jax.data.train_batches`."""
+        names = ("flip", "crop_padding", "crop_scale", "colour", "randaugment")
+        return {name: getattr(self, name) for name in names}
 
     def make_optimizer(self, num_examples: int) -> optax.GradientTransformation:
         """The optimiser, for epochs of so many examples."""

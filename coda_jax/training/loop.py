@@ -40,7 +40,7 @@ def train(model: nn.Module, dataset: Dataset, training: Training, workdir: Path)
     `training.on_device` the examples come in another order.
 
     Checkpoints go to `workdir/checkpoints`. To `workdir/metrics.jsonl` and `workdir/tensorboard` go the mean "loss" and
-    "accuracy" of the steps since the last record and, after every epoch and at the end, "test_loss" and
+    "accuracy" of the steps since the last record and, after every `test_every` epochs and at the end, "test_loss" and
     "test_accuracy". A resumed run ends with the same parameters, to the bit, as an uninterrupted one.
 
     Raises InputError for a refusal of `check` or a checkpoint of another architecture. Raises RunError if the run stops
@@ -74,8 +74,10 @@ def train(model: nn.Module, dataset: Dataset, training: Training, workdir: Path)
     tested = any(record["step"] == start and "test_loss" in record for record in records)
 
     def test_after(step: int) -> int:
-        """The first step after `step` with which an epoch ends."""
-        return training.steps_of(step * training.batch_size // num_examples + 1, num_examples)
+        """The first step after `step` with which an epoch ends after which there is a test."""
+        epochs_between = training.test_every
+        epochs = (step * training.batch_size // num_examples // epochs_between + 1) * epochs_between
+        return training.steps_of(epochs, num_examples)
 
     with (
         Interruption() as interruption,
@@ -159,6 +161,7 @@ class _Recorder:
         """Raise RunError, which names the first such step, where a loss or gradient was not finite."""
         training, done = self._training, self._recorded
         drawn = "on the device" if training.on_device else "by the host"
+        augmentation = ", ".join(f"{name}={value}" for name, value in training.augmentation.items())
         for metrics, count in self._recent:
             good = done + int(metrics["finite"])
             done += count
@@ -167,9 +170,8 @@ class _Recorder:
                     f"the loss or a gradient of step {good + 1} is not finite: the last checkpoint, of step "
                     f"{checkpoints.latest_step() or 0}, is kept, from where the same command comes to it again; its "
                     f"batch is number {good} (from 0) of those drawn {drawn} with seed={training.seed}, "
-                    f"batch_size={training.batch_size}, flip={training.flip}, crop_padding={training.crop_padding} and "
-                    f"randaugment={training.randaugment}; unless something is wrong with it, begin anew with a lower "
-                    "learning rate"
+                    f"batch_size={training.batch_size}, crop_size={training.crop_size}, {augmentation}; unless "
+                    "something is wrong with it, begin anew with a lower learning rate"
                 )
 
     def close(self) -> None:
@@ -182,7 +184,7 @@ def check(model: nn.Module, dataset: Dataset, training: Training) -> None:
 
     It must have as many classes as the data, no larger kernels than its images, and for a penalty be a `CoDANet`.
     """
-    size = dataset.info.preprocessing.size
+    size = min(dataset.info.preprocessing.size, training.crop_size or dataset.info.preprocessing.size)
     has, classes = check_training(model, (size, size), training), len(dataset.info.class_names)
     if has != classes:
         attribute = "the last of channels" if hasattr(model, "channels") else "the network's number of classes"
@@ -230,10 +232,8 @@ def _stepper(
         seed=training.seed,
         start=start,
         num_workers=training.num_workers,
-        size=dataset.info.preprocessing.size,
-        flip=training.flip,
-        crop_padding=training.crop_padding,
-        randaugment=training.randaugment,
+        size=training.crop_size or dataset.info.preprocessing.size,
+        **training.augmentation,
         **_processes(),
     )
 

@@ -154,6 +154,7 @@ VALUES = [
     ("flip=maybe", "--config.flip=maybe"),
     ("crop_padding=-1", "crop_padding must be at least 0, not -1"),
     ("crop_padding=100000", "crop_padding is 100000, but must be at most the images' 8 pixels"),
+    ("crop_size=9", "crop_size is 9, but must be at most the images' 8 pixels"),
     ("randaugment=-1", "randaugment must be at least 0, not -1"),
     ("randaugment=11", "randaugment must be at most 10, not 11"),
     ("num_workers=-1", "num_workers must be at least 0, not -1"),

@@ -70,6 +70,18 @@ def test_learns_and_records(tmp_path, capsys, on_device):
     assert [line.split()[1] for line in lines[1:]] == [f"{record['step']}/60" for record in records]
 
 
+def test_tests_come_after_every_so_many_epochs_and_at_the_end(tmp_path):
+    run(tmp_path, num_steps=17, test_every=2)  # Epochs end with steps 7, 13, 19 and 25.
+    run(tmp_path, num_steps=27, test_every=2)
+    tests = [record["step"] for record in read_metrics(tmp_path / "metrics.jsonl") if "test_loss" in record]
+    assert tests == [13, 17, 25, 27]
+
+
+def test_crops_that_are_too_small_for_a_kernel(tmp_path):
+    with pytest.raises(InputError, match="a kernel of 5 does not fit into 2 pixels padded by 1"):
+        run(tmp_path, model=MODEL.clone(kernel_sizes=(5, 1)), crop_size=2)
+
+
 @both
 def test_records_are_means_since_the_last_one(tmp_path, on_device):
     settings = {"num_steps": 12, "checkpoint_every": 5, "on_device": on_device}
@@ -159,8 +171,8 @@ def test_a_loss_that_is_not_finite_is_named_and_never_saved(tmp_path, monkeypatc
     drawn = "on the device" if on_device else "by the host"
     message = (
         "the loss or a gradient of step 7 is not finite: the last checkpoint, of step 4, is kept, .* its batch is "
-        rf"number 6 \(from 0\) of those drawn {drawn} with seed=0, batch_size=8, flip=True, crop_padding=1 and "
-        "randaugment=0"
+        rf"number 6 \(from 0\) of those drawn {drawn} with seed=0, batch_size=8, crop_size=None, flip=True, "
+        "crop_padding=1, crop_scale=1.0, colour=0.0, randaugment=0; "
     )
     with pytest.raises(RunError, match=message):
         run(tmp_path, checkpoint_every=4, on_device=on_device)
@@ -203,10 +215,12 @@ def test_batches_of_the_host_are_those_of_the_settings(tmp_path, monkeypatch):
 
     monkeypatch.setattr(loop, "train_batches", batches)
     settings = {"seed": 3, "flip": False, "crop_padding": 2, "randaugment": 5, "num_workers": 1}
-    with pytest.raises(AskedError) as asked:
-        run(tmp_path, **settings)
-    place = {"batch_size": 8, "start": 0, "size": 4, "process": 0, "processes": 1}
-    assert asked.value.args == ({**settings, **place},)
+    settings |= {"crop_scale": 0.5, "colour": 0.25}
+    place = {"batch_size": 8, "start": 0, "process": 0, "processes": 1}
+    for crop_size, size in ((None, 4), (3, 3)):
+        with pytest.raises(AskedError) as asked:
+            run(tmp_path, **settings, crop_size=crop_size)
+        assert asked.value.args == ({**settings, **place, "size": size},)
 
 
 def test_finished_run_is_left_as_it_is(tmp_path):
