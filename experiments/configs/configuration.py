@@ -26,6 +26,7 @@ def configuration(dataset: str, model: Mapping[str, Any], **values: Any) -> Conf
             "model": dict(model),
             **DEFAULTS,
             "num_steps": config_dict.placeholder(int),  # None: all epochs.
+            "crop_size": config_dict.placeholder(int),  # None: that of the test images.
         }
     )
     config.update(values)
