@@ -149,7 +149,7 @@ def test_all_have_the_same_keys(module):
 
 @pytest.mark.parametrize(
     ("module", "near"),
-    [(imagenet, "9L-L-CoDA-SQ-100000"), (imagenette, "5L-XS128-CoDA-SQ-300"), (tiny_imagenet, "9L-M-CoDA-SQ-100")],
+    [(imagenet, "9L-L-CoDA-SQ-100000"), (imagenette, "5L-XS128-CoDA-SQ-1000"), (tiny_imagenet, "9L-M-CoDA-SQ-100")],
 )
 def test_other_files_without_the_configuration(module, near):
     with pytest.raises(InputError, match="holds several configurations: name one, as in "):
