@@ -23,6 +23,8 @@ class Training:
         seed: the seed of the parameters, the order of the examples, and the augmentation.
         batch_size: examples a step, over all devices of all processes.
         num_epochs: epochs in all, by which the learning rate goes as well.
+        min_steps: steps that all epochs have at least: of few images there are more epochs, and the schedule of the
+            learning rate and the time between tests are stretched by as much. 0 for no such bound.
         num_steps: steps in all, those of earlier runs included; None for all epochs.
         optimizer: the optimiser's name, as in `optimizer.make_optimizer`; `weight_decay` is described there, too.
         learning_rate: the highest learning rate.
@@ -53,6 +55,7 @@ class Training:
     seed: int = 0
     batch_size: int = 64
     num_epochs: int = 60
+    min_steps: int = 0
     num_steps: int | None = None
     optimizer: str = "adam"
     weight_decay: float = 0.0
@@ -91,7 +94,7 @@ class Training:
         )
         for name in counts:
             check_whole(name, getattr(self, name))
-        for name in ("seed", "warmup_epochs", "crop_padding", "randaugment", "num_workers"):
+        for name in ("seed", "min_steps", "warmup_epochs", "crop_padding", "randaugment", "num_workers"):
             check_whole(name, getattr(self, name), 0)
         for name in ("num_steps", "crop_size"):
             if getattr(self, name) is not None:
@@ -132,12 +135,13 @@ class Training:
 
     def learning_rate_schedule(self, num_examples: int) -> optax.Schedule:
         """The learning rate of every step, counted from 0, for epochs of so many examples."""
-        warmup_steps = self.steps_of(self.warmup_epochs, num_examples)
+        stretch = self.stretch(num_examples)
+        warmup_steps = self.steps_of(self.warmup_epochs * stretch, num_examples)
         if self.schedule == "cosine":
-            steps = self.steps_of(self.num_epochs, num_examples)
+            steps = self.steps_of(self.num_epochs * stretch, num_examples)
             after_warmup = optax.cosine_decay_schedule(self.learning_rate, max(1, steps - warmup_steps))
         else:
-            interval = self.decay_epochs * num_examples / self.batch_size
+            interval = self.decay_epochs * stretch * num_examples / self.batch_size
             stairs = optax.exponential_decay(self.learning_rate, interval, 1 / self.decay, staircase=True)
 
             def after_warmup(step: jax.Array) -> jax.Array:
@@ -150,11 +154,26 @@ class Training:
 
     def steps(self, num_examples: int) -> int:
         """Steps in all, for epochs of so many examples."""
-        return self.num_steps or self.steps_of(self.num_epochs, num_examples)
+        return self.num_steps or self.steps_of(self.num_epochs * self.stretch(num_examples), num_examples)
+
+    def stretch(self, num_examples: int) -> int:
+        """How many times as many epochs there are as `num_epochs` says, so that they have `min_steps` steps."""
+        return max(1, math.ceil(self.min_steps * self.batch_size / (self.num_epochs * num_examples)))
 
     def steps_of(self, epochs: int, num_examples: int) -> int:
         """The steps after which so many epochs, of so many examples each, are over."""
         return math.ceil(epochs * num_examples / self.batch_size)
+
+    def vanishing(self) -> str | None:
+        """What is to be said where steps of the learning rate leave less than a thousandth of it; None elsewhere."""
+        divisions = (self.num_epochs - 1) // self.decay_epochs
+        if self.schedule != "step" or divisions * math.log(self.decay) < math.log(1000):
+            return None
+        needed = math.ceil(math.log(1000) / math.log(self.decay)) * self.decay_epochs
+        return (
+            f"the learning rate vanishes: after {needed} of {self.num_epochs} epochs it is less than a thousandth of "
+            f"{self.learning_rate}: raise decay_epochs with num_epochs, or use schedule=cosine"
+        )
 
 
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(Training)}

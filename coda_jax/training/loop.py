@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -19,7 +20,7 @@ from coda_jax.training.evaluation import evaluate
 from coda_jax.training.interruption import Interrupted, Interruption
 from coda_jax.training.metrics_log import MetricsLog, read_metrics
 from coda_jax.training.progress import Progress
-from coda_jax.training.state import TrainState, create, replicated
+from coda_jax.training.state import TrainState, beginning_with, create, replicated
 from coda_jax.training.step import (
     Batch,
     Metrics,
@@ -32,9 +33,12 @@ from coda_jax.training.step import (
 )
 
 
-def train(model: nn.Module, dataset: Dataset, training: Training, workdir: Path) -> TrainState:
+def train(
+    model: nn.Module, dataset: Dataset, training: Training, workdir: Path, begin: Any | None = None
+) -> TrainState:
     """Train on all devices, from the newest checkpoint in `workdir` if there is one; returns the state after all steps.
 
+    A new run begins with the parameters `begin`, as `state.beginning_with` takes them; None stands for random ones.
     All processes of a run call it with the same arguments; each reads its share of every batch, and the first one
     writes and prints. The model is as `step.train_step` takes it, with as many logits as there are classes. With
     `training.on_device` the examples come in another order.
@@ -67,6 +71,8 @@ def train(model: nn.Module, dataset: Dataset, training: Training, workdir: Path)
     checkpoints = Checkpoints(workdir / "checkpoints")
     if checkpoints.latest_step() is not None:
         state = checkpoints.restore(state)
+    elif begin is not None:
+        state = beginning_with(state, begin)
     start, num_steps = int(state.step), training.steps(num_examples)
     advance, read_test = _stepper(model, optimizer, dataset, training, start), _test_reader(dataset, training)
     eval_step = mapped_eval_step(model)
@@ -75,7 +81,7 @@ def train(model: nn.Module, dataset: Dataset, training: Training, workdir: Path)
 
     def test_after(step: int) -> int:
         """The first step after `step` with which an epoch ends after which there is a test."""
-        epochs_between = training.test_every
+        epochs_between = training.test_every * training.stretch(num_examples)
         epochs = (step * training.batch_size // num_examples // epochs_between + 1) * epochs_between
         return training.steps_of(epochs, num_examples)
 

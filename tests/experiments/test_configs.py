@@ -7,7 +7,7 @@ import pytest
 from benchmarks.cost import forward_flops
 from coda_jax import CoDANet, InputError
 from coda_jax.networks.architectures import make_model
-from coda_jax.networks.coda_net import L_CODA, S_CODA, XS_CODA
+from coda_jax.networks.coda_net import L_CODA, S_CODA, XS_CODA, layers_for
 from coda_jax.networks.variables import variable_shapes
 from experiments.configs import cifar10, digits, image_folder, imagenet, imagenette, tiny_imagenet
 
@@ -121,7 +121,7 @@ def test_tiny_imagenet():
     assert (config.model.temperature, config.model.channels[-1]) == (10000.0, 0)  # Classes are counted.
     assert (config.flip, config.crop_padding, config.randaugment) == (True, 8, 0)
     small = tiny_imagenet.get_config("5L-XS64-CoDA-SQ-10")
-    assert small.model.to_dict() == image_folder.get_config().model.to_dict() | {"temperature": 10.0}
+    assert small.model.to_dict() == image_folder.get_config().model.to_dict() | layers_for(64) | {"temperature": 10.0}
     assert (small.dataset, small.warmup_epochs, small.num_epochs) == ("tiny_imagenet", 0, 20)
 
 
@@ -160,13 +160,14 @@ def test_other_files_without_the_configuration(module, near):
 
 def test_images_of_ones_own():
     config = image_folder.get_config()
-    assert config.model.channels[-1] == 0  # For the experiment to fill in.
-    model = CoDANet(**config.model.to_dict() | {"channels": (*config.model.channels[:-1], 10)})
-    inputs = jnp.zeros((1, config.image_size, config.image_size, 6))
-    parameters = jax.tree.leaves(jax.eval_shape(model.init, jax.random.key(0), inputs))
-    assert (
-        sum(array.size for array in parameters) == 718_208
-    )  # Of the network for ten classes, as its description says.
+    assert (config.optimizer, config.learning_rate, config.schedule) == ("muon", 0.02, "cosine")
+    layers = {name for name, value in config.model.items() if value is None}
+    assert layers == layers_for(config.image_size).keys()  # For the experiment to fill in.
+    # As its description says.
+    for size, cost in ((64, 0.16), (128, 0.25), (224, 0.76)):
+        network = layers_for(size)
+        model = CoDANet(**network | {"channels": (*network["channels"][:-1], 10)})
+        assert forward_flops(model, size, 32) / 32e9 == pytest.approx(cost, abs=0.01)
 
 
 def test_hybrids_end_with_the_same_resolution_and_say_what_they_have():

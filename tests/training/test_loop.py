@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 
+from coda_jax.data import DatasetInfo
 from coda_jax.errors import InputError, RunError
 from coda_jax.training import loop
 from coda_jax.training.configuration import Training
@@ -75,6 +76,35 @@ def test_tests_come_after_every_so_many_epochs_and_at_the_end(tmp_path):
     run(tmp_path, num_steps=27, test_every=2)
     tests = [record["step"] for record in read_metrics(tmp_path / "metrics.jsonl") if "test_loss" in record]
     assert tests == [13, 17, 25, 27]
+
+
+def test_few_images_are_tested_as_often_as_there_were_to_be_epochs(tmp_path):
+    run(tmp_path, num_steps=None, num_epochs=2, min_steps=30)  # Two epochs of 50 examples are 13 steps.
+    tests = [record["step"] for record in read_metrics(tmp_path / "metrics.jsonl") if "test_loss" in record]
+    assert tests == [19, 38]
+
+
+def test_a_run_begins_with_given_parameters_but_those_of_other_shapes(tmp_path):
+    given = run(tmp_path / "given", num_steps=20).params
+    more = MODEL.clone(channels=(6, 3))
+    info = DatasetInfo(("above", "below", "between"), DATASET.info.preprocessing)
+    settings = Training(**SETTINGS | {"num_steps": 1, "learning_rate": 0.0})
+    same, other, fresh = (
+        train(model, DATASET._replace(info=data_info), settings, tmp_path / name, begin).params
+        for name, model, data_info, begin in (
+            ("same", MODEL, DATASET.info, given),
+            ("other", more, info, given),
+            ("fresh", more, info, None),
+        )
+    )
+    jax.tree.map(np.testing.assert_array_equal, same, given)
+    jax.tree.map(np.testing.assert_array_equal, other["layers_0"], given["layers_0"])
+    np.testing.assert_array_equal(other["layers_1"]["B"], given["layers_1"]["B"])
+    np.testing.assert_array_equal(other["layers_1"]["A"], fresh["layers_1"]["A"])
+    # A run that goes on does not begin anew.
+    run(tmp_path / "goes on", num_steps=5)
+    goes_on = train(MODEL, DATASET, Training(**SETTINGS | {"num_steps": 30}), tmp_path / "goes on", given)
+    jax.tree.map(np.testing.assert_array_equal, goes_on.params, run(tmp_path / "whole").params)
 
 
 def test_crops_that_are_too_small_for_a_kernel(tmp_path):
