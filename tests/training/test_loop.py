@@ -110,6 +110,7 @@ def test_a_run_begins_with_given_parameters_but_those_of_other_shapes(tmp_path):
 def test_crops_that_are_too_small_for_a_kernel(tmp_path):
     with pytest.raises(InputError, match="a kernel of 5 does not fit into 2 pixels padded by 1"):
         run(tmp_path, model=MODEL.clone(kernel_sizes=(5, 1)), crop_size=2)
+    assert not list(tmp_path.iterdir())
 
 
 @both
