@@ -3,6 +3,7 @@
 python -m experiments.job --config=FILE:NAME --workdir=DIR
 """
 
+import sys
 from pathlib import Path
 
 import jax
@@ -11,12 +12,14 @@ from absl import flags
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from coda_jax import InputError, add_inverse, data, from_pretrained
+from coda_jax import CoDANet, InputError, add_inverse, data, from_pretrained, load
 from coda_jax.checks import check_whole
 from coda_jax.config_file import save_config
 from coda_jax.contributions import contribution_map, explain, upsampled_map
 from coda_jax.data import image_folder
+from coda_jax.interop.pretrained import Pretrained, entries_of
 from coda_jax.networks.architectures import make_model
+from coda_jax.networks.coda_net import layers_for
 from coda_jax.networks.variables import Network
 from coda_jax.plotting.curves import learning_curves
 from coda_jax.plotting.maps import contribution_sheet
@@ -37,9 +40,9 @@ MODE = flags.DEFINE_enum(
 flags.mark_flag_as_required("workdir")
 
 # They say where and how long, not what: a run may go on with others.
-_FREE_KEYS = ("data_dir", "num_steps", "num_workers", "log_every", "checkpoint_every")
+_FREE_KEYS = ("data_dir", "num_steps", "num_workers", "log_every", "test_every", "checkpoint_every")
 # What a configuration says beside the training.
-_KEYS = {"dataset": str, "data_dir": str | None, "image_size": int | None, "model": ConfigDict}
+_KEYS = {"dataset": str, "data_dir": str | None, "image_size": int | None, "init": str | None, "model": ConfigDict}
 _EXPLAINED = 12
 
 
@@ -70,16 +73,20 @@ def main(config: ConfigDict) -> None:
 def _train(config: ConfigDict, workdir: Path) -> tuple[nn.Module, dict, data.Dataset]:
     """Train, or go on, until the end; the network, its variables and its data."""
     training = _check(config)
+    begin = _begin_with_trained(config) if config.init else None
+    _fill_in_layers(config)
     if config.dataset == "image_folder" or _classes_are_counted(config):
         _fill_in_classes(config, workdir)
-    check_same_run(workdir, config.to_dict(), _FREE_KEYS, DEFAULTS)
+    check_same_run(workdir, config.to_dict(), _FREE_KEYS, {**DEFAULTS, "init": None})
     model = make_model(config.model.to_dict())
     dataset = data.load(config.dataset, config.data_dir, config.image_size)
     loop.check(model, dataset, training)
     _check_data(config, dataset)
     if jax.process_index() == 0:
         save_config(workdir, config.to_dict(), dataset.info)
-    trained = loop.train(model, dataset, training, workdir)
+        for said in filter(None, (training.vanishing(), _of_another_size(config, begin, dataset))):
+            print(said, file=sys.stderr)
+    trained = loop.train(model, dataset, training, workdir, begin and begin.variables["params"])
     if jax.process_index() == 0:
         records = read_metrics(workdir / "metrics.jsonl")
         learning_curves(workdir / "curves.png", records)
@@ -88,6 +95,32 @@ def _train(config: ConfigDict, workdir: Path) -> tuple[nn.Module, dict, data.Dat
         if tested:
             print(f"test accuracy after step {tested[-1]['step']}: {tested[-1]['test_accuracy']:.2%}")
     return model, trained.variables, dataset
+
+
+def _begin_with_trained(config: ConfigDict) -> Pretrained:
+    """The network that `config.init` names, whose layers the configuration gets; its classes are to be counted."""
+    trained = load(config.init)
+    if not isinstance(trained.model, CoDANet):
+        raise InputError(f"init is {config.init}, a {trained.model.title}, but must be a CoDA-Net")
+    layers = {"channels": (*trained.model.channels[:-1], 0)}
+    config.model = ConfigDict(entries_of(trained.model) | layers)
+    return trained
+
+
+def _of_another_size(config: ConfigDict, begin: Pretrained | None, dataset: data.Dataset) -> str | None:
+    """What is to be said where the network was trained on images of another size."""
+    size = dataset.info.preprocessing.size
+    if begin is None or begin.info is None or begin.info.preprocessing.size == size:
+        return None
+    trained_on = begin.info.preprocessing.size
+    return f"{config.init} was trained on images of {trained_on} pixels, and goes on with images of {size}"
+
+
+def _fill_in_layers(config: ConfigDict) -> None:
+    """Have layers that fit the images' size, where the model's are not given."""
+    for name in ("channels", "ranks", "kernel_sizes", "strides", "paddings"):
+        if name in config.model and config.model[name] is None:
+            config.model[name] = layers_for(config.image_size)[name]
 
 
 def _fill_in_classes(config: ConfigDict, workdir: Path) -> None:
@@ -128,6 +161,8 @@ def _check_data(config: ConfigDict, dataset: data.Dataset) -> None:
     size = dataset.info.preprocessing.size
     if config.crop_padding > size:
         raise InputError(f"crop_padding is {config.crop_padding}, but must be at most the images' {size} pixels")
+    if config.crop_scale == 1 and (config.crop_size or 0) > size:
+        raise InputError(f"crop_size is {config.crop_size}, but must be at most the images' {size} pixels")
     if config.on_device and shape[:2] != (size, size):
         raise InputError(f"on_device needs images of one size, but those of {config.dataset} vary: use on_device=False")
 

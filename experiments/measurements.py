@@ -10,9 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from coda_jax import add_inverse, data, from_pretrained
+from coda_jax import CoDANet, InputError, add_inverse, data, from_pretrained
+from coda_jax.checks import check_whole
 from coda_jax.config_file import load_config
 from coda_jax.contributions import contribution_map
+from coda_jax.metrics.checkerboard import checkerboard_share
 from coda_jax.metrics.completeness import completeness_residual
 from coda_jax.metrics.localisation import compose_grids, draw_grids, localisation_score
 from coda_jax.metrics.pixel_removal import ORDERS, removal_curve
@@ -26,6 +28,7 @@ SEED = 0
 FRACTION = 0.25
 _POINTS = 128
 _COMPLETENESS_IMAGES = 128
+_CHECKERBOARD_IMAGES = 128
 _RANDOMISATION_IMAGES = 64
 _RANDOMISATION_SEED = 1  # Training may have begun from 0.
 _GRIDS_AT_ONCE = 10
@@ -190,6 +193,22 @@ def completeness(run: Run) -> Measurement:
         return completeness_residual(attributions, np.take_along_axis(run.logits[rows], targets, axis=1), baseline)
 
     return of_images(run, _COMPLETENESS_IMAGES, residual)
+
+
+def checkerboard(run: Run) -> Measurement:
+    """The share of the maps of the true class that repeats itself with the strides of a CoDA-Net.
+
+    Raises InputError for other networks, and where no layer has a stride.
+    """
+    if not isinstance(run.model, CoDANet):
+        raise InputError(f"it is defined for CoDA-Nets, and {run.model.title} is none")
+    period = math.prod(run.model.strides)
+    check_whole("the product of the strides", period, 2)
+
+    def score(method: Method, rows: np.ndarray, attributions: jax.Array) -> jax.Array:
+        return checkerboard_share(contribution_map(attributions), period)
+
+    return of_images(run, _CHECKERBOARD_IMAGES, score)
 
 
 def randomisation(run: Run) -> Measurement:

@@ -12,6 +12,7 @@ from experiments.measurements import (
     FRACTION,
     Measurement,
     Run,
+    checkerboard,
     completeness,
     localisation,
     pixel_removal,
@@ -86,6 +87,11 @@ METRICS = {
         lambda run, grids, images: randomisation(run),
         {"rank correlation, all layers randomised": ["rank_correlation", -1]},
         draw=_draw_randomisation,
+    ),
+    "checkerboard": Metric(
+        lambda run, grids, images: checkerboard(run),
+        {"energy at the strides' frequencies, median": ["median"]},
+        default=False,
     ),
 }
 """All metrics by the name that asks for them. A score of single images is one entry more, with `of_images`."""

@@ -41,7 +41,7 @@ _OUT = flags.DEFINE_string("out", "coda_jax/pretrained_networks", "Directory of 
 flags.mark_flags_as_required(["workdir", "name"])
 
 # They do not change what is learnt.
-_LEFT_OUT = ("data_dir", "num_workers", "log_every", "checkpoint_every")
+_LEFT_OUT = ("data_dir", "num_workers", "log_every", "test_every", "checkpoint_every")
 
 
 def main() -> None:

@@ -4,21 +4,18 @@ Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 
 https://www.cs.toronto.edu/~kriz/cifar.html (the "binary version" describes the archive's format).
 """
 
-import sys
 import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pooch
-import requests
 import tensorflow_datasets as tfds
 from PIL import Image
 from tensorflow_datasets.core.hashing import Hasher
 
+from coda_jax.data.download import fetch_archive
 from coda_jax.data.prepared import Contents, open_sources, prepare_once, reading, root_of
-from coda_jax.errors import InputError, one_line
 
 ARCHIVE_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 ARCHIVE_SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
@@ -47,9 +44,7 @@ def data_sources(data_dir: str | None) -> tuple[Sequence, Sequence, tuple[str, .
 
 
 def _contents(downloads: Path) -> Contents:
-    for leftover in downloads.glob("tmp*"):
-        leftover.unlink()
-    archive = _fetch_archive(downloads)
+    archive = fetch_archive(ARCHIVE_URL, ARCHIVE_SHA256, downloads, "CIFAR-10", "170 MB")
     # It is the official one, as its hash says: what it holds needs no checks.
     with reading(archive, "put the official archive in its place"), tarfile.open(archive) as tar:
         files = {Path(member.name).name: tar.extractfile(member).read() for member in tar if member.isfile()}
@@ -60,22 +55,6 @@ def _contents(downloads: Path) -> Contents:
         "label": tfds.features.ClassLabel(names=CLASS_NAMES),
     }
     return features, {split: _examples(split, content) for split, content in records.items()}
-
-
-def _fetch_archive(downloads: Path) -> Path:
-    archive = downloads / "cifar-10-binary.tar.gz"
-    if archive.exists() and pooch.file_hash(str(archive)) == ARCHIVE_SHA256:
-        return archive
-    print(f"Downloading CIFAR-10 (170 MB) from {ARCHIVE_URL} to {archive}", file=sys.stderr)
-    pooch.get_logger().setLevel("WARNING")  # It would say the same again.
-    try:
-        pooch.retrieve(ARCHIVE_URL, ARCHIVE_SHA256, archive.name, downloads, progressbar=sys.stderr.isatty())
-    except (requests.RequestException, ValueError) as error:  # The latter is pooch's for another hash.
-        raise InputError(
-            f"cannot download {ARCHIVE_URL} ({one_line(error)}): try again, place the archive by hand at {archive}, or "
-            "give a data_dir that holds CIFAR-10"
-        ) from error
-    return archive
 
 
 def _examples(split: str, content: bytes) -> Iterator[dict[str, Any]]:

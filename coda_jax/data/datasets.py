@@ -31,6 +31,7 @@ DATASETS = {
     "tiny_imagenet": Source("tiny_imagenet", Preprocessing(size=64, shorter_side=64)),
     "imagenet100": Source("imagenet", _OF_THE_PAPER, {"classes": 100, "preprocessing": _OF_THE_PAPER}),
     "imagenet": Source("imagenet", _OF_THE_PAPER, {"classes": 1000, "preprocessing": _OF_THE_PAPER}),
+    "imagenette": Source("imagenette", preprocessing=None),
     "image_folder": Source("image_folder", preprocessing=None),
 }
 """All data sets by name: another one is a module and a line here."""
@@ -57,7 +58,8 @@ def load(name: str, data_dir: str | None = None, image_size: int | None = None) 
     Args:
         name: one of `DATASETS`. The ImageNets' archives are fetched by hand; "image_folder" is images of one's own.
         data_dir: the directory of prepared TFDS data sets, None for TFDS's default; or the folder of the images.
-        image_size: the height and width in pixels to which images of one's own are brought; None for other data sets.
+        image_size: the height and width in pixels to which images of one's own, and Imagenette's, are brought; None for
+            other data sets.
     """
     if data_dir is not None and not isinstance(data_dir, str | os.PathLike):
         raise InputError(f"data_dir must be a path, not {data_dir!r}")

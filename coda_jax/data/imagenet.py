@@ -11,7 +11,6 @@ import io
 import re
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ _ALL_ENTRY = "imagenet2012/5.1.0"
 _SPLITS = ("train", "validation")
 _MOST_IMAGE_BYTES = 100_000_000  # The largest official image has 16 MB.
 _REMEDY = "put the official archive in its place"
-_NOT_DECODED = {"image": tfds.decode.SkipDecoding()}
+NOT_DECODED = {"image": tfds.decode.SkipDecoding()}
 
 
 def data_sources(
@@ -46,17 +45,21 @@ def data_sources(
     if not (root / entry).exists():
         contents = _contents(root, classes)
         prepare_once(root, entry, title, lambda: contents)
-    train, test, class_names = open_sources(root / entry, title, _SPLITS, _NOT_DECODED)
-    whole, centre = (partial(resize, preprocessing=preprocessing) for resize in (resize_shorter_side, _centre))
-    return Images(train, whole), Images(test, centre), class_names
+    train, test, class_names = open_sources(root / entry, title, _SPLITS, NOT_DECODED)
+    return Images(train, preprocessing, resize_shorter_side), Images(test, preprocessing, centre), class_names
 
 
 class Images:
     """Random access to {"image": uint8 [H, W, RGB=3], "label": int}; images are decoded and resized when asked for."""
 
-    def __init__(self, source: Sequence[dict[str, Any]], resize: Callable[[Image.Image], np.ndarray]) -> None:
+    def __init__(
+        self,
+        source: Sequence[dict[str, Any]],
+        preprocessing: Preprocessing,
+        resize: Callable[[Image.Image, Preprocessing], np.ndarray],
+    ) -> None:
         """Take the examples of `source`, whose images are the contents of files."""
-        self._source, self._resize = source, resize
+        self._source, self._preprocessing, self._resize = source, preprocessing, resize
 
     def __len__(self) -> int:
         return len(self._source)
@@ -64,10 +67,11 @@ class Images:
     def __getitem__(self, index: int) -> dict[str, Any]:
         example = self._source[index]
         with Image.open(io.BytesIO(example["image"])) as image:
-            return {"image": self._resize(image), "label": example["label"]}
+            return {"image": self._resize(image, self._preprocessing), "label": example["label"]}
 
 
-def _centre(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
+def centre(image: Image.Image, preprocessing: Preprocessing) -> np.ndarray:
+    """The centre of an image, uint8 [size, size, RGB=3]; arguments and errors are those of `prepare`."""
     return prepare(image, preprocessing)[0]
 
 
@@ -79,7 +83,7 @@ def _contents(root: Path, classes: int) -> Contents:
     if train.exists() and validation.exists():
         examples = {"train": _train_examples(train, names), "validation": _validation_examples(validation, names)}
     elif (root / _ALL_ENTRY).exists():
-        *sources, _ = open_sources(root / _ALL_ENTRY, "ImageNet", _SPLITS, _NOT_DECODED)
+        *sources, _ = open_sources(root / _ALL_ENTRY, "ImageNet", _SPLITS, NOT_DECODED)
         examples = {
             split: (example for example in source if example["label"] < classes)
             for split, source in zip(_SPLITS, sources, strict=True)
@@ -100,28 +104,28 @@ def _contents(root: Path, classes: int) -> Contents:
 def _train_examples(path: Path, names: list[str]) -> Iterator[dict[str, Any]]:
     """Those of an archive that holds an archive for each class."""
     with reading(path, _REMEDY), tarfile.open(path, "r:") as tar:
-        archives = {member.name: member for member in _files(tar)}
+        archives = {member.name: member for member in files(tar)}
         if missing := [name for name in names if f"{name}.tar" not in archives]:
             raise InputError(f"lacks {missing[0]}.tar")
         for label, name in enumerate(names):
             with tarfile.open(fileobj=tar.extractfile(archives[f"{name}.tar"]), mode="r:") as class_tar:
-                for member in _files(class_tar):
+                for member in files(class_tar):
                     if not re.fullmatch(rf"{name}_\d+\.JPEG", member.name):
                         raise InputError(f"holds {one_line(member.name)} in {name}.tar, which is no image of the class")
-                    yield {"file_name": member.name, "image": _image_file(class_tar, member), "label": label}
+                    yield {"file_name": member.name, "image": image_file(class_tar, member), "label": label}
 
 
 def _validation_examples(path: Path, names: list[str]) -> Iterator[dict[str, Any]]:
     """Those of the archive of validation images that are of the classes in `names`."""
     classes = _lines("validation_labels.txt")  # In the order of the images' numbers.
     with reading(path, _REMEDY), tarfile.open(path, "r:") as tar:
-        for member in _files(tar):
+        for member in files(tar):
             match = re.fullmatch(r"ILSVRC2012_val_(\d{8})\.JPEG", member.name)
             if not match or not 1 <= int(match[1]) <= len(classes):
                 raise InputError(f"holds {one_line(member.name)}, which is no validation image")
             name = classes[int(match[1]) - 1]
             if name in names:
-                yield {"file_name": member.name, "image": _image_file(tar, member), "label": names.index(name)}
+                yield {"file_name": member.name, "image": image_file(tar, member), "label": names.index(name)}
 
 
 def _lines(name: str) -> list[str]:
@@ -129,7 +133,8 @@ def _lines(name: str) -> list[str]:
     return tfds.core.tfds_path(f"datasets/imagenet2012/{name}").read_text().split()
 
 
-def _files(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+def files(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """The members of an archive that are files; raises tarfile.ReadError for one that would lead back."""
     for member in tar:
         if member.size < 0:  # tarfile would find the same members without end.
             raise tarfile.ReadError("a member has a negative size")
@@ -137,8 +142,11 @@ def _files(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
             yield member
 
 
-def _image_file(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    """The content of a JPEG file, made from the image where that is CMYK or no JPEG."""
+def image_file(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    """The content of a JPEG file in an archive, made from the image where that is CMYK or no JPEG.
+
+    Raises InputError for what is no image, or has more bytes than an image can have.
+    """
     if member.size > _MOST_IMAGE_BYTES:
         raise InputError(f"holds {one_line(member.name)} of {member.size} bytes")
     content = tar.extractfile(member).read()

@@ -10,8 +10,9 @@ import grain
 import numpy as np
 from absl import flags
 
-from coda_jax.data.augmentation import RandomFlipAndCrop
+from coda_jax.data.augmentation import RandomColour, RandomFlipAndCrop, RandomResizedCrop
 from coda_jax.data.randaugment import RandAugment
+from coda_jax.errors import InputError
 
 Batch = dict[str, np.ndarray]
 _EPOCHS = 2**31  # As good as endless; grain cannot share what it repeats for ever among many processes.
@@ -27,6 +28,8 @@ def train_batches(
     flip: bool,
     crop_padding: int,
     size: int | None = None,
+    crop_scale: float = 1.0,
+    colour: float = 0.0,
     randaugment: int = 0,
     start: int = 0,
     num_workers: int = 0,
@@ -47,6 +50,9 @@ def train_batches(
         flip: whether to mirror half of the images.
         crop_padding: the pixels by which images are padded before they are cropped.
         size: the height and width of the crops from images of any larger sizes; None for images of one size.
+        crop_scale: the least area of crops that are resized to `size`, as a share of the image's, below 1; 1 for crops
+            that are not resized.
+        colour: the strength of random changes of brightness, contrast and saturation, up to 1; 0 for none.
         randaugment: the magnitude of RandAugment's two operations, from 1 to 10; 0 for none.
         start: the number of batches to skip.
         num_workers: the number of processes that prepare batches; 0 for threads of this one.
@@ -54,7 +60,13 @@ def train_batches(
         processes: P.
     """
     examples = grain.MapDataset.source(source).seed(seed).shuffle().repeat(_EPOCHS)
+    if crop_scale < 1:
+        if size is None:
+            raise InputError("crops are resized to size, which is None: give the pixels, or crop_scale=1")
+        examples = examples.random_map(RandomResizedCrop(crop_scale, size))
     examples = examples.random_map(RandomFlipAndCrop(flip, crop_padding, size))
+    if colour:
+        examples = examples.random_map(RandomColour(colour))
     if randaugment:
         examples = examples.random_map(RandAugment(randaugment))
     batches = examples.map(_to_arrays).batch(batch_size // processes)[start * processes + process :: processes]

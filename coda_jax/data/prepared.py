@@ -47,6 +47,7 @@ def reading(archive: Path, remedy: str) -> Iterator[None]:
 def prepare_once(root: Path, entry: str, title: str, begin: Callable[[], Contents]) -> None:
     """Prepare a data set in `root / entry`, from what `begin` fetches, unless it is there.
 
+    `entry` is NAME/VERSION or NAME/CONFIGURATION/VERSION; `begin` finds a directory `root / "downloads" / NAME`.
     Runs that are started together wait for the first one; an interrupted one leaves nothing that is taken for whole.
     Raises InputError, in which the data set is called `title`, where the directory cannot be written.
     """
@@ -56,7 +57,7 @@ def prepare_once(root: Path, entry: str, title: str, begin: Callable[[], Content
     try:
         if prepared.parent.exists() and not prepared.parent.is_dir():
             raise NotADirectoryError(f"{prepared.parent} is not a directory")
-        downloads = root / "downloads" / prepared.parent.name
+        downloads = root / "downloads" / entry.split("/")[0]
         downloads.mkdir(parents=True, exist_ok=True)
         # Runs started together would delete each other's unfinished files; the system releases a killed run's lock.
         with open(downloads / "lock", "w") as lock:
@@ -67,7 +68,7 @@ def prepare_once(root: Path, entry: str, title: str, begin: Callable[[], Content
                 shutil.rmtree(leftover)
             contents = begin()
             print(f"Preparing {title} in {prepared}", file=sys.stderr)
-            _write(contents, title, prepared)
+            _write(contents, title, root, entry)
     except (OSError, RuntimeError) as error:  # ArrayRecord's for a full disk is the latter.
         raise InputError(
             f"cannot prepare {title} in {root} ({one_line(error)}): free space there and make it writable, or give "
@@ -75,12 +76,17 @@ def prepare_once(root: Path, entry: str, title: str, begin: Callable[[], Content
         ) from error
 
 
-def _write(contents: Contents, title: str, directory: Path) -> None:
-    """Write a data set under another name, and rename it to `directory`."""
+def _write(contents: Contents, title: str, root: Path, entry: str) -> None:
+    """Write a data set under another name, and rename it to `root / entry`."""
     features, examples = contents
-    with tfds.core.utils.incomplete_dir(directory) as incomplete:
+    name, *configuration, version = entry.split("/")
+    with tfds.core.utils.incomplete_dir(root / entry) as incomplete:
         identity = tfds.core.dataset_info.DatasetIdentity(
-            name=directory.parent.name, version=directory.name, data_dir=incomplete, module_name=__name__
+            name=name,
+            version=version,
+            data_dir=incomplete,
+            module_name=__name__,
+            config_name=configuration[0] if configuration else None,
         )
         info = tfds.core.DatasetInfo(
             builder=identity,

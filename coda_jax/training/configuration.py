@@ -17,12 +17,14 @@ class Training:
     """The settings of a training; with the network and the data they determine it.
 
     A run that began before there was one of these has its default. A value of another type or out of its range raises
-    InputError, and so does `randaugment` with `on_device`.
+    InputError, and so does what `on_device` cannot do: `crop_scale`, `crop_size`, `colour` and `randaugment`.
 
     Attributes:
         seed: the seed of the parameters, the order of the examples, and the augmentation.
         batch_size: examples a step, over all devices of all processes.
         num_epochs: epochs in all, by which the learning rate goes as well.
+        min_steps: steps that all epochs have at least: of few images there are more epochs, and the schedule of the
+            learning rate and the time between tests are stretched by as much. 0 for no such bound.
         num_steps: steps in all, those of earlier runs included; None for all epochs.
         optimizer: the optimiser's name, as in `optimizer.make_optimizer`; `weight_decay` is described there, too.
         learning_rate: the highest learning rate.
@@ -34,18 +36,26 @@ class Training:
             division may be one step early or late.
         flip: whether to mirror half of the images.
         crop_padding: pixels by which images are padded before they are cropped to the size of the test images.
+        crop_scale: the least area of the crops that are trained on, as a share of the image's, above 0: they are
+            resized, as in `augmentation.RandomResizedCrop`. 1 for crops that are not resized.
+        crop_size: the height and width of the crops that are trained on, in pixels; None for those of the test images.
+            Objects are larger in resized crops than in whole images, so that smaller crops show them as tests do, at
+            less cost (Touvron et al., NeurIPS 2019, arXiv 1906.06423).
+        colour: the strength of random changes of brightness, contrast and saturation, from 0 to 1; 0 for none.
         randaugment: the magnitude of RandAugment's two operations, from 1 to 10; 0 for none.
         num_workers: processes that prepare batches; 0 for threads of this one.
         on_device: whether the training images live on the devices, and are shuffled, mirrored and cropped there.
         accumulation: equal parts of each device's share of a batch, computed one by one, in the memory of one.
         penalty: λ, the weight of `losses.weight_penalty` in what is minimised; "penalty" is recorded if it is not 0.
         log_every: steps between two records.
+        test_every: epochs between two tests; one is also made at the end.
         checkpoint_every: steps between two checkpoints; one is also saved at the end.
     """
 
     seed: int = 0
     batch_size: int = 64
     num_epochs: int = 60
+    min_steps: int = 0
     num_steps: int | None = None
     optimizer: str = "adam"
     weight_decay: float = 0.0
@@ -57,27 +67,46 @@ class Training:
     decay_epochs: int = 30
     flip: bool = True
     crop_padding: int = 0
+    crop_scale: float = 1.0
+    crop_size: int | None = None
+    colour: float = 0.0
     randaugment: int = 0
     num_workers: int = 0
     on_device: bool = False
     accumulation: int = 1
     penalty: float = 0.0
     log_every: int = 100
+    test_every: int = 1
     checkpoint_every: int = 1000
 
     def __post_init__(self):
         """Refuse what cannot be used."""
         for field in dataclasses.fields(self):
             check_type(field.name, getattr(self, field.name), field.type)
-        for name in ("batch_size", "num_epochs", "decay_epochs", "log_every", "checkpoint_every", "accumulation"):
+        counts = (
+            "batch_size",
+            "num_epochs",
+            "decay_epochs",
+            "log_every",
+            "test_every",
+            "checkpoint_every",
+            "accumulation",
+        )
+        for name in counts:
             check_whole(name, getattr(self, name))
-        for name in ("seed", "warmup_epochs", "crop_padding", "randaugment", "num_workers"):
+        for name in ("seed", "min_steps", "warmup_epochs", "crop_padding", "randaugment", "num_workers"):
             check_whole(name, getattr(self, name), 0)
-        if self.num_steps is not None:
-            check_whole("num_steps", self.num_steps)
+        for name in ("num_steps", "crop_size"):
+            if getattr(self, name) is not None:
+                check_whole(name, getattr(self, name))
         for name in ("learning_rate", "warmup_from", "penalty"):
             check_number(name, getattr(self, name), least=0)
         check_number("decay", self.decay, above=0)
+        check_number("crop_scale", self.crop_scale, above=0)
+        check_number("colour", self.colour, least=0)
+        for name in ("crop_scale", "colour"):
+            if getattr(self, name) > 1:
+                raise InputError(f"{name} must be at most 1, not {getattr(self, name)}")
         check_choice("schedule", self.schedule, ("step", "cosine"))
         self.make_optimizer(num_examples=1)  # Refuses a name or a weight decay that it cannot use.
         if self.seed >= 2**32:
@@ -87,10 +116,18 @@ class Training:
 
             if self.randaugment > LARGEST_MAGNITUDE:
                 raise InputError(f"randaugment must be at most {LARGEST_MAGNITUDE}, not {self.randaugment}")
-        if self.randaugment and self.on_device:
-            raise InputError(
-                "with on_device images are mirrored and cropped only: use randaugment=0, or on_device=False"
-            )
+        for name in ("crop_scale", "crop_size", "colour", "randaugment"):
+            if self.on_device and getattr(self, name) != DEFAULTS[name]:
+                raise InputError(
+                    f"with on_device images are mirrored and cropped only: use {name}={DEFAULTS[name]}, or "
+                    "on_device=False"
+                )
+
+    @property
+    def augmentation(self) -> dict[str, bool | float]:
+        """The random changes of the images, as arguments of `coda_jax.data.train_batches`."""
+        names = ("flip", "crop_padding", "crop_scale", "colour", "randaugment")
+        return {name: getattr(self, name) for name in names}
 
     def make_optimizer(self, num_examples: int) -> optax.GradientTransformation:
         """The optimiser, for epochs of so many examples."""
@@ -98,12 +135,13 @@ class Training:
 
     def learning_rate_schedule(self, num_examples: int) -> optax.Schedule:
         """The learning rate of every step, counted from 0, for epochs of so many examples."""
-        warmup_steps = self.steps_of(self.warmup_epochs, num_examples)
+        stretch = self.stretch(num_examples)
+        warmup_steps = self.steps_of(self.warmup_epochs * stretch, num_examples)
         if self.schedule == "cosine":
-            steps = self.steps_of(self.num_epochs, num_examples)
+            steps = self.steps_of(self.num_epochs * stretch, num_examples)
             after_warmup = optax.cosine_decay_schedule(self.learning_rate, max(1, steps - warmup_steps))
         else:
-            interval = self.decay_epochs * num_examples / self.batch_size
+            interval = self.decay_epochs * stretch * num_examples / self.batch_size
             stairs = optax.exponential_decay(self.learning_rate, interval, 1 / self.decay, staircase=True)
 
             def after_warmup(step: jax.Array) -> jax.Array:
@@ -116,11 +154,26 @@ class Training:
 
     def steps(self, num_examples: int) -> int:
         """Steps in all, for epochs of so many examples."""
-        return self.num_steps or self.steps_of(self.num_epochs, num_examples)
+        return self.num_steps or self.steps_of(self.num_epochs * self.stretch(num_examples), num_examples)
+
+    def stretch(self, num_examples: int) -> int:
+        """How many times as many epochs there are as `num_epochs` says, so that they have `min_steps` steps."""
+        return max(1, math.ceil(self.min_steps * self.batch_size / (self.num_epochs * num_examples)))
 
     def steps_of(self, epochs: int, num_examples: int) -> int:
         """The steps after which so many epochs, of so many examples each, are over."""
         return math.ceil(epochs * num_examples / self.batch_size)
+
+    def vanishing(self) -> str | None:
+        """What is to be said where steps of the learning rate leave less than a thousandth of it; None elsewhere."""
+        divisions = (self.num_epochs - 1) // self.decay_epochs
+        if self.schedule != "step" or divisions * math.log(self.decay) < math.log(1000):
+            return None
+        needed = math.ceil(math.log(1000) / math.log(self.decay)) * self.decay_epochs
+        return (
+            f"the learning rate vanishes: after {needed} of {self.num_epochs} epochs it is less than a thousandth of "
+            f"{self.learning_rate}: raise decay_epochs with num_epochs, or use schedule=cosine"
+        )
 
 
 DEFAULTS = {field.name: field.default for field in dataclasses.fields(Training)}

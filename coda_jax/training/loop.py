@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -19,7 +20,7 @@ from coda_jax.training.evaluation import evaluate
 from coda_jax.training.interruption import Interrupted, Interruption
 from coda_jax.training.metrics_log import MetricsLog, read_metrics
 from coda_jax.training.progress import Progress
-from coda_jax.training.state import TrainState, create, replicated
+from coda_jax.training.state import TrainState, beginning_with, create, replicated
 from coda_jax.training.step import (
     Batch,
     Metrics,
@@ -32,15 +33,18 @@ from coda_jax.training.step import (
 )
 
 
-def train(model: nn.Module, dataset: Dataset, training: Training, workdir: Path) -> TrainState:
+def train(
+    model: nn.Module, dataset: Dataset, training: Training, workdir: Path, begin: Any | None = None
+) -> TrainState:
     """Train on all devices, from the newest checkpoint in `workdir` if there is one; returns the state after all steps.
 
+    A new run begins with the parameters `begin`, as `state.beginning_with` takes them; None stands for random ones.
     All processes of a run call it with the same arguments; each reads its share of every batch, and the first one
     writes and prints. The model is as `step.train_step` takes it, with as many logits as there are classes. With
     `training.on_device` the examples come in another order.
 
     Checkpoints go to `workdir/checkpoints`. To `workdir/metrics.jsonl` and `workdir/tensorboard` go the mean "loss" and
-    "accuracy" of the steps since the last record and, after every epoch and at the end, "test_loss" and
+    "accuracy" of the steps since the last record and, after every `test_every` epochs and at the end, "test_loss" and
     "test_accuracy". A resumed run ends with the same parameters, to the bit, as an uninterrupted one.
 
     Raises InputError for a refusal of `check` or a checkpoint of another architecture. Raises RunError if the run stops
@@ -67,6 +71,8 @@ def train(model: nn.Module, dataset: Dataset, training: Training, workdir: Path)
     checkpoints = Checkpoints(workdir / "checkpoints")
     if checkpoints.latest_step() is not None:
         state = checkpoints.restore(state)
+    elif begin is not None:
+        state = beginning_with(state, begin)
     start, num_steps = int(state.step), training.steps(num_examples)
     advance, read_test = _stepper(model, optimizer, dataset, training, start), _test_reader(dataset, training)
     eval_step = mapped_eval_step(model)
@@ -74,8 +80,10 @@ def train(model: nn.Module, dataset: Dataset, training: Training, workdir: Path)
     tested = any(record["step"] == start and "test_loss" in record for record in records)
 
     def test_after(step: int) -> int:
-        """The first step after `step` with which an epoch ends."""
-        return training.steps_of(step * training.batch_size // num_examples + 1, num_examples)
+        """The first step after `step` with which an epoch ends after which there is a test."""
+        epochs_between = training.test_every * training.stretch(num_examples)
+        epochs = (step * training.batch_size // num_examples // epochs_between + 1) * epochs_between
+        return training.steps_of(epochs, num_examples)
 
     with (
         Interruption() as interruption,
@@ -159,6 +167,7 @@ class _Recorder:
         """Raise RunError, which names the first such step, where a loss or gradient was not finite."""
         training, done = self._training, self._recorded
         drawn = "on the device" if training.on_device else "by the host"
+        augmentation = ", ".join(f"{name}={value}" for name, value in training.augmentation.items())
         for metrics, count in self._recent:
             good = done + int(metrics["finite"])
             done += count
@@ -167,9 +176,8 @@ class _Recorder:
                     f"the loss or a gradient of step {good + 1} is not finite: the last checkpoint, of step "
                     f"{checkpoints.latest_step() or 0}, is kept, from where the same command comes to it again; its "
                     f"batch is number {good} (from 0) of those drawn {drawn} with seed={training.seed}, "
-                    f"batch_size={training.batch_size}, flip={training.flip}, crop_padding={training.crop_padding} and "
-                    f"randaugment={training.randaugment}; unless something is wrong with it, begin anew with a lower "
-                    "learning rate"
+                    f"batch_size={training.batch_size}, crop_size={training.crop_size}, {augmentation}; unless "
+                    "something is wrong with it, begin anew with a lower learning rate"
                 )
 
     def close(self) -> None:
@@ -182,7 +190,7 @@ def check(model: nn.Module, dataset: Dataset, training: Training) -> None:
 
     It must have as many classes as the data, no larger kernels than its images, and for a penalty be a `CoDANet`.
     """
-    size = dataset.info.preprocessing.size
+    size = min(dataset.info.preprocessing.size, training.crop_size or dataset.info.preprocessing.size)
     has, classes = check_training(model, (size, size), training), len(dataset.info.class_names)
     if has != classes:
         attribute = "the last of channels" if hasattr(model, "channels") else "the network's number of classes"
@@ -230,10 +238,8 @@ def _stepper(
         seed=training.seed,
         start=start,
         num_workers=training.num_workers,
-        size=dataset.info.preprocessing.size,
-        flip=training.flip,
-        crop_padding=training.crop_padding,
-        randaugment=training.randaugment,
+        size=training.crop_size or dataset.info.preprocessing.size,
+        **training.augmentation,
         **_processes(),
     )
 

@@ -1,5 +1,6 @@
 """What a training step changes."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import field
 from typing import Any
@@ -50,6 +51,16 @@ def create(
 
     # Placed as the mapped step leaves it; from anywhere else the second step would be compiled again.
     return jax.jit(init, out_shardings=replicated())(jax.random.key(seed))
+
+
+def beginning_with(state: TrainState, params: Any) -> TrainState:
+    """The state with the given parameters, those of a network that differs in the shapes of some arrays at most.
+
+    An array of another shape stays as it is: the last layer's, where there are other classes.
+    """
+    # A step uses the memory of its state again: the given arrays are copied.
+    params = jax.tree.map(lambda own, given: np.array(given if given.shape == own.shape else own), state.params, params)
+    return dataclasses.replace(state, params=jax.device_put(params, replicated()))
 
 
 def replicated(devices: Sequence[jax.Device] = ()) -> NamedSharding:

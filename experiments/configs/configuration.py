@@ -15,7 +15,8 @@ def configuration(dataset: str, model: Mapping[str, Any], **values: Any) -> Conf
 
     Args:
         dataset: as `coda_jax.data.load` has it.
-        model: as `coda_jax.networks.architectures.make_model` takes it.
+        model: as `coda_jax.networks.architectures.make_model` takes it. `experiments.job` fills in lists of layers
+            that are not given, by the images' size, and for 0 as the last of `channels` the number of classes.
         values: of `coda_jax.training.configuration.Training`, where they are not its defaults; `image_size`.
     """
     config = ConfigDict(
@@ -23,9 +24,11 @@ def configuration(dataset: str, model: Mapping[str, Any], **values: Any) -> Conf
             "dataset": dataset,
             "data_dir": config_dict.placeholder(str),  # None: TFDS's default directory.
             "image_size": config_dict.placeholder(int),  # None: that of the data.
+            "init": config_dict.placeholder(str),  # None: random parameters.
             "model": dict(model),
             **DEFAULTS,
             "num_steps": config_dict.placeholder(int),  # None: all epochs.
+            "crop_size": config_dict.placeholder(int),  # None: that of the test images.
         }
     )
     config.update(values)

@@ -6,32 +6,32 @@ DIR has `train/CLASS/...` and `test/CLASS/...` or `val/CLASS/...`; or `CLASS/...
 held back to be tested on. docs/tutorials/own-data.md goes all the way. The last of `model.channels` is the number of
 classes, or 0 to have it counted.
 
-The network is ours, for images of 64 pixels on a CPU: 718,208 parameters for ten classes. Kernels of its layers with
-stride 2 are of 4×4, so that every pixel but those at the border is seen by equally many patches.
-Cost: 0.13 GFLOP an image forward and three times that a training step.
-Expected result: the tutorial's four classes, 96% test accuracy; it says in what time.
+The network is ours, for a CPU, and goes by `--config.image_size` (`coda_jax.networks.coda_net.layers_for`): its first
+layer has a stride of 2 for 64 pixels, and of 4 from 128 pixels on. A list that is given, such as
+`--config.model.ranks`, is taken instead. `--config.init=NAME` begins with a trained network, its layers, temperature
+and parameters: a run, or one that comes with the library. Its last layer begins anew for another number of classes.
+
+There are 500 steps at least: of few images more epochs, so that they are as many.
+Cost: 0.16 GFLOP an image of 64 pixels forward, 0.25 of 128, 0.76 of 224; and three times that a training step.
+Expected result: on four classes of photographs that were not used to choose it, this optimiser reached 74.5% and 81.0%
+with two seeds, where Adam with 2e-3, divided by 1.5 every 4 epochs, had reached 64.0% and 64.5%.
 """
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_dict
 
 from coda_jax.networks.coda_net import LOGIT_BIAS
+from experiments.configs.cifar10 import MUON
 from experiments.configs.configuration import configuration
 
 # Also for Tiny-ImageNet.
-NETWORK = {
-    "channels": (16, 32, 32, 64, 0),  # 0: counted, as many as there are classes.
-    "ranks": (8, 8, 16, 16, 32),
-    "kernel_sizes": (4, 4, 4, 3, 1),
-    "strides": (2, 2, 2, 1, 1),
-    "paddings": (1, 1, 1, 1, 0),
-    "norm": "sq",
-    "temperature": 100.0,
-    "logit_bias": LOGIT_BIAS,
-    "dtype": "float32",
-}
-SCHEDULE = {"batch_size": 32, "num_epochs": 20, "learning_rate": 2e-3, "decay_epochs": 4, "crop_padding": 8}
+SCHEDULE = {**MUON, "batch_size": 32, "num_epochs": 20, "crop_padding": 8}
 
 
 def get_config() -> ConfigDict:
     """The configuration, of which `data_dir` is to be given: the folder."""
-    return configuration("image_folder", NETWORK, image_size=64, **SCHEDULE, log_every=50, checkpoint_every=500)
+    layers = ("channels", "ranks", "kernel_sizes", "strides", "paddings")
+    model = {name: config_dict.placeholder(tuple) for name in layers}  # None: those that fit the images' size.
+    model |= {"norm": "sq", "temperature": 100.0, "logit_bias": LOGIT_BIAS, "dtype": "float32"}
+    return configuration(
+        "image_folder", model, image_size=64, **SCHEDULE, min_steps=500, log_every=50, checkpoint_every=500
+    )

@@ -17,25 +17,20 @@ Expected result: docs/results.md says what has been run, and what it reached.
 
 from ml_collections import ConfigDict
 
-from coda_jax.networks.coda_net import LOGIT_BIAS, M_CODA
+from coda_jax.networks.coda_net import LOGIT_BIAS, M_CODA, layers_for
 from experiments.configs import image_folder, imagenet
 from experiments.configs.configuration import configuration, named
 
-MEDIUM = {
-    **M_CODA,
-    "channels": (*M_CODA["channels"][:-1], 0),  # 0: counted, as many as there are classes.
-    "norm": "sq",
-    "logit_bias": LOGIT_BIAS,
-    "dtype": "float32",
-}
+MEDIUM = {**M_CODA, "channels": (*M_CODA["channels"][:-1], 0)}  # 0: counted, as many as there are classes.
 # The network, the temperature and the schedule of each name.
 NAMES = {
     **{f"9L-M-CoDA-SQ-{t}": (MEDIUM, t, {**imagenet.SCHEDULE, "crop_padding": 8}) for t in (100, 1000, 10000)},
-    **{f"5L-XS64-CoDA-SQ-{t}": (image_folder.NETWORK, t, image_folder.SCHEDULE) for t in (10, 100, 1000)},
+    **{f"5L-XS64-CoDA-SQ-{t}": (layers_for(64), t, image_folder.SCHEDULE) for t in (10, 100, 1000)},
 }
 
 
 def get_config(name: str = "") -> ConfigDict:
     """The configuration of that name; raises InputError if there is none."""
     network, temperature, schedule = named("tiny_imagenet.py", NAMES, name, "9L-M-CoDA-SQ-1000")
-    return configuration("tiny_imagenet", {**network, "temperature": float(temperature)}, **schedule)
+    model = {**network, "norm": "sq", "temperature": float(temperature), "logit_bias": LOGIT_BIAS, "dtype": "float32"}
+    return configuration("tiny_imagenet", model, **schedule)

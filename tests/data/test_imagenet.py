@@ -12,7 +12,7 @@ from PIL import Image
 
 from coda_jax import data
 from coda_jax.data import imagenet, prepared
-from coda_jax.data.preprocessing import Preprocessing, prepare
+from coda_jax.data.preprocessing import Preprocessing, prepare, resize_shorter_side
 from coda_jax.errors import InputError
 from tests.data.photographs import cuttings, encoded
 
@@ -144,7 +144,7 @@ def test_images_are_resized_and_cropped_for_tests(everything):
 def test_files_that_others_stored_as_they_were(everything):
     train, _, _ = imagenet.data_sources(str(everything), 100, PREPROCESSING)
     for content in (CMYK, PNG):
-        images = imagenet.Images([{"image": content, "label": 4}], train._resize)
+        images = imagenet.Images([{"image": content, "label": 4}], PREPROCESSING, resize_shorter_side)
         assert images[0]["image"].shape == (32, 40, 3)
 
 

@@ -3,6 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
+from coda_jax import InputError
 from coda_jax.data import test_batches as evaluation_batches  # Under its own name pytest would take it for a test.
 from coda_jax.data import train_batches
 
@@ -71,6 +72,19 @@ def test_images_of_many_sizes_are_cropped_and_changed():
     assert labels(plain) == labels(batches())
     changed = [(one["image"] != other["image"]).any((1, 2, 3)) for one, other in zip(plain, batches(), strict=True)]
     assert 0.6 < np.mean(changed)  # Identity may be drawn, or what changes nothing here.
+
+
+def test_resized_crops_and_colours():
+    photographs = [{"image": np.full((6 + index, 9, 3), 100, np.uint8), "label": index} for index in range(10)]
+    changes = {"size": 4, "crop_scale": 0.3, "crop_padding": 0}
+    batches = list(itertools.islice(train_batches(photographs, **SETTINGS | changes), 3))
+    # What is everywhere the same stays so, whatever the crop.
+    np.testing.assert_array_equal(batches[0]["image"], np.full((4, 4, 4, 3), np.float32(100) / 255))
+    coloured = list(itertools.islice(train_batches(photographs, **SETTINGS | changes, colour=0.5), 3))
+    assert labels(coloured) == labels(batches)
+    assert all(batch["image"].std() > 0 for batch in coloured)
+    with pytest.raises(InputError, match="crops are resized to size, which is None"):
+        train_batches(photographs, **SETTINGS, crop_scale=0.3)
 
 
 @pytest.mark.parametrize("processes", [2, 4])

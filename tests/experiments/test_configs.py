@@ -4,11 +4,12 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from benchmarks.cost import forward_flops
 from coda_jax import CoDANet, InputError
 from coda_jax.networks.architectures import make_model
-from coda_jax.networks.coda_net import L_CODA, S_CODA, XS_CODA
+from coda_jax.networks.coda_net import L_CODA, S_CODA, XS_CODA, layers_for
 from coda_jax.networks.variables import variable_shapes
-from experiments.configs import cifar10, digits, image_folder, imagenet, tiny_imagenet
+from experiments.configs import cifar10, digits, image_folder, imagenet, imagenette, tiny_imagenet
 
 
 def test_the_authors_names():
@@ -87,6 +88,24 @@ def test_what_two_cores_train_in_two_hours():
     assert (config.optimizer, config.schedule, config.batch_size) == ("muon", "cosine", 64)
 
 
+def test_imagenette():
+    config = imagenette.get_config("5L-XS128-CoDA-SQ-3000")
+    model = CoDANet(**config.model)
+    assert (model.temperature, config.image_size, config.crop_size) == (3000.0, 128, 96)
+    assert (config.optimizer, config.schedule, config.crop_scale, config.colour) == ("muon", "cosine", 0.35, 0.2)
+    for_gpus = imagenette.get_config("9L-M160-CoDA-SQ-100000")
+    assert (for_gpus.image_size, for_gpus.model.temperature) == (160, 1e5)
+    assert (for_gpus.num_epochs, for_gpus.warmup_epochs, for_gpus.optimizer) == (200, 50, "adam")
+    # As the description says.
+    assert sum(map(math.prod, variable_shapes(model).values())) == 1_938_304
+    for of_name, costs in ((config, {96: 0.78, 128: 1.39}), (for_gpus, {144: 37, 160: 46})):
+        network = CoDANet(**of_name.model)
+        kernels = zip(network.kernel_sizes, network.strides, strict=True)
+        assert all(size % stride == 0 for size, stride in kernels)
+        for size, cost in costs.items():
+            assert forward_flops(network, size, 64) / 64e9 == pytest.approx(cost, rel=0.01)
+
+
 def test_b_cos():
     config = cifar10.get_config("B-cos-ResNet-20")
     model = make_model(config.model.to_dict())
@@ -102,7 +121,7 @@ def test_tiny_imagenet():
     assert (config.model.temperature, config.model.channels[-1]) == (10000.0, 0)  # Classes are counted.
     assert (config.flip, config.crop_padding, config.randaugment) == (True, 8, 0)
     small = tiny_imagenet.get_config("5L-XS64-CoDA-SQ-10")
-    assert small.model.to_dict() == image_folder.get_config().model.to_dict() | {"temperature": 10.0}
+    assert small.model.to_dict() == image_folder.get_config().model.to_dict() | layers_for(64) | {"temperature": 10.0}
     assert (small.dataset, small.warmup_epochs, small.num_epochs) == ("tiny_imagenet", 0, 20)
 
 
@@ -120,14 +139,18 @@ def test_imagenet():
     assert model.channels[:-1] == L_CODA["channels"][:-1]
 
 
-@pytest.mark.parametrize("module", [cifar10, image_folder, imagenet, tiny_imagenet])
+@pytest.mark.parametrize("module", [cifar10, image_folder, imagenet, imagenette, tiny_imagenet])
 def test_all_have_the_same_keys(module):
     names = {cifar10: ["5L-XS-CoDA-SQ-100"], imagenet: imagenet.NAMES, tiny_imagenet: ["9L-M-CoDA-SQ-1000"]}
+    names[imagenette] = imagenette.NAMES
     for arguments in [(name,) for name in names[module]] if module in names else [()]:
         assert list(module.get_config(*arguments)) == list(digits.get_config())
 
 
-@pytest.mark.parametrize(("module", "near"), [(imagenet, "9L-L-CoDA-SQ-100000"), (tiny_imagenet, "9L-M-CoDA-SQ-100")])
+@pytest.mark.parametrize(
+    ("module", "near"),
+    [(imagenet, "9L-L-CoDA-SQ-100000"), (imagenette, "5L-XS128-CoDA-SQ-1000"), (tiny_imagenet, "9L-M-CoDA-SQ-100")],
+)
 def test_other_files_without_the_configuration(module, near):
     with pytest.raises(InputError, match="holds several configurations: name one, as in "):
         module.get_config()
@@ -137,13 +160,14 @@ def test_other_files_without_the_configuration(module, near):
 
 def test_images_of_ones_own():
     config = image_folder.get_config()
-    assert config.model.channels[-1] == 0  # For the experiment to fill in.
-    model = CoDANet(**config.model.to_dict() | {"channels": (*config.model.channels[:-1], 10)})
-    inputs = jnp.zeros((1, config.image_size, config.image_size, 6))
-    parameters = jax.tree.leaves(jax.eval_shape(model.init, jax.random.key(0), inputs))
-    assert (
-        sum(array.size for array in parameters) == 718_208
-    )  # Of the network for ten classes, as its description says.
+    assert (config.optimizer, config.learning_rate, config.schedule) == ("muon", 0.02, "cosine")
+    layers = {name for name, value in config.model.items() if value is None}
+    assert layers == layers_for(config.image_size).keys()  # For the experiment to fill in.
+    # As its description says.
+    for size, cost in ((64, 0.16), (128, 0.25), (224, 0.76)):
+        network = layers_for(size)
+        model = CoDANet(**network | {"channels": (*network["channels"][:-1], 10)})
+        assert forward_flops(model, size, 32) / 32e9 == pytest.approx(cost, abs=0.01)
 
 
 def test_hybrids_end_with_the_same_resolution_and_say_what_they_have():

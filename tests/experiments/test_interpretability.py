@@ -213,3 +213,16 @@ def test_a_residual_network_has_no_contributions(resnet):
         "contributions cannot explain this network for localisation_3x3: "
         "model must be a CoDANet or BcosResNet, not ResNet\n"
     )
+
+
+def test_checkerboard_of_networks_with_strides(trained, resnet, tmp_path):
+    trained = shutil.copytree(trained, tmp_path / "run")
+    status, out, err = run_quickly(
+        f"--workdir={trained}", "--methods=contributions", "--metrics=checkerboard", experiment="interpretability"
+    )
+    assert status == 0, err
+    record = json.loads((trained / "interpretability" / "checkerboard-128" / "contributions.json").read_text())
+    assert 0 < record["results"]["median"] < 1
+    assert "energy at the strides' frequencies, median" in out
+    status, _, err = run_quickly(f"--workdir={resnet[0]}", "--metrics=checkerboard", experiment="interpretability")
+    assert (status, "it is defined for CoDA-Nets, and ResNet-8 is none" in err) == (1, True)

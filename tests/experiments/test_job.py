@@ -7,6 +7,7 @@ import signal
 import jax
 import numpy as np
 from matplotlib.image import imread
+from PIL import Image
 
 from coda_jax import add_inverse, data, load
 from coda_jax.contributions import contributions
@@ -111,3 +112,41 @@ def test_refuses_another_configuration(digits_run, tmp_path):
     assert err.count("\n") == 1
     assert "batch_size is 64 (there 32), model.temperature is 5.0 (there 10.0)" in err
     assert (workdir / "config.json").read_bytes() == before
+
+
+def last_test(workdir):
+    return [record for record in read_metrics(workdir / "metrics.jsonl") if "test_accuracy" in record][-1]
+
+
+def test_a_run_begins_with_a_trained_network(digits_run, tmp_path):
+    flags = "--config.num_steps=1", "--config.learning_rate=0.0"
+    command = (f"--workdir={tmp_path / 'run'}", f"--config.init={digits_run[0]}", *flags)
+    for _ in range(2):  # The second time it goes on, with nothing left to do.
+        status, _, err = run_quickly(*command)
+        assert status == 0, err
+    assert "trained on images" not in err
+    trained = last_test(digits_run[0])
+    assert last_test(tmp_path / "run")["test_accuracy"] == trained["test_accuracy"] > 0.5
+    jax.tree.map(np.testing.assert_array_equal, load(tmp_path / "run").variables, load(digits_run[0]).variables)
+    status, _, err = run_quickly(f"--workdir={tmp_path / 'run'}", *flags)
+    assert (status, "init is None (there " in err) == (1, True)
+
+
+def test_other_classes_and_images_of_another_size(digits_run, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for number in range(5):
+            noise = np.random.default_rng(number).integers(0, 256, (9, 9, 3), np.uint8)
+            Image.fromarray(noise).save(tmp_path / "images" / name / f"{number}.png")
+    status, _, err = run_quickly(
+        f"--workdir={tmp_path / 'run'}", f"--config.data_dir={tmp_path / 'images'}", "--config.image_size=16",
+        f"--config.init={digits_run[0]}", "--config.batch_size=8", "--config.num_steps=1",
+        "--config.learning_rate=0.0", "--config.schedule=step", "--config.decay_epochs=1", experiment="image_folder",
+    )  # fmt: skip
+    assert status == 0, err
+    assert f"{digits_run[0]} was trained on images of 8 pixels, and goes on with images of 16" in err.splitlines()
+    assert "the learning rate vanishes: after 18 of 20 epochs it is less than a thousandth of 0.0: raise" in err
+    (model, variables, info), (old, trained, _) = load(tmp_path / "run"), load(digits_run[0])
+    assert (model.channels, info.class_names) == ((*old.channels[:-1], 2), ("a", "b"))
+    assert (model.temperature, model.kernel_sizes) == (old.temperature, old.kernel_sizes)
+    np.testing.assert_array_equal(variables["params"]["layers_0"]["A"], trained["params"]["layers_0"]["A"])

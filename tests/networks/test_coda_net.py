@@ -12,7 +12,7 @@ from coda_jax import CoDANet, InputError, from_pretrained, save_pretrained
 from coda_jax.alignment import dau
 from coda_jax.contributions import contributions
 from coda_jax.interop.torch import to_state_dict
-from coda_jax.networks.coda_net import L_CODA, LAYERS, M_CODA, S_CODA, XS_CODA
+from coda_jax.networks.coda_net import L_CODA, LAYERS, M_CODA, S_CODA, XS_CODA, layers_for
 from coda_jax.training.losses import binary_cross_entropy
 from tests.golden import DTYPES, GOLDEN, TOLERANCE, TRAINED, assert_close, golden_inputs, golden_network
 
@@ -25,6 +25,28 @@ def test_number_of_parameters(size, parameters):
     model = CoDANet(**size, temperature=1.0)
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 32, 32, 6)))
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == parameters
+
+
+@pytest.mark.parametrize(
+    ("size", "stride", "positions"),
+    [(32, 1, 8), (63, 1, 15), (64, 2, 8), (96, 2, 12), (127, 2, 15), (128, 4, 8), (224, 4, 14), (256, 8, 8)],
+)
+def test_layers_for_images_of_any_size(size, stride, positions):
+    layers = layers_for(size)
+    assert layers["strides"] == (stride, 2, 2, 1, 1)
+    assert all(kernel % stride == 0 for kernel, stride in zip(layers["kernel_sizes"], layers["strides"], strict=True))
+    model = CoDANet(**layers | {"channels": (*layers["channels"][:-1], 10)})
+    inputs = jax.ShapeDtypeStruct((1, size, size, 6), np.float32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), inputs)
+    _, linear_map = jax.eval_shape(lambda *given: model.apply(*given, method="decompose"), variables, inputs)
+    assert linear_map.layers[-1].input_shape == (positions, positions, 10)
+    if size == 64:
+        assert sum(leaf.size for leaf in jax.tree.leaves(variables)) == 718_208
+
+
+def test_layers_for_what_is_no_size():
+    with pytest.raises(InputError, match="image_size must be a whole number, not None"):
+        layers_for(None)
 
 
 def test_m_coda_has_eight_times_eight_positions():

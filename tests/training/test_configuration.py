@@ -29,6 +29,24 @@ PAPER = {
 NUM_EXAMPLES = 10  # Epochs 0, 1, 2, 3 begin with steps 0, 3, 5, 8 (counted from 0).
 
 
+def test_few_images_get_more_epochs():
+    # 3 epochs of 50 examples are 19 steps; 3 times as many are 57.
+    training = Training(batch_size=8, num_epochs=3, min_steps=40)
+    assert (training.stretch(50), training.steps(50)) == (3, 57)
+    assert (training.stretch(500), training.steps(500)) == (1, 188)
+    assert Training(batch_size=8, num_epochs=3, min_steps=40, num_steps=5).steps(50) == 5
+
+
+def test_rates_vanish_only_where_steps_divide_them_by_more_than_a_thousand():
+    # 1.5 is divided by 18 times, after epoch 72.
+    training = Training(num_epochs=100, decay_epochs=4, learning_rate=0.5)
+    expected = "the learning rate vanishes: after 72 of 100 epochs it is less than a thousandth of 0.5: raise decay_ep"
+    assert training.vanishing().startswith(expected)
+    for changes in ({"num_epochs": 72}, {"decay_epochs": 30}, {"decay": 1.0}, {"schedule": "cosine"}):
+        assert Training(**{"num_epochs": 100, "decay_epochs": 4} | changes).vanishing() is None
+    assert Training(num_epochs=73, decay_epochs=4).vanishing()
+
+
 def rates(steps, **changes):
     schedule = Training(**PAPER | changes).learning_rate_schedule(NUM_EXAMPLES)
     return [float(jax.jit(schedule)(step)) for step in range(steps)]
@@ -51,9 +69,18 @@ def test_cosine_falls_to_zero_at_the_end_of_all_epochs():
     assert all(first > second for first, second in zip(found[3:13], found[4:14], strict=True))
 
 
+@pytest.mark.parametrize("changes", [{}, {"schedule": "cosine"}])
+def test_rates_of_more_epochs_are_stretched(changes):
+    changes |= {"warmup_epochs": 2, "num_epochs": 4}  # 10 steps, of which 5 are the warm-up.
+    stretched = rates(20, min_steps=20, **changes)
+    np.testing.assert_allclose(stretched[::2], rates(10, **changes), rtol=1e-5, atol=1e-7)
+    assert stretched[:10] != rates(10, **changes)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"min_steps": -1}, "min_steps must be at least 0, not -1"),
         ({"batch_size": "8"}, "batch_size is '8', but must be of type int"),
         ({"flip": 1}, "flip is 1, but must be of type bool"),
         ({"seed": True}, "seed is True, but must be of type int"),
@@ -71,6 +98,15 @@ def test_cosine_falls_to_zero_at_the_end_of_all_epochs():
         ({"warmup_epochs": -1}, "warmup_epochs must be at least 0, not -1"),
         ({"decay": 0.0}, "decay must be above 0, not 0.0"),
         ({"decay_epochs": 0}, "decay_epochs must be at least 1, not 0"),
+        ({"crop_scale": 0.0}, "crop_scale must be above 0, not 0.0"),
+        ({"crop_scale": 1.5}, "crop_scale must be at most 1, not 1.5"),
+        ({"colour": -0.1}, "colour must be at least 0, not -0.1"),
+        ({"colour": 1.1}, "colour must be at most 1, not 1.1"),
+        ({"crop_size": 0}, "crop_size must be at least 1, not 0"),
+        ({"test_every": 0}, "test_every must be at least 1, not 0"),
+        ({"crop_scale": 0.5, "on_device": True}, "use crop_scale=1.0, or on_device=False"),
+        ({"crop_size": 5, "on_device": True}, "use crop_size=None, or on_device=False"),
+        ({"colour": 0.5, "on_device": True}, "use colour=0.0, or on_device=False"),
         ({"randaugment": 11}, "randaugment must be at most 10, not 11"),
         ({"randaugment": 9, "on_device": True}, "use randaugment=0, or on_device=False"),
     ],

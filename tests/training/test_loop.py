@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 
+from coda_jax.data import DatasetInfo
 from coda_jax.errors import InputError, RunError
 from coda_jax.training import loop
 from coda_jax.training.configuration import Training
@@ -68,6 +69,48 @@ def test_learns_and_records(tmp_path, capsys, on_device):
     lines = capsys.readouterr().err.splitlines()
     assert re.fullmatch(r"compiled the training step and began in \d+\.\d s", lines[0])
     assert [line.split()[1] for line in lines[1:]] == [f"{record['step']}/60" for record in records]
+
+
+def test_tests_come_after_every_so_many_epochs_and_at_the_end(tmp_path):
+    run(tmp_path, num_steps=17, test_every=2)  # Epochs end with steps 7, 13, 19 and 25.
+    run(tmp_path, num_steps=27, test_every=2)
+    tests = [record["step"] for record in read_metrics(tmp_path / "metrics.jsonl") if "test_loss" in record]
+    assert tests == [13, 17, 25, 27]
+
+
+def test_few_images_are_tested_as_often_as_there_were_to_be_epochs(tmp_path):
+    run(tmp_path, num_steps=None, num_epochs=2, min_steps=30)  # Two epochs of 50 examples are 13 steps.
+    tests = [record["step"] for record in read_metrics(tmp_path / "metrics.jsonl") if "test_loss" in record]
+    assert tests == [19, 38]
+
+
+def test_a_run_begins_with_given_parameters_but_those_of_other_shapes(tmp_path):
+    given = run(tmp_path / "given", num_steps=20).params
+    more = MODEL.clone(channels=(6, 3))
+    info = DatasetInfo(("above", "below", "between"), DATASET.info.preprocessing)
+    settings = Training(**SETTINGS | {"num_steps": 1, "learning_rate": 0.0})
+    same, other, fresh = (
+        train(model, DATASET._replace(info=data_info), settings, tmp_path / name, begin).params
+        for name, model, data_info, begin in (
+            ("same", MODEL, DATASET.info, given),
+            ("other", more, info, given),
+            ("fresh", more, info, None),
+        )
+    )
+    jax.tree.map(np.testing.assert_array_equal, same, given)
+    jax.tree.map(np.testing.assert_array_equal, other["layers_0"], given["layers_0"])
+    np.testing.assert_array_equal(other["layers_1"]["B"], given["layers_1"]["B"])
+    np.testing.assert_array_equal(other["layers_1"]["A"], fresh["layers_1"]["A"])
+    # A run that goes on does not begin anew.
+    run(tmp_path / "goes on", num_steps=5)
+    goes_on = train(MODEL, DATASET, Training(**SETTINGS | {"num_steps": 30}), tmp_path / "goes on", given)
+    jax.tree.map(np.testing.assert_array_equal, goes_on.params, run(tmp_path / "whole").params)
+
+
+def test_crops_that_are_too_small_for_a_kernel(tmp_path):
+    with pytest.raises(InputError, match="a kernel of 5 does not fit into 2 pixels padded by 1"):
+        run(tmp_path, model=MODEL.clone(kernel_sizes=(5, 1)), crop_size=2)
+    assert not list(tmp_path.iterdir())
 
 
 @both
@@ -159,8 +202,8 @@ def test_a_loss_that_is_not_finite_is_named_and_never_saved(tmp_path, monkeypatc
     drawn = "on the device" if on_device else "by the host"
     message = (
         "the loss or a gradient of step 7 is not finite: the last checkpoint, of step 4, is kept, .* its batch is "
-        rf"number 6 \(from 0\) of those drawn {drawn} with seed=0, batch_size=8, flip=True, crop_padding=1 and "
-        "randaugment=0"
+        rf"number 6 \(from 0\) of those drawn {drawn} with seed=0, batch_size=8, crop_size=None, flip=True, "
+        "crop_padding=1, crop_scale=1.0, colour=0.0, randaugment=0; "
     )
     with pytest.raises(RunError, match=message):
         run(tmp_path, checkpoint_every=4, on_device=on_device)
@@ -203,10 +246,12 @@ def test_batches_of_the_host_are_those_of_the_settings(tmp_path, monkeypatch):
 
     monkeypatch.setattr(loop, "train_batches", batches)
     settings = {"seed": 3, "flip": False, "crop_padding": 2, "randaugment": 5, "num_workers": 1}
-    with pytest.raises(AskedError) as asked:
-        run(tmp_path, **settings)
-    place = {"batch_size": 8, "start": 0, "size": 4, "process": 0, "processes": 1}
-    assert asked.value.args == ({**settings, **place},)
+    settings |= {"crop_scale": 0.5, "colour": 0.25}
+    place = {"batch_size": 8, "start": 0, "process": 0, "processes": 1}
+    for crop_size, size in ((None, 4), (3, 3)):
+        with pytest.raises(AskedError) as asked:
+            run(tmp_path, **settings, crop_size=crop_size)
+        assert asked.value.args == ({**settings, **place, "size": size},)
 
 
 def test_finished_run_is_left_as_it_is(tmp_path):
