@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coda_jax import InputError
+from coda_jax.alignment import dau
 from coda_jax.alignment.dau import DynamicLinear, cheapest_form, dynamic_alignment, gram, rescaling
 
 # Compiled as a whole, which is faster than operation by operation.
@@ -230,6 +231,41 @@ def test_bfloat16_maps_only_where_they_are_faster(platform, of_maps):
         lowered = jax.jit(function).trace(inputs, B, A, b).lower(lowering_platforms=(platform,))
         # A row for each of 2·3·4 positions, a column for each unit and rank.
         assert set(re.findall(r"dot_general.*-> tensor<24x15x(\w+)>", lowered.as_text())) == {of_maps}
+
+
+def test_on_a_cpu_the_gradient_of_bfloat16_multiplies_in_bfloat16():
+    inputs, B, A, b = (array.astype(jnp.bfloat16) for array in random_layer(units=3, rank=5))
+    gradient = jax.grad(lambda *layer: jnp.sum(dynamic_alignment(*layer)[0]), argnums=(0, 1, 2, 3))
+    lowered = jax.jit(gradient).trace(inputs, B, A, b).lower(lowering_platforms=("cpu",)).as_text()
+    # Of matrices with the 15 columns of three units of rank 5: Aᵀp and Gh, and the gradients by p, A and G.
+    factors = re.findall(r"dot_general.*: \((tensor<\d+x\d+x\w+>), (tensor<\d+x\d+x\w+>)\)", lowered)
+    of_maps = [pair for pair in factors if "x15x" in "".join(pair)]
+    assert len(of_maps) == 5 and all(factor.endswith("xbf16>") for pair in of_maps for factor in pair)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_on_a_cpu_gradients_of_bfloat16_are_near_those_of_float32(form):
+    layer = random_layer(units=3, rank=5)
+    weights = np.random.default_rng(1).normal(size=(2, 3, 4, 3)).astype(np.float32)
+
+    @jax.jit
+    def gradients(*layer):
+        return jax.grad(lambda layer: jnp.sum(dynamic_alignment(*layer, form=form)[0] * weights))(layer)
+
+    for found, expected in zip(
+        gradients(*(array.astype(jnp.bfloat16) for array in layer)), gradients(*layer), strict=True
+    ):
+        # bfloat16 keeps 8 bits: 2⁻⁹ relative at each of about five roundings.
+        np.testing.assert_allclose(found.astype(np.float32), expected, rtol=0, atol=2e-2 * np.abs(expected).max())
+
+
+def test_rounding_to_bfloat16():
+    numbers = np.array([1.0, 1 + 2**-9, 1 + 2**-8, -1 - 2**-8, 1 + 2**-8 + 2**-9, 3e38, np.inf, -np.inf, np.nan, 0.0])
+    rounded = np.asarray(jax.jit(dau._rounded)(numbers.astype(np.float32)), np.float64)
+    # Ones that end with 2⁻⁷, the last of 8 bits; the largest number of bfloat16 is 3.39e38.
+    largest = float(jnp.asarray(3e38, jnp.bfloat16))
+    expected = [1, 1, 1 + 2**-7, -1 - 2**-7, 1 + 2**-7, largest, np.inf, -np.inf, np.nan, 0]
+    np.testing.assert_array_equal(rounded, expected)
 
 
 @pytest.fixture(params=[("sq", 1, 1, 5), ("l2", 2, 0, 5), ("sq", 2, 2, 20)], ids=str)
