@@ -70,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         results["memory"] = _memory()
         results["batch_sizes"] = _batch_sizes()
         results["gram"] = _gram()
+        results["bfloat16"] = _bfloat16()
         results["startup_seconds"] = _startup()
 
     (options.out / "benchmarks.json").write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
@@ -191,6 +192,31 @@ def _gram() -> dict[str, float | None]:
         ],
     )
     return times
+
+
+def _bfloat16() -> list[dict[str, Any]]:
+    """What products in bfloat16 bring, on processors that have them."""
+    measured = []
+    for network, batch_size in (("S", 16), ("XS", 64)):
+        with (
+            workers(["ours"], [f"--network={network}"]) as (in_float32,),
+            workers(["ours"], [f"--network={network}", "--dtype=bfloat16"]) as (in_bfloat16,),
+        ):
+            for task in ("forward", "train"):
+                jobs = [partial(worker.seconds, task, batch_size) for worker in (in_float32, in_bfloat16)]
+                seconds = medians(jobs, rounds=11)
+                measured.append({"network": network, "batch_size": batch_size, "task": task, "seconds": seconds})
+    print_table(
+        "bfloat16 against float32, ours",
+        ["", "batch", "float32 ms/image", "bfloat16 ms/image", "bfloat16 / float32"],
+        [
+            [f"{row['network']}-CoDA, {TASKS[row['task']]}", row["batch_size"]]
+            + [ratio(time, row["batch_size"] / 1000) for time in row["seconds"]]
+            + [ratio(*reversed(row["seconds"]))]
+            for row in measured
+        ],
+    )
+    return measured
 
 
 def _startup() -> float:

@@ -33,7 +33,8 @@ from flax import traverse_util
 from benchmarks import encoded_cifar10
 from benchmarks.agreement import agreement
 from benchmarks.gpu_speed import speed
-from benchmarks.phases import NETWORKS, network, run_phase, tell
+from benchmarks.phases import network, run_phase, tell
+from benchmarks.worker import NETWORKS
 from coda_jax.training import fit
 
 RECIPE = {"optimizer": "muon", "learning_rate": 0.02, "schedule": "cosine", "crop_padding": 4}

@@ -20,14 +20,12 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.worker import IMAGE_SIZE, TINY_NETWORK, images_and_labels
+from benchmarks.worker import IMAGE_SIZE, NETWORKS, images_and_labels
 from coda_jax import CoDANet
 from coda_jax.errors import one_line
-from coda_jax.networks.coda_net import S_CODA, XS_CODA
 
 Phase = Callable[[argparse.Namespace, float], bool]
 
-NETWORKS = {"S": S_CODA, "XS": XS_CODA, "tiny": TINY_NETWORK}
 PRECISIONS = {
     "bfloat16": (jnp.bfloat16, "default"),
     "tf32": (jnp.float32, "tensorfloat32"),

@@ -1,6 +1,6 @@
 """Programs that are measured, each in a process of its own.
 
-    python -m benchmarks.worker PROGRAM [--dtype=bfloat16] [--exact] [--small]
+    python -m benchmarks.worker PROGRAM [--network=NAME] [--dtype=bfloat16] [--exact]
 
 reads requests, a line each, from standard input:
 
@@ -30,7 +30,7 @@ import numpy as np
 from benchmarks import ours
 from benchmarks.timing import TaskError, medians
 from coda_jax import CoDANet
-from coda_jax.networks.coda_net import LOGIT_BIAS, S_CODA
+from coda_jax.networks.coda_net import LOGIT_BIAS, S_CODA, XS_CODA
 
 PROGRAMS = ("ours", "peer", "peer-compiled")
 """coda_jax; PyTorch, eager and under `torch.compile`."""
@@ -48,7 +48,10 @@ TINY_NETWORK, TINY_IMAGE_SIZE = (
     },
     8,
 )
-"""The same for --small."""
+"""A network for tests, and the side of its images."""
+
+NETWORKS = {"S": NETWORK, "XS": XS_CODA | {"temperature": 1000.0}, "tiny": TINY_NETWORK}
+"""By the names of `--network`."""
 
 
 class Worker:
@@ -179,8 +182,8 @@ def _answer_requests(arguments: argparse.Namespace) -> None:
     else:
         prepare, to_numpy = ours.prepare, partial(np.asarray, dtype=np.float32)
 
-    network, image_size = (TINY_NETWORK, TINY_IMAGE_SIZE) if arguments.small else (NETWORK, IMAGE_SIZE)
-    model = CoDANet(**network, dtype=jnp.dtype(arguments.dtype))
+    image_size = TINY_IMAGE_SIZE if arguments.network == "tiny" else IMAGE_SIZE
+    model = CoDANet(**NETWORKS[arguments.network], dtype=jnp.dtype(arguments.dtype))
 
     @cache
     def prepared(task: str, size: int) -> tuple[Callable, int | None]:
@@ -239,5 +242,5 @@ if __name__ == "__main__":
     parser.add_argument("program", choices=PROGRAMS)
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--exact", action="store_true")
-    parser.add_argument("--small", action="store_true")
+    parser.add_argument("--network", choices=list(NETWORKS), default="S")
     _answer_requests(parser.parse_args())

@@ -5,7 +5,8 @@ import time
 import jax.numpy as jnp
 import pytest
 
-from benchmarks.phases import NETWORKS, network, run_phase, tell
+from benchmarks.phases import network, run_phase, tell
+from benchmarks.worker import NETWORKS
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from benchmarks.worker import differences, workers
 
 @pytest.fixture(scope="module")
 def worker():
-    with workers(["ours"], ["--small"]) as (started,):
+    with workers(["ours"], ["--network=tiny"]) as (started,):
         yield started
 
 
