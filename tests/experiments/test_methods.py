@@ -11,8 +11,8 @@ from tests.training.problem import HYBRID, NORMALISED
 
 def test_averaged_contributions_are_means_over_the_part_of_the_window_that_is_in_the_image():
     model = CoDANet(channels=(4, 3), ranks=(4, 4), kernel_sizes=(3, 1), strides=(1, 1), paddings=(1, 0))
-    inputs = jax.random.uniform(jax.random.key(0), (2, 11, 12, 6))
-    variables, targets = model.init(jax.random.key(1), inputs), np.array([[0, 2], [1, 1]])
+    inputs = np.random.default_rng(0).uniform(size=(2, 11, 12, 6)).astype(np.float32)
+    variables, targets = jax.jit(model.init)(jax.random.key(1), inputs), np.array([[0, 2], [1, 1]])
     maps = np.asarray(contributions(model, variables, inputs, targets))
     averaged = np.asarray(METHODS["contributions_9"].explain(model, variables, inputs, targets))
     assert averaged.shape == maps.shape
@@ -23,7 +23,8 @@ def test_averaged_contributions_are_means_over_the_part_of_the_window_that_is_in
 
 
 def test_a_hybrids_contributions_are_upsampled_and_its_head_has_the_layer_for_gradcam():
-    inputs, targets = jax.random.uniform(jax.random.key(0), (2, 8, 8, 6)), np.array([[0, 1], [1, 0]])
+    inputs = np.random.default_rng(0).uniform(size=(2, 8, 8, 6)).astype(np.float32)
+    targets = np.array([[0, 1], [1, 0]])
     variables = jax.jit(HYBRID.init)(jax.random.key(1), inputs)
     maps = METHODS["contributions"].explain(HYBRID, variables, inputs, targets)
     features = contribution_map(contributions(HYBRID, variables, inputs, targets))
