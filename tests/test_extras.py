@@ -31,6 +31,8 @@ model, variables, info = load_pretrained("digits")
 inputs = add_inverse(np.random.default_rng(0).random((1, 8, 8, 3), np.float32))
 sums = contributions(model, variables, inputs, "all").sum((2, 3, 4)) + model.logit_bias
 assert np.allclose(sums, model.apply(variables, inputs), atol=1e-4)
+explained = coda_jax.explain("digits", np.zeros((20, 30, 3)), "all")
+assert np.allclose(explained.contribution_maps.sum((2, 3)) + explained.logit_bias, explained.logits, atol=1e-4)
 print("explained")
 """
 
@@ -62,6 +64,11 @@ def test_images_are_explained_without_extras():
         ("from coda_jax import data; data.load('digits')", "cv2", "train"),
         ("import coda_jax.plotting.maps", "matplotlib", "pictures"),
         ("from coda_jax.report import write_report", "grain", "all"),
+        (
+            "import coda_jax, numpy as np; coda_jax.explain('digits', np.ones((8, 8, 3))).show()",
+            "matplotlib",
+            "pictures",
+        ),
     ],
 )
 def test_what_needs_an_extra_says_so(program, missing, extra):

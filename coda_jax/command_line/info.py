@@ -13,9 +13,8 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 
-from coda_jax.command_line.trained import load_explainable
 from coda_jax.errors import one_line
-from coda_jax.interop.pretrained import trained_directory
+from coda_jax.interop.pretrained import load_explainable, trained_directory
 from coda_jax.networks.bcos_resnet import BcosResNet
 from coda_jax.networks.hybrid import HybridNet
 from coda_jax.training.metrics_log import read_metrics

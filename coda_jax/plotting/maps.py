@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 from matplotlib import colormaps, pyplot
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 from matplotlib.image import AxesImage
 from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image, ImageDraw, ImageFont
 
 from coda_jax.checks import check_whole
+from coda_jax.contributions import terms
 from coda_jax.errors import InputError, one_line
 
 COLOUR_MAP = "RdBu_r"
@@ -128,7 +129,8 @@ def contribution_sheet(
             axis.set_title(title, fontsize=_title_size(title), weight="bold" if right else None)
     heading = f"Image, {quantity} to the predicted class, and to the runner-up (bold: the true class)\n"
     figure.suptitle(heading, fontsize=11)
-    _save(path, figure, drawn, quantity, fraction=0.03, aspect=60)
+    _add_colour_bar(figure, drawn, quantity, fraction=0.03, aspect=60)
+    figure.savefig(path, dpi=150)
 
 
 def _title_size(title: str) -> float:
@@ -136,8 +138,8 @@ def _title_size(title: str) -> float:
     return min(9, 160 / len(title))
 
 
-def explanation(
-    path: Path,
+def draw_explanation(
+    figure: FigureBase,
     image: np.ndarray,
     maps: np.ndarray,
     names: Sequence[str],
@@ -148,25 +150,22 @@ def explanation(
 ) -> None:
     """Draw one image as `contribution_sheet` draws several, and how its contributions sum to its logits.
 
-    The image is [H, W, 3] in [0, 1], or uint8. The maps are [T, H, W], in logits, of T classes with `names` and logits
-    [T]. `offset` is the logit bias, which the contributions leave out. `path` and `quantity` are as there. `pictures`,
-    T of [H, W, 4] as from `colour_explanation`, are drawn in the place of the maps.
+    `figure` is a figure or a part of one. The image is [H, W, 3] in [0, 1], or uint8. The maps are [T, H, W], in
+    logits, of T classes with `names` and logits [T]. `offset` is the logit bias, which the contributions leave out.
+    `quantity` is as there. `pictures`, T of [H, W, 4] as from `colour_explanation`, are drawn in the place of the maps.
     """
-    panels = 1 + len(maps)
-    figure = Figure(figsize=(2.5 * panels + 0.4, 4.1), layout="constrained")
-    axes = figure.subplots(1, panels)
-    drawn = None
+    axes = figure.subplots(1, 1 + len(maps))
     if len(pictures):
         for axis, picture in zip(axes, (image, *pictures), strict=True):
             axis.set_axis_off()
             axis.imshow(picture)
     else:
         drawn = _draw_beside(axes, image, maps, contribution_scale(maps))
+        _add_colour_bar(figure, drawn, quantity, fraction=0.04, aspect=50)
     axes[0].set_title("what the network sees", fontsize=10)
     for axis, contributions, name, logit in zip(axes[1:], maps, names, logits, strict=True):
         axis.set_title(f"{shown(name)}  {1 / (1 + np.exp(-logit)):.1%}\n{terms(contributions, offset)}", fontsize=10)
     figure.suptitle("what speaks for the class − what speaks against it, and the bias = its logit", fontsize=10)
-    _save(path, figure, drawn, quantity, fraction=0.04, aspect=50)
 
 
 def _draw_beside(axes: np.ndarray, image: np.ndarray, maps: np.ndarray, scale: float) -> AxesImage:
@@ -176,13 +175,10 @@ def _draw_beside(axes: np.ndarray, image: np.ndarray, maps: np.ndarray, scale: f
     return [plot_map(contributions, axis, scale) for axis, contributions in zip(axes[1:], maps, strict=True)][-1]
 
 
-def _save(path: Path, figure: Figure, drawn: AxesImage | None, quantity: str, **size: float) -> None:
-    """Write the figure with a colour bar of this size, relative to it, if there are maps to explain."""
-    if drawn is not None:
-        figure.colorbar(
-            drawn, ax=figure.axes, location="bottom", label=f"{quantity} to the logit", extend="both", **size
-        )
-    figure.savefig(path, dpi=150)
+def _add_colour_bar(figure: FigureBase, drawn: AxesImage, quantity: str, **size: float) -> None:
+    """Add a colour bar of this size, relative to the figure, under all of it."""
+    label = f"{quantity} to the logit"
+    figure.colorbar(drawn, ax=figure.get_axes(), location="bottom", label=label, extend="both", **size)
 
 
 def explained_frame(image: np.ndarray, maps: np.ndarray, captions: Sequence[str], scale: float) -> np.ndarray:
@@ -203,14 +199,6 @@ def explained_frame(image: np.ndarray, maps: np.ndarray, captions: Sequence[str]
         canvas.paste(Image.fromarray(panel), (left, _CAPTION))
         draw.text((left + 4, 4), one_line(caption), fill="black", font=font)
     return np.asarray(canvas)
-
-
-def terms(contributions: np.ndarray, offset: float) -> str:
-    """A logit as text: the sum of a class's contributions (any shape) for it and against it, and the bias, `offset`."""
-    positive, negative = contributions[contributions > 0].sum(), contributions[contributions < 0].sum()
-    sign = "+" if offset > 0 else "-"
-    sum_ = f"{positive:.2f} - {abs(negative):.2f} {sign} {abs(offset):.2f} = {positive + negative + offset:.2f}"
-    return sum_.replace("-", "\N{MINUS SIGN}")
 
 
 def shortened(name: str, longest: int) -> str:

@@ -6,10 +6,8 @@ import pytest
 from matplotlib.image import imread
 from PIL import Image
 
-from coda_jax import add_inverse, load
-from coda_jax.contributions import linear_weights
+from coda_jax import add_inverse, explain, load
 from coda_jax.data.video import open_video, write_video
-from coda_jax.plotting.maps import colour_explanation
 
 RANDOM = np.random.default_rng(0).integers(0, 255, (40, 8, 8, 3), np.uint8)
 
@@ -68,26 +66,21 @@ def test_other_networks(network, request, command, tmp_path):
     assert imread(tmp_path / "out" / "one.png").ndim == 3
 
 
-@pytest.mark.parametrize("network", ["trained", "bcos"])
-def test_in_the_colours_that_classes_look_for(network, request, command, tmp_path, monkeypatch):
-    drawn = []
-    monkeypatch.setattr("coda_jax.command_line.explain.explanation", lambda *arguments: drawn.append(arguments[-1]))
-    workdir, path = request.getfixturevalue(network), save(tmp_path / "one.png", RANDOM[0])
-    arguments = ("explain", workdir, path, "--classes=dog,cat", "--out", tmp_path / "out")
-    status, _, err = command(*arguments, "--style=colour")
-    assert status == 0, err
-    model, variables, _ = load(workdir)
-    inputs = add_inverse(RANDOM[:1] / np.float32(255))
-    rows = np.asarray(linear_weights(model, variables, inputs, np.array([[1, 0]])))[0]
-    for picture, row in zip(drawn[0], rows, strict=True):
-        np.testing.assert_allclose(picture, colour_explanation(inputs[0], row), atol=1e-4)  # float32 weights.
-    assert command(*arguments)[0] == 0 and len(drawn[1]) == 0
+def test_the_colours_that_classes_look_for(trained, command, tmp_path):
+    path, pictures = save(tmp_path / "one.png", RANDOM[0]), []
+    for style in ("colour", "map"):
+        status, _, err = command("explain", trained, path, f"--style={style}", "--out", tmp_path / style)
+        assert status == 0, err
+        explain(trained, path, top=3).save(tmp_path / "expected.png", style)
+        pictures.append(imread(tmp_path / style / "one.png"))
+        np.testing.assert_array_equal(pictures[-1], imread(tmp_path / "expected.png"))
+    assert (pictures[0] != pictures[1]).any()
 
 
 def test_colours_are_for_images_and_networks_of_pixels(hybrid, trained, command, tmp_path):
     path = tmp_path / "moving.gif"
     write_video(path, RANDOM.repeat(4, 1).repeat(4, 2), rate=20)
-    for workdir, line in ((hybrid, f"{hybrid} is a hybrid, whose weights"), (trained, f"{path} is a moving picture")):
+    for workdir, line in ((hybrid, "a hybrid's weights are of features"), (trained, f"{path} is a moving picture")):
         status, _, err = command("explain", workdir, path, "--style=colour", "--out", tmp_path / "out")
         assert status == 1 and err.startswith(f"error: {line}"), err
 
