@@ -25,8 +25,8 @@ from coda_jax.networks.hybrid import HybridNet
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-STYLES = ("map", "colour")
-"""The maps beside the image, or what each class looks for in an image, as
+STYLES = ("overlay", "map", "colour")
+"""The maps over the image in grey; the maps beside it; or what each class looks for, as
 `coda_jax.plotting.maps.colour_explanation` draws it."""
 
 _MOST_DRAWN = 100  # Maps: matplotlib draws no picture of more than 65,536 pixels a side.
@@ -90,12 +90,27 @@ class ExplainedImages:
             lines.append(f"  {self.probabilities[index, target]:6.1%}  {name}  logit {sum_}")
         return "\n".join(lines)
 
+    def as_entries(self, index: int) -> dict[str, Any]:
+        """What `describe` says, as entries of a JSON document."""
+        classes = [
+            {
+                "name": self.class_names[target],
+                "number": int(target),
+                "probability": float(self.probabilities[index, target]),
+                "logit": float(self.logits[index, target]),
+                "positive": float(np.maximum(maps, 0).sum()),
+                "negative": float(np.minimum(maps, 0).sum()),
+            }
+            for target, maps in zip(self.targets[index], self.contribution_maps[index], strict=True)
+        ]
+        return {"preprocessing": self.preprocessing[index], "logit_bias": self.logit_bias, "classes": classes}
+
     def __repr__(self) -> str:
         told = [self.describe(index) for index in range(min(len(self.images), _MOST_TOLD))]
         more = len(self.images) - len(told)
         return "\n".join([*told, f"and {more} more images"] if more else told)
 
-    def show(self, style: str = "map") -> "Figure":
+    def show(self, style: str = "overlay") -> "Figure":
         """The images and the maps of their targets as a figure of matplotlib, which a notebook shows.
 
         More than 100 maps, a style that is none of `STYLES`, colours of a hybrid, and missing matplotlib raise
@@ -103,7 +118,7 @@ class ExplainedImages:
         """
         return self._drawn(style, in_notebook=True)
 
-    def save(self, path: str | os.PathLike, style: str = "map") -> None:
+    def save(self, path: str | os.PathLike, style: str = "overlay") -> None:
         """Write the figure of `show` as `.png`, or the arrays as `.npz`, which `numpy.load` reads.
 
         The arrays are the images, logits, probabilities, targets, contributions and contribution_maps, with the
@@ -143,7 +158,8 @@ class ExplainedImages:
             names, logits = [self.class_names[target] for target in targets], self.logits[index, targets]
             pictures = self._colours(index) if style == "colour" else ()
             maps = self.contribution_maps[index]
-            draw_explanation(part, self.images[index], maps, names, logits, bias, quantity, pictures)
+            overlaid = style == "overlay"
+            draw_explanation(part, self.images[index], maps, names, logits, bias, quantity, pictures, overlaid)
         return figure
 
     def _colours(self, index: int) -> list[np.ndarray]:

@@ -110,18 +110,18 @@ def drawn(explained, monkeypatch, **settings):
 
 def test_what_is_drawn(network, monkeypatch):
     explained = explain(network, IMAGES[:2], [[1, 0], [2, 2]])
-    for index, (image, maps, names, logits, bias, _, pictures) in enumerate(drawn(explained, monkeypatch)):
+    for index, (image, maps, names, logits, bias, _, pictures, overlaid) in enumerate(drawn(explained, monkeypatch)):
         np.testing.assert_array_equal(image, explained.images[index])
         np.testing.assert_array_equal(maps, explained.contribution_maps[index])
         assert names == [["dog", "cat"], ["a\x1b[31m"] * 2][index]
         np.testing.assert_array_equal(logits, explained.logits[index, explained.targets[index]])
-        assert (bias, len(pictures)) == (-1, 0)
+        assert (bias, len(pictures), overlaid) == (-1, 0, True)
 
 
 def test_colours_are_of_the_rows(network, monkeypatch):
     explained = explain(network, IMAGES[:1].clip(1, 254), [[1, 0]])  # Without black and white, to divide by.
     inputs = np.asarray(add_inverse(explained.images / np.float32(255)))[0]
-    ((*_, pictures),) = drawn(explained, monkeypatch, style="colour")
+    ((*_, pictures, _),) = drawn(explained, monkeypatch, style="colour")
     for picture, contributed in zip(pictures, explained.contributions[0], strict=True):
         np.testing.assert_allclose(
             picture, colour_explanation(inputs, contributed / inputs), atol=1e-4
@@ -167,7 +167,7 @@ def test_files_that_are_refused(network, tmp_path):
     for path, message in (("a.jpg", "must end with .png, for a picture, or .npz"), ("a.npz", "it is a directory")):
         with pytest.raises(InputError, match=message):
             explained.save(tmp_path / path)
-    with pytest.raises(InputError, match="style is 'maps', but must be one of map, "):
+    with pytest.raises(InputError, match="style is 'maps', but must be one of overlay, map, "):
         explained.show(style="maps")
     with pytest.raises(InputError, match="at most 100 maps can be drawn, not 3 of each of 40 images"):
         explain(network, np.repeat(IMAGES, 8, axis=0), "all").save(tmp_path / "many.png")

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib import colormaps, pyplot
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure, FigureBase
 from matplotlib.image import AxesImage
 from numpy.lib.stride_tricks import sliding_window_view
@@ -18,6 +20,7 @@ from coda_jax.errors import InputError, one_line
 COLOUR_MAP = "RdBu_r"
 """Diverging and safe for the colour-blind: red speaks for the class, blue against it, white is zero."""
 
+_OVERLAID = [colormaps[COLOUR_MAP](place)[:3] for place in (47, 127, 208)]  # The middle one is for the scale alone.
 _LEAST_SIDE, _CAPTION, _GAP = 256, 28, 8  # Of a frame: the panels' side, the caption's height, what is between two.
 
 
@@ -50,6 +53,26 @@ def plot_map(contributions: np.ndarray, ax: Axes | None = None, scale: float | N
     scale = contribution_scale(contributions) if scale is None else scale
     ax.set_axis_off()
     return ax.imshow(contributions, cmap=COLOUR_MAP, vmin=-scale, vmax=scale)
+
+
+def overlay(image: np.ndarray, contributions: np.ndarray, scale: float, opacity: float = 1.0) -> np.ndarray:
+    """A contribution map over its image, which turns grey and pale so that the map's colours stay apart from its own.
+
+    The image is uint8 [H, W, RGB=3], the map [H, W]. Contributions of `scale` and more are opaque, zeros transparent.
+    An `opacity` of 0 leaves the image as it is. Returns uint8 [H, W, RGB=3].
+
+    Examples:
+        >>> print(overlay(np.full((1, 3, 3), 100, np.uint8), np.array([[-2.0, 0.0, 1.0]]), scale=2.0))
+        [[[ 62 140 191]
+          [170 170 170]
+          [189 127 121]]]
+    """
+    blue, _, red = _OVERLAID
+    grey = 130 + 0.4 * (image @ (0.299, 0.587, 0.114))[..., None]
+    strength = opacity * np.minimum(np.abs(contributions) / scale, 1)[..., None]
+    under = (1 - opacity) * image + opacity * grey
+    colours = 255 * np.where(contributions[..., None] > 0, red, blue)
+    return ((1 - strength) * under + strength * colours).round().astype(np.uint8)
 
 
 def colour_explanation(
@@ -147,20 +170,26 @@ def draw_explanation(
     offset: float,
     quantity: str = "contributions",
     pictures: Sequence[np.ndarray] = (),
+    overlaid: bool = False,
 ) -> None:
     """Draw one image as `contribution_sheet` draws several, and how its contributions sum to its logits.
 
-    `figure` is a figure or a part of one. The image is [H, W, 3] in [0, 1], or uint8. The maps are [T, H, W], in
-    logits, of T classes with `names` and logits [T]. `offset` is the logit bias, which the contributions leave out.
-    `quantity` is as there. `pictures`, T of [H, W, 4] as from `colour_explanation`, are drawn in the place of the maps.
+    `figure` is a figure or a part of one. The image is uint8 [H, W, 3]. The maps are [T, H, W], in logits, of T classes
+    with `names` and logits [T]. `offset` is the logit bias, which the contributions leave out. `quantity` is as there.
+    The maps are drawn beside the image, or over it where they are `overlaid`, or give place to `pictures`, T of
+    [H, W, 4] as from `colour_explanation`.
     """
-    axes = figure.subplots(1, 1 + len(maps))
+    axes, scale, drawn = figure.subplots(1, 1 + len(maps)), contribution_scale(maps), None
+    if overlaid:
+        pictures = [overlay(image, contributions, scale) for contributions in maps]
+        drawn = ScalarMappable(Normalize(-scale, scale), LinearSegmentedColormap.from_list("overlay", _OVERLAID))
     if len(pictures):
         for axis, picture in zip(axes, (image, *pictures), strict=True):
             axis.set_axis_off()
             axis.imshow(picture)
     else:
-        drawn = _draw_beside(axes, image, maps, contribution_scale(maps))
+        drawn = _draw_beside(axes, image, maps, scale)
+    if drawn:
         _add_colour_bar(figure, drawn, quantity, fraction=0.04, aspect=50)
     axes[0].set_title("what the network sees", fontsize=10)
     for axis, contributions, name, logit in zip(axes[1:], maps, names, logits, strict=True):
@@ -175,19 +204,26 @@ def _draw_beside(axes: np.ndarray, image: np.ndarray, maps: np.ndarray, scale: f
     return [plot_map(contributions, axis, scale) for axis, contributions in zip(axes[1:], maps, strict=True)][-1]
 
 
-def _add_colour_bar(figure: FigureBase, drawn: AxesImage, quantity: str, **size: float) -> None:
+def _add_colour_bar(figure: FigureBase, drawn: ScalarMappable, quantity: str, **size: float) -> None:
     """Add a colour bar of this size, relative to the figure, under all of it."""
     label = f"{quantity} to the logit"
     figure.colorbar(drawn, ax=figure.get_axes(), location="bottom", label=label, extend="both", **size)
 
 
-def explained_frame(image: np.ndarray, maps: np.ndarray, captions: Sequence[str], scale: float) -> np.ndarray:
+def explained_frame(
+    image: np.ndarray, maps: np.ndarray, captions: Sequence[str], scale: float, overlaid: bool = False
+) -> np.ndarray:
     """One frame, uint8 [H, W, 3], beside its contribution maps [T, H, W], in logits, and their T captions.
+
+    The maps are drawn over the frame, in grey, where they are `overlaid`.
 
     `scale` is the contribution that is drawn in full colour; one for all frames makes colours mean the same in each.
     Returns uint8 [h, w, 3] with even h and w. Each pixel becomes a square, so that the image has at least 256 a side.
     """
-    colours = colormaps[COLOUR_MAP](maps / (2 * scale) + 0.5, bytes=True)[..., :3]
+    if overlaid:
+        colours = [overlay(image, contributions, scale) for contributions in maps]
+    else:
+        colours = colormaps[COLOUR_MAP](maps / (2 * scale) + 0.5, bytes=True)[..., :3]
     zoom = max(1, -(-_LEAST_SIDE // min(image.shape[:2])))
     panels = [panel.repeat(zoom, 0).repeat(zoom, 1) for panel in (image, *colours)]
     height, width, _ = panels[0].shape
