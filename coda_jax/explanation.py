@@ -29,6 +29,9 @@ STYLES = ("overlay", "map", "colour")
 """The maps over the image in grey; the maps beside it; or what each class looks for, as
 `coda_jax.plotting.maps.colour_explanation` draws it."""
 
+UNRECOGNISED = "no class is above 50%: the network recognises none of its classes, or cannot tell similar ones apart"
+"""What is said where the largest probability is no more than that: it is then the largest of nothing."""
+
 _MOST_DRAWN = 100  # Maps: matplotlib draws no picture of more than 65,536 pixels a side.
 _MOST_TOLD = 10
 
@@ -71,6 +74,11 @@ class ExplainedImages:
         """[N, K], the sigmoids of the logits: each class has a probability of its own, and they need not sum to 1."""
         return np.asarray(jax.nn.sigmoid(self.logits))
 
+    @property
+    def recognised(self) -> np.ndarray:
+        """Bool [N]: whether any class has a probability above 50%; `UNRECOGNISED` says what it means if none has."""
+        return self.logits.max(axis=-1) > 0
+
     @cached_property
     def contribution_maps(self) -> np.ndarray:
         """[N, T, H, W], the contribution of every pixel; of a hybrid, that of its features, spread over the image."""
@@ -85,6 +93,8 @@ class ExplainedImages:
         """What is to be said of an image: what was done to it, and the probabilities and logits of its targets."""
         done = "; ".join(self.preprocessing[index]) or "taken as it is"
         lines = [f"{one_line(self.sources[index])}: {done}"]
+        if not self.recognised[index]:
+            lines.append(f"  {UNRECOGNISED}")
         for target, contributed in zip(self.targets[index], self.contribution_maps[index], strict=True):
             name, sum_ = one_line(self.class_names[target]), contributions.terms(contributed, self.logit_bias)
             lines.append(f"  {self.probabilities[index, target]:6.1%}  {name}  logit {sum_}")
@@ -103,7 +113,12 @@ class ExplainedImages:
             }
             for target, maps in zip(self.targets[index], self.contribution_maps[index], strict=True)
         ]
-        return {"preprocessing": self.preprocessing[index], "logit_bias": self.logit_bias, "classes": classes}
+        return {
+            "preprocessing": self.preprocessing[index],
+            "recognised": bool(self.recognised[index]),
+            "logit_bias": self.logit_bias,
+            "classes": classes,
+        }
 
     def __repr__(self) -> str:
         told = [self.describe(index) for index in range(min(len(self.images), _MOST_TOLD))]
@@ -150,7 +165,7 @@ class ExplainedImages:
             asked = f"{classes} of each of {count} images"
             raise InputError(f"at most {_MOST_DRAWN} maps can be drawn, not {asked}: explain fewer, or save as .npz")
         make = pyplot.figure if in_notebook else Figure  # The first has notebooks learn how to show figures.
-        figure = make(figsize=(2.5 * (1 + classes) + 0.4, 4.1 * count), layout="constrained")
+        figure = make(figsize=(2.5 * (1 + classes) + 0.4, 4.4 * count), layout="constrained")
         pyplot.close(figure)
         parts = figure.subfigures(count, 1, squeeze=False)[:, 0]
         bias, quantity = self.logit_bias, self.network.model.quantity
@@ -158,8 +173,8 @@ class ExplainedImages:
             names, logits = [self.class_names[target] for target in targets], self.logits[index, targets]
             pictures = self._colours(index) if style == "colour" else ()
             maps = self.contribution_maps[index]
-            overlaid = style == "overlay"
-            draw_explanation(part, self.images[index], maps, names, logits, bias, quantity, pictures, overlaid)
+            overlaid, note = style == "overlay", "" if self.recognised[index] else UNRECOGNISED
+            draw_explanation(part, self.images[index], maps, names, logits, bias, quantity, pictures, overlaid, note)
         return figure
 
     def _colours(self, index: int) -> list[np.ndarray]:

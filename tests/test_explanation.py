@@ -5,6 +5,7 @@ from PIL import Image
 
 from coda_jax import CoDANet, HybridNet, InputError, add_inverse, explain
 from coda_jax.data import DatasetInfo, Preprocessing, prepare
+from coda_jax.explanation import UNRECOGNISED
 from coda_jax.interop.pretrained import Pretrained
 from coda_jax.networks.resnet import ResNetTrunk
 from coda_jax.plotting.maps import colour_explanation
@@ -87,6 +88,22 @@ def test_the_text(network):
     assert "  a\N{REPLACEMENT CHARACTER}[31m  logit" in repr(explain(network, IMAGES[0], [2]))
 
 
+def test_what_is_not_recognised(network, tmp_path, monkeypatch):
+    logits = explain(network, IMAGES).logits.max(-1)
+    # With this bias the logits of two images are below zero, and their probabilities below 50%.
+    bias = MODEL.logit_bias - float(np.sort(logits)[1] + np.sort(logits)[2]) / 2
+    changed = network._replace(model=MODEL.clone(logit_bias=bias))
+    explained = explain(changed, IMAGES)
+    expected = logits - MODEL.logit_bias + bias > 0
+    np.testing.assert_array_equal(explained.recognised, expected)
+    np.testing.assert_array_equal(explained.probabilities.max(-1) > 0.5, expected)
+    assert expected.sum() == 3
+    for index, call in enumerate(drawn(explained, monkeypatch)):
+        assert (f"  {UNRECOGNISED}\n" in explained.describe(index)) != expected[index]
+        assert call[-1] == ("" if expected[index] else UNRECOGNISED)
+        assert explained.as_entries(index)["recognised"] is bool(expected[index])
+
+
 def test_files(network, tmp_path):
     explained = explain(network, IMAGES[:2], [[1, 0], [2, 2]])
     explained.save(tmp_path / "new" / "two.npz")
@@ -97,7 +114,7 @@ def test_files(network, tmp_path):
     assert arrays["class_names"].tolist() == list(INFO.class_names)
     assert arrays["preprocessing"].tolist() == ["cropped to the centre, 6×6 of 12×8 pixels"] * 2
     picture = imread(tmp_path / "two.png")
-    assert picture.shape == (2 * 4.1 * 150, (2.5 * 3 + 0.4) * 150, 4)
+    assert picture.shape == (2 * 4.4 * 150, (2.5 * 3 + 0.4) * 150, 4)
 
 
 def drawn(explained, monkeypatch, **settings):
@@ -110,7 +127,7 @@ def drawn(explained, monkeypatch, **settings):
 
 def test_what_is_drawn(network, monkeypatch):
     explained = explain(network, IMAGES[:2], [[1, 0], [2, 2]])
-    for index, (image, maps, names, logits, bias, _, pictures, overlaid) in enumerate(drawn(explained, monkeypatch)):
+    for index, (image, maps, names, logits, bias, _, pictures, overlaid, _) in enumerate(drawn(explained, monkeypatch)):
         np.testing.assert_array_equal(image, explained.images[index])
         np.testing.assert_array_equal(maps, explained.contribution_maps[index])
         assert names == [["dog", "cat"], ["a\x1b[31m"] * 2][index]
@@ -121,7 +138,7 @@ def test_what_is_drawn(network, monkeypatch):
 def test_colours_are_of_the_rows(network, monkeypatch):
     explained = explain(network, IMAGES[:1].clip(1, 254), [[1, 0]])  # Without black and white, to divide by.
     inputs = np.asarray(add_inverse(explained.images / np.float32(255)))[0]
-    ((*_, pictures, _),) = drawn(explained, monkeypatch, style="colour")
+    ((*_, pictures, _, _),) = drawn(explained, monkeypatch, style="colour")
     for picture, contributed in zip(pictures, explained.contributions[0], strict=True):
         np.testing.assert_allclose(
             picture, colour_explanation(inputs, contributed / inputs), atol=1e-4

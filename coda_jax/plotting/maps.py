@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 
 import numpy as np
 from matplotlib import colormaps, pyplot
@@ -10,6 +11,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure, FigureBase
 from matplotlib.image import AxesImage
+from matplotlib.ticker import MaxNLocator
 from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image, ImageDraw, ImageFont
 
@@ -171,13 +173,14 @@ def draw_explanation(
     quantity: str = "contributions",
     pictures: Sequence[np.ndarray] = (),
     overlaid: bool = False,
+    note: str = "",
 ) -> None:
     """Draw one image as `contribution_sheet` draws several, and how its contributions sum to its logits.
 
     `figure` is a figure or a part of one. The image is uint8 [H, W, 3]. The maps are [T, H, W], in logits, of T classes
     with `names` and logits [T]. `offset` is the logit bias, which the contributions leave out. `quantity` is as there.
     The maps are drawn beside the image, or over it where they are `overlaid`, or give place to `pictures`, T of
-    [H, W, 4] as from `colour_explanation`.
+    [H, W, 4] as from `colour_explanation`. A `note` stands above all.
     """
     axes, scale, drawn = figure.subplots(1, 1 + len(maps)), contribution_scale(maps), None
     if overlaid:
@@ -194,7 +197,8 @@ def draw_explanation(
     axes[0].set_title("what the network sees", fontsize=10)
     for axis, contributions, name, logit in zip(axes[1:], maps, names, logits, strict=True):
         axis.set_title(f"{shown(name)}  {1 / (1 + np.exp(-logit)):.1%}\n{terms(contributions, offset)}", fontsize=10)
-    figure.suptitle("what speaks for the class − what speaks against it, and the bias = its logit", fontsize=10)
+    sums = "what speaks for the class − what speaks against it, and the bias = its logit"
+    figure.suptitle(f"{fill(note, 26 * len(axes))}\n{sums}".lstrip(), fontsize=10)
 
 
 def _draw_beside(axes: np.ndarray, image: np.ndarray, maps: np.ndarray, scale: float) -> AxesImage:
@@ -207,7 +211,8 @@ def _draw_beside(axes: np.ndarray, image: np.ndarray, maps: np.ndarray, scale: f
 def _add_colour_bar(figure: FigureBase, drawn: ScalarMappable, quantity: str, **size: float) -> None:
     """Add a colour bar of this size, relative to the figure, under all of it."""
     label = f"{quantity} to the logit"
-    figure.colorbar(drawn, ax=figure.get_axes(), location="bottom", label=label, extend="both", **size)
+    bar = figure.colorbar(drawn, ax=figure.get_axes(), location="bottom", label=label, extend="both", **size)
+    bar.locator = MaxNLocator(4)
 
 
 def explained_frame(

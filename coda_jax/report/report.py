@@ -84,6 +84,7 @@ def write_report(
         "step": curves[-1]["step"] if curves else None,
         "accuracy": float(np.mean(predicted == labels)),
         "test_images": len(labels),
+        "unrecognised": float(np.mean(logits.max(-1) <= 0)),  # No probability is above 50%.
         "kinds": [],
         "mistakes": commonest_mistakes(predicted, labels),
         "figures": _figures(workdir / "interpretability", measured),

@@ -22,7 +22,7 @@ def test_an_image(trained, command, tmp_path):
     path = save(tmp_path / "one.png", RANDOM[0])
     status, out, err = command("explain", trained, path, "--out", tmp_path / "out")
     assert status == 0, err
-    first, *classes, last = out.splitlines()
+    first, *classes, last = (line for line in out.splitlines() if not line.startswith("  no class is above"))
     assert first == f"{path}: taken as it is" and last == f"  {tmp_path / 'out' / 'one.png'}"
     assert imread(tmp_path / "out" / "one.png").ndim == 3
     model, variables, _ = load(trained)
@@ -90,6 +90,7 @@ def test_for_programs(trained, command, tmp_path):
     expected = explain(trained, paths, [["dog", "cat"]] * 2)
     for index, entry in enumerate(told["files"][:2]):
         assert entry["file"] == str(paths[index]) and entry["written"] == str(tmp_path / "out" / paths[index].name)
+        assert entry["recognised"] == expected.recognised[index]
         assert entry["preprocessing"] == [] and [of_class["name"] for of_class in entry["classes"]] == ["dog", "cat"]
         for number, of_class in zip((1, 0), entry["classes"], strict=True):
             assert of_class["number"] == number

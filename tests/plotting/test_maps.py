@@ -112,7 +112,8 @@ def test_what_is_written_over_and_under_the_maps(monkeypatch):
     labels, names = np.array([0, 0]), ["cat", "dog"]
     contribution_sheet("a.png", images, maps, targets, probabilities, labels, names, "attributions")
     (sheet,), one = figures, Figure()
-    draw_explanation(one, images[0], maps[0], names, np.array([2.0, 1.0]), -1.0, "attributions")
+    draw_explanation(one, images[0], maps[0], names, np.array([2.0, 1.0]), -1.0, "attributions", note="A note.")
+    assert one.get_suptitle().startswith("A note.\nwhat speaks for")
     titled = [axis for axis in sheet.axes if axis.get_title()]
     bold = [(axis.get_title(), axis.title.get_weight() == "bold") for axis in titled]
     assert bold == [

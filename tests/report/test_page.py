@@ -15,7 +15,7 @@ from coda_jax.plotting.maps import colour_table
 from coda_jax.report import report, write_report
 from coda_jax.training.checkpoints import Checkpoints
 from coda_jax.training.state import TrainState
-from tests.report.example import MODEL, NAMES, make_run, maps_of, page_data, predict, random_variables
+from tests.report.example import MODEL, NAMES, dataset, make_run, maps_of, page_data, predict, random_variables
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = (
@@ -157,6 +157,23 @@ def test_choosing_an_image_and_a_class(open_page, example):
     page.locator("#previous").click()
     page.locator("#previous").click()
     assert page.locator("#position").inner_text() == f"4 of {len(images)}"
+
+
+def test_the_verdict(open_page, example):
+    path, images, _, logits = example
+    page = open_page(path)
+    _, of_all, _ = predict(MODEL, random_variables(MODEL), dataset())
+    share = np.mean(of_all.max(-1) <= 0)
+    assert 0 < share < 1 and f"For {share:.1%} of all test images no class" in page.locator("#gallery").inner_text()
+    recognised = logits.max(-1) > 0
+    assert recognised.any() and not recognised.all()
+    for image in (int(np.argmax(recognised)), int(np.argmin(recognised))):
+        page.locator(".card").nth(image).click()
+        verdict = page.locator("#verdict").inner_text()
+        assert ("takes it for “" in verdict) == recognised[image], verdict
+        assert ("recognises none of its classes" in verdict) != recognised[image], verdict
+        right = images[image]["label"] == images[image]["targets"][0]
+        assert verdict.endswith(", which is right." if right else ", which is wrong.")
 
 
 def test_every_layer_adds_up_to_the_logit(open_page, example):
