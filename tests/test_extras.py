@@ -11,7 +11,8 @@ from coda_jax.extras import need
 
 ROOT = Path(__file__).parents[1]
 OF_EXTRAS = (
-    "cv2 grain jinja2 matplotlib ml_collections pooch requests skimage sklearn tensorboardX tensorflow_datasets tqdm"
+    "cv2 gradio grain jinja2 matplotlib ml_collections pooch requests skimage sklearn tensorboardX tensorflow_datasets "
+    "tqdm"
 )
 # Imports nothing of the extras, as if none were installed.
 WITHOUT = f"import sys; sys.modules.update(dict.fromkeys({OF_EXTRAS!r}.split()));"
@@ -64,6 +65,7 @@ def test_images_are_explained_without_extras():
         ("from coda_jax import data; data.load('digits')", "cv2", "train"),
         ("import coda_jax.plotting.maps", "matplotlib", "pictures"),
         ("from coda_jax.report import write_report", "grain", "all"),
+        ("import coda_jax.app", "gradio", "app"),
         (
             "import coda_jax, numpy as np; coda_jax.explain('digits', np.ones((8, 8, 3))).show()",
             "matplotlib",

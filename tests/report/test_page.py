@@ -1,7 +1,6 @@
 """The page in a real browser."""
 
 import re
-import shutil
 
 import jax
 import jax.numpy as jnp
@@ -15,15 +14,10 @@ from coda_jax.plotting.maps import colour_table
 from coda_jax.report import report, write_report
 from coda_jax.training.checkpoints import Checkpoints
 from coda_jax.training.state import TrainState
+from tests.browser import CHROMIUM, FLAGS, needs_browser
 from tests.report.example import MODEL, NAMES, dataset, make_run, maps_of, page_data, predict, random_variables
 
-CHROMIUM = shutil.which("chromium")
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-)
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium: apt-get install chromium")
+pytestmark = needs_browser
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +49,7 @@ def digits(tmp_path_factory):
 def browser(example, digits, without_images):
     """Chromium; the pages are made before, as Orbax cannot run beside Playwright's event loop."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS.split())
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser
         browser.close()
 
