@@ -9,7 +9,7 @@ from matplotlib import colormaps, pyplot
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize
-from matplotlib.figure import Figure, FigureBase
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 from numpy.lib.stride_tricks import sliding_window_view
@@ -164,7 +164,7 @@ def _title_size(title: str) -> float:
 
 
 def draw_explanation(
-    figure: FigureBase,
+    figure: Figure | SubFigure,
     image: np.ndarray,
     maps: np.ndarray,
     names: Sequence[str],
@@ -208,10 +208,10 @@ def _draw_beside(axes: np.ndarray, image: np.ndarray, maps: np.ndarray, scale: f
     return [plot_map(contributions, axis, scale) for axis, contributions in zip(axes[1:], maps, strict=True)][-1]
 
 
-def _add_colour_bar(figure: FigureBase, drawn: ScalarMappable, quantity: str, **size: float) -> None:
+def _add_colour_bar(figure: Figure | SubFigure, drawn: ScalarMappable, quantity: str, **size: float) -> None:
     """Add a colour bar of this size, relative to the figure, under all of it."""
     label = f"{quantity} to the logit"
-    bar = figure.colorbar(drawn, ax=figure.get_axes(), location="bottom", label=label, extend="both", **size)
+    bar = figure.colorbar(drawn, ax=figure.axes, location="bottom", label=label, extend="both", **size)
     bar.locator = MaxNLocator(4)
 
 

@@ -187,8 +187,8 @@ def explained_images(
     targets[missing, -1] = labels[missing]
     pixels = np.stack([dataset.test[int(index)]["image"] for index in indices])
     inputs = add_inverse(pixels.astype(np.float32) / 255)
-    by_layer = layer_maps(model, variables, inputs, targets, chunk_size=_AT_ONCE)
-    by_layer = [np.asarray(maps, "<f4") for maps in by_layer]
+    maps_of_layers = layer_maps(model, variables, inputs, targets, chunk_size=_AT_ONCE)
+    by_layer = [np.asarray(maps, "<f4") for maps in maps_of_layers]
     target_logits = np.take_along_axis(logits, targets, axis=-1)
 
     def source(image: np.ndarray) -> str:
