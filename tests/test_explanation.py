@@ -1,3 +1,4 @@
+import jax
 import numpy as np
 import pytest
 from matplotlib.image import imread
@@ -9,7 +10,7 @@ from coda_jax.explanation import UNRECOGNISED
 from coda_jax.interop.pretrained import Pretrained
 from coda_jax.networks.resnet import ResNetTrunk
 from coda_jax.plotting.maps import colour_explanation
-from tests.report.example import random_variables
+from tests.parameters import random_variables
 
 MODEL = CoDANet(channels=(4, 3), ranks=(4, 2), kernel_sizes=(3, 1), strides=(1, 1), paddings=(1, 0), logit_bias=-1.0)
 INFO = DatasetInfo(("cat", "dog", "a\x1b[31m"), Preprocessing(size=6, shorter_side=8))
@@ -24,7 +25,7 @@ def network():
 @pytest.fixture(scope="module")
 def hybrid():
     model = HybridNet(ResNetTrunk(depth=8, blocks=2), MODEL)
-    return Pretrained(model, random_variables(model), INFO)
+    return Pretrained(model, jax.jit(model.init)(jax.random.key(0), np.zeros((1, 6, 6, 6), np.float32)), INFO)
 
 
 def test_whatever_holds_the_pixels(network, tmp_path):
@@ -147,6 +148,7 @@ def test_colours_are_of_the_rows(network, monkeypatch):
 
 def test_a_hybrid(hybrid):
     explained = explain(hybrid, IMAGES[:2], "all")
+    assert np.isfinite(explained.logits).all()
     assert explained.contribution_maps.shape == (2, 3, 6, 6) and explained.contributions.shape[2:4] != (6, 6)
     np.testing.assert_allclose(explained.contribution_maps.sum((2, 3)) - 1, explained.logits, rtol=1e-4)
     with pytest.raises(InputError, match="a hybrid's weights are of features and have no colour"):

@@ -135,8 +135,8 @@ def _page(network: Pretrained, examples: list[str]) -> gradio.Blocks:
     with gradio.Blocks(title=title, analytics_enabled=False, delete_cache=(_SECONDS_KEPT,) * 2) as page:
         explained = gradio.State()
         gradio.Markdown(
-            f"# {title}\nEvery logit is, exactly, a sum of what each pixel contributes to it: red speaks for the "
-            "class, blue against it. Drop a picture; choose a class, and another to compare it with; click on a pixel."
+            f"# {title}\nEvery logit is, exactly, a sum of {model.quantity}: red speaks for the class, blue against "
+            "it. Drop a picture; choose a class, and another to compare it with; click on a pixel."
         )
         with gradio.Row():
             with gradio.Column(scale=1):
