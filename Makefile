@@ -23,9 +23,10 @@ test: $(INSTALLED) types
 types: $(INSTALLED)
 	$(VENV)/bin/mypy
 
-# The files of the tests that need PyTorch, which are skipped where there is none, and of those with the authors' outputs.
+# The files of the tests that need PyTorch or Gradio, which are skipped where they are absent, and of those with the
+# authors' outputs.
 quick-test: $(INSTALLED)
-	$(PYTEST) -m "not slow" $(call with,captum|golden|torch)
+	$(PYTEST) -m "not slow" $(call with,captum|golden|gradio|torch)
 
 # The site, in site/; a warning is an error.
 docs: $(INSTALLED)

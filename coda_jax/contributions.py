@@ -46,6 +46,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from coda_jax.alignment.linear_map import LinearMap
 from coda_jax.checks import Targets, as_array, check_pixels, check_targets, check_whole, naming
@@ -116,6 +117,16 @@ def layer_contributions(
     return explain(model, variables, inputs, targets, layer=layer, chunk_size=chunk_size).contributions
 
 
+def layer_maps(
+    model: Network, variables: Variables, inputs: jax.Array, targets: Targets = None, *, chunk_size: int | None = None
+) -> list[jax.Array]:
+    """The contribution maps in the space of every layer's input, [N, T, Hl, Wl] each, from one pass there and back.
+
+    The module says what the arguments are. The maps of one class sum to `logit - logit_bias` at every layer.
+    """
+    return _explain(_map_of_every_layer, model, variables, inputs, targets, 1, 0, chunk_size).contributions
+
+
 def linear_weights(
     model: Network, variables: Variables, inputs: jax.Array, targets: Targets = None, *, chunk_size: int | None = None
 ) -> jax.Array:
@@ -127,7 +138,6 @@ def contribution_map(contributions: jax.Array) -> jax.Array:
     """Contribution of every pixel, the sum over its channels: [N, T, H, W, C] -> [N, T, H, W].
 
     Examples:
-        >>> import numpy as np
         >>> print(contribution_map(np.array([[[[[0.5, -0.25, 1.0]]]]])))
         [[[[1.25]]]]
     """
@@ -135,6 +145,19 @@ def contribution_map(contributions: jax.Array) -> jax.Array:
     if contributions.ndim != 5:
         raise InputError(f"contributions must have shape [N, T, H, W, C], not {list(contributions.shape)}")
     return jnp.sum(contributions, axis=-1)
+
+
+def terms(contributions: np.ndarray, offset: float) -> str:
+    """A logit as text: the sum of a class's contributions (any shape) for it and against it, and the bias, `offset`.
+
+    Examples:
+        >>> print(terms(np.array([1.5, -0.25, 0.5]), -2.0))
+        2.00 − 0.25 − 2.00 = −0.25
+    """
+    positive, negative = contributions[contributions > 0].sum(), contributions[contributions < 0].sum()
+    sign = "+" if offset > 0 else "-"
+    sum_ = f"{positive:.2f} - {abs(negative):.2f} {sign} {abs(offset):.2f} = {positive + negative + offset:.2f}"
+    return sum_.replace("-", "\N{MINUS SIGN}")
 
 
 def upsampled_map(maps: jax.Array, size: tuple[int, int]) -> jax.Array:
@@ -147,7 +170,6 @@ def upsampled_map(maps: jax.Array, size: tuple[int, int]) -> jax.Array:
     not floating-point or of another rank, and sizes below 1, raise InputError.
 
     Examples:
-        >>> import numpy as np
         >>> print(upsampled_map(np.array([[[[8.0, 0.0]]]]), size=(1, 4)))
         [[[[4. 3. 1. 0.]]]]
     """
@@ -173,8 +195,18 @@ def _upsampled(maps: jax.Array, size: tuple[int, int]) -> jax.Array:
         return jnp.einsum("Hh,nthw,Ww->ntHW", weights(size[0], maps.shape[2]), maps, weights(size[1], maps.shape[3]))
 
 
+def _map_of_every_layer(linear_map: LinearMap, targets: jax.Array) -> list[jax.Array]:
+    """`layer_maps` of the map of a whole network."""
+    rows = linear_map[-1:].rows(targets)
+    maps = [contribution_map(rows * linear_map.inputs[-1][:, None])]
+    for layer, layer_inputs in zip(linear_map.layers[-2::-1], linear_map.inputs[-2::-1], strict=True):
+        rows = layer.transpose(rows)
+        maps.append(contribution_map(rows * layer_inputs[:, None]))
+    return maps[::-1]
+
+
 def _explain(
-    quantity: Callable[[LinearMap, jax.Array], jax.Array],
+    quantity: Callable[[LinearMap, jax.Array], Any],
     model: Network,
     variables: Variables,
     inputs: jax.Array,

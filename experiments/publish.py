@@ -21,12 +21,12 @@ from absl import flags
 from jinja2 import StrictUndefined, Template
 
 from coda_jax import CoDANet, InputError, save_pretrained
-from coda_jax.command_line.trained import load_explainable
 from coda_jax.config_file import load_config
 from coda_jax.data import DatasetInfo
 from coda_jax.data.datasets import DATASETS
 from coda_jax.errors import one_line
 from coda_jax.files import replace_files
+from coda_jax.interop.pretrained import load_explainable
 from coda_jax.networks.variables import Network
 from coda_jax.training.checkpoints import Checkpoints
 from experiments import command_line

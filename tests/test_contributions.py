@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from coda_jax import CoDANet, InputError
-from coda_jax.contributions import contribution_map, contributions, explain, layer_contributions, linear_weights
+from coda_jax.contributions import (
+    contribution_map,
+    contributions,
+    explain,
+    layer_contributions,
+    layer_maps,
+    linear_weights,
+    terms,
+)
 from tests.golden import DTYPES, GOLDEN, TOLERANCE, assert_close, golden_inputs, golden_network
 
 MODEL = CoDANet(
@@ -69,6 +77,16 @@ def test_contributions_sum_to_the_logits_at_every_layer(network, layer, shape):
     maps = layer_contributions(MODEL, variables, inputs, "all", layer)
     assert maps.shape == (7, 3, *shape)
     np.testing.assert_allclose(maps.sum((2, 3, 4)) - 1.0, logits, rtol=1e-5)
+
+
+@pytest.mark.parametrize("targets", [None, "all"])
+def test_the_maps_of_all_layers_at_once(network, targets):
+    variables, inputs, _ = network
+    together = layer_maps(MODEL, variables, inputs, targets, chunk_size=4)
+    assert len(together) == 4
+    for layer, maps in enumerate(together):
+        alone = contribution_map(layer_contributions(MODEL, variables, inputs, targets, layer))
+        np.testing.assert_allclose(maps, alone, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.precision
@@ -172,3 +190,8 @@ def test_bad_arguments(network, arguments, message):
     arguments = {"inputs": inputs} | arguments
     with pytest.raises(InputError, match=message):
         explain(MODEL, variables, **arguments)
+
+
+def test_terms():
+    assert terms(np.array([[1.5, -0.25], [0.5, 0.0]]), -2.0) == "2.00 − 0.25 − 2.00 = −0.25"
+    assert terms(np.array([0.5]), 1.0) == "0.50 − 0.00 + 1.00 = 1.50"

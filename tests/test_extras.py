@@ -11,7 +11,8 @@ from coda_jax.extras import need
 
 ROOT = Path(__file__).parents[1]
 OF_EXTRAS = (
-    "cv2 grain jinja2 matplotlib ml_collections pooch requests skimage sklearn tensorboardX tensorflow_datasets tqdm"
+    "cv2 gradio grain jinja2 matplotlib ml_collections pooch requests skimage sklearn tensorboardX tensorflow_datasets "
+    "tqdm"
 )
 # Imports nothing of the extras, as if none were installed.
 WITHOUT = f"import sys; sys.modules.update(dict.fromkeys({OF_EXTRAS!r}.split()));"
@@ -31,6 +32,8 @@ model, variables, info = load_pretrained("digits")
 inputs = add_inverse(np.random.default_rng(0).random((1, 8, 8, 3), np.float32))
 sums = contributions(model, variables, inputs, "all").sum((2, 3, 4)) + model.logit_bias
 assert np.allclose(sums, model.apply(variables, inputs), atol=1e-4)
+explained = coda_jax.explain("digits", np.zeros((20, 30, 3)), "all")
+assert np.allclose(explained.contribution_maps.sum((2, 3)) + explained.logit_bias, explained.logits, atol=1e-4)
 print("explained")
 """
 
@@ -62,6 +65,12 @@ def test_images_are_explained_without_extras():
         ("from coda_jax import data; data.load('digits')", "cv2", "train"),
         ("import coda_jax.plotting.maps", "matplotlib", "pictures"),
         ("from coda_jax.report import write_report", "grain", "all"),
+        ("import coda_jax.app", "gradio", "app"),
+        (
+            "import coda_jax, numpy as np; coda_jax.explain('digits', np.ones((8, 8, 3))).show()",
+            "matplotlib",
+            "pictures",
+        ),
     ],
 )
 def test_what_needs_an_extra_says_so(program, missing, extra):

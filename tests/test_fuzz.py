@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.tree_util import Partial
 
-from coda_jax import CoDANet, InputError, add_inverse, from_pretrained, save_pretrained
+from coda_jax import CoDANet, InputError, add_inverse, explain, from_pretrained, save_pretrained
 from coda_jax.attribution.deeplift import deeplift
 from coda_jax.attribution.gradcam import gradcam
 from coda_jax.attribution.gradient import gradient
@@ -23,9 +23,10 @@ from coda_jax.attribution.lime import lime
 from coda_jax.attribution.occlusion import occlusion
 from coda_jax.attribution.rise import rise
 from coda_jax.attribution.smoothgrad import smoothgrad
-from coda_jax.contributions import contribution_map, contributions, layer_contributions, linear_weights
+from coda_jax.contributions import contribution_map, contributions, layer_contributions, layer_maps, linear_weights
 from coda_jax.data import DatasetInfo, Preprocessing, load
 from coda_jax.interop.export import export
+from coda_jax.interop.pretrained import Pretrained
 from coda_jax.interop.torch import load_checkpoint, to_state_dict
 from coda_jax.metrics.completeness import completeness_residual
 from coda_jax.metrics.localisation import compose_grids, draw_grids, localisation_score
@@ -153,6 +154,11 @@ FUNCTIONS = [
     (contributions, NETWORK | {"targets": TARGETS, "chunk_size": 1}),
     (linear_weights, NETWORK | {"targets": TARGETS, "chunk_size": 1}),
     (layer_contributions, NETWORK | {"targets": TARGETS, "layer": 1, "chunk_size": 1}),
+    (layer_maps, NETWORK | {"targets": TARGETS, "chunk_size": 1}),
+    (
+        explain,
+        {"network": Pretrained(MODEL, VARIABLES, INFO), "images": INPUTS[..., :3], "targets": TARGETS, "chunk_size": 1},
+    ),
     (contribution_map, {"contributions": INPUTS[:, None]}),
     (binary_cross_entropy, {"logits": np.zeros((2, 3), np.float32), "labels": TARGETS}),
     (
@@ -202,6 +208,12 @@ FUNCTIONS = [
 ]
 # What messages call an argument.
 SYNONYMS = {"there is no data set": "name", "index": "indices", "checkpoint": "path_or_mapping"}
+SYNONYMS |= {
+    "directory must be": "network",
+    "there is no run": "network",
+    "no class": "targets",
+    "No such file": "images",
+}
 # Numbers that ask for more than a test should do.
 COSTLY = {
     "points",

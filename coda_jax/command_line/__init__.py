@@ -48,12 +48,12 @@ def _parse(arguments: Sequence[str] | None, version: argparse.ArgumentParser) ->
     # Imported here because they need the extras.
     from absl import logging
 
-    from coda_jax.command_line import convert, evaluate, explain, export, info, report
+    from coda_jax.command_line import app, convert, evaluate, explain, export, info, report
 
     logging.set_verbosity(logging.FATAL)  # Orbax tells much that a user need not read, and raises the rest.
     parser = _Parser(prog="coda-jax", description=__doc__, parents=[version])
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (explain, evaluate, report, info, export, convert):
+    for command in (explain, app, evaluate, report, info, export, convert):
         name = command.__name__.rpartition(".")[2]
         own = commands.add_parser(name, help=command.__doc__.partition("\n")[0], description=command.__doc__)
         command.add_arguments(own)

@@ -9,16 +9,16 @@ For example:
 """
 
 import argparse
+import json
 from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 
-from coda_jax.command_line.trained import load_explainable
 from coda_jax.config_file import load_config
 from coda_jax.data.image_folder import labelled_images
 from coda_jax.errors import InputError, one_line
-from coda_jax.interop.pretrained import is_published_elsewhere, trained_directory
+from coda_jax.interop.pretrained import is_published_elsewhere, load_explainable, trained_directory
 from coda_jax.training.evaluation import classify
 from coda_jax.training.losses import binary_cross_entropy
 from coda_jax.training.progress import Progress
@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--data", metavar="DIR", help="where the run's data is now, if not where it was")
     where.add_argument("--images", metavar="DIR", type=Path, help="test on these: DIR/CLASS/*.jpg and so on")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -43,13 +44,20 @@ def run(options: argparse.Namespace) -> None:
         raise InputError(f"{options.trained} says nothing of its data: name a folder of images, --images=DIR")
     else:
         test = load_dataset(directory, options.data).test
-    names = [one_line(name) for name in info.class_names]
     with closing(Progress(len(test))) as progress:
         logits, labels = classify(model, variables, test, progress.advance)
     right = logits.argmax(axis=-1) == labels
-    width = max(map(len, names))
-    for label, name in enumerate(names):
-        if count := np.sum(labels == label):
-            print(f"{name:{width}}  {np.mean(right[labels == label]):7.2%} of {count} images")
-    loss = np.mean(np.asarray(binary_cross_entropy(logits, labels)))
-    print(f"{'all':{width}}  {np.mean(right):7.2%} of {len(test)} images, loss {loss:.4f}")
+    loss = float(np.mean(np.asarray(binary_cross_entropy(logits, labels))))
+    classes = [
+        {"name": name, "accuracy": float(right[labels == label].mean()), "images": int(np.sum(labels == label))}
+        for label, name in enumerate(info.class_names)
+        if (labels == label).any()
+    ]
+    everything = {"accuracy": float(right.mean()), "images": len(test), "loss": loss}
+    if options.json:
+        print(json.dumps({"network": str(options.trained), **everything, "classes": classes}, indent=2))
+        return
+    width = max(len(one_line(name)) for name in info.class_names)
+    for entry in classes:
+        print(f"{one_line(entry['name']):{width}}  {entry['accuracy']:7.2%} of {entry['images']} images")
+    print(f"{'all':{width}}  {everything['accuracy']:7.2%} of {len(test)} images, loss {loss:.4f}")

@@ -1,13 +1,16 @@
 """Classify images and videos, and draw what every pixel contributed.
 
 It prints the most probable classes of each image, what was done to it so that the network can take it, and how its
-logit is the sum of what speaks for the class, what speaks against it, and the bias. It draws the contribution maps: red
-pixels speak for the class, blue ones against it. GIFs and videos become a GIF or an MP4 with the maps of one class
-beside the frames, whose colours mean the same in every frame. A hybrid's maps are of its features' contributions,
-upsampled.
+logit is the sum of what speaks for the class, what speaks against it, and the bias. It draws the contribution maps over
+the image in grey: red pixels speak for the class, blue ones against it. GIFs and videos become a GIF or an MP4 with the
+maps of one class beside the frames, whose colours mean the same in every frame. A hybrid's maps are of its features'
+contributions, upsampled.
 
-With --style=colour the picture shows, in the place of the maps, what each class looks for: in a pixel's colour the one
-that its weights ask for, in its opacity how strongly.
+With --style=map the maps stand beside the image. With --style=colour the picture shows, in their place, what each class
+looks for: in a pixel's colour the one that its weights ask for, in its opacity how strongly.
+
+With --save-arrays the contributions, logits and images are written to one file that numpy.load reads; all are held in
+memory until then. With --json, one document on standard output says what is printed otherwise.
 
 For example:
   coda-jax explain runs/cifar10-xs cat.jpg
@@ -17,26 +20,24 @@ For example:
 """
 
 import argparse
+import dataclasses
+import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
-import jax
 import numpy as np
 from PIL import Image
 
-from coda_jax.command_line.trained import load_explainable
-from coda_jax.contributions import contribution_map, explain, linear_weights, upsampled_map
-from coda_jax.data.preprocessing import prepare, read_image
 from coda_jax.data.video import VIDEO_SUFFIXES, Video, open_video, write_video
-from coda_jax.encoding import add_inverse
 from coda_jax.errors import InputError, one_line
-from coda_jax.interop.pretrained import Pretrained
-from coda_jax.networks.hybrid import HybridNet
-from coda_jax.plotting.maps import colour_explanation, contribution_scale, explained_frame, explanation, terms
+from coda_jax.explanation import STYLES, ExplainedImages, check_style, class_numbers, explain
+from coda_jax.interop.pretrained import Pretrained, load_explainable
+from coda_jax.plotting.maps import contribution_scale, explained_frame
 from coda_jax.training.progress import Progress
 
 _MOST_PROBABLE = 3
@@ -50,152 +51,158 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("trained", metavar="RUN", type=Path, help="the directory or name of the trained network")
     parser.add_argument("images", metavar="IMAGE", type=Path, nargs="+", help="images, videos, and folders of them")
     parser.add_argument("--classes", metavar="NAME,...", help="explain these; the most probable ones otherwise")
-    parser.add_argument("--style", choices=("map", "colour"), default="map", help="%(default)s otherwise")
+    parser.add_argument("--style", choices=STYLES, default=STYLES[0], help="%(default)s otherwise")
     parser.add_argument("--out", metavar="DIR", type=Path, default=Path("explanations"), help="%(default)s otherwise")
+    parser.add_argument("--save-arrays", metavar="FILE.npz", type=Path, help="write the arrays of all images, too")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 
 def run(options: argparse.Namespace) -> None:
     """Explain one file after the other; those that cannot be read are named, and the rest is done."""
-    files = _files(options.images)
+    files, errors = _files(options.images)
+    if not files:
+        raise errors[0]
+    if options.save_arrays and options.save_arrays.suffix != ".npz":
+        raise InputError(f"--save-arrays={options.save_arrays} must end with .npz")
     trained = load_explainable(options.trained)
-    if options.style == "colour" and isinstance(trained.model, HybridNet):
-        raise InputError(
-            f"{options.trained} is a hybrid, whose weights are of features and have no colour: explain "
-            "it with --style=map"
-        )
-    targets = _class_numbers(options.classes, trained.info.class_names)
+    check_style(options.style, trained)
+    names = options.classes.split(",") if options.classes is not None else []
+    targets = list(class_numbers(names, trained.info.class_names))
     options.out.mkdir(parents=True, exist_ok=True)
-    explainer = _Explainer(trained, targets, options.out, options.style)
-    failed = 0
+    explainer = _Explainer(trained, targets, options)
+    count = len(files) + len(errors)
+    for error in errors:
+        print(f"error: {one_line(error)}", file=sys.stderr)
     for path in files:
         try:
             if video := open_video(path):
                 if options.style == "colour":
-                    raise InputError(f"{path} is a moving picture: explain it with --style=map")
+                    raise InputError(f"{path} is a moving picture: explain it with another --style")
                 explainer.explain_video(path, video)
             else:
                 explainer.explain_image(path)
         except InputError as error:
             print(f"error: {one_line(error)}", file=sys.stderr)
-            failed += 1
-    if failed:
-        raise InputError(f"{failed} of {len(files)} files could not be explained, as said above")
+            errors.append(error)
+    if options.json:
+        print(json.dumps({"network": str(options.trained), "files": explainer.told}, indent=2), flush=True)
+    if options.save_arrays:
+        explainer.save_arrays(options.save_arrays)
+    if errors:
+        raise InputError(f"{len(errors)} of {count} files could not be explained, as said above")
 
 
 class _Explainer:
-    def __init__(self, trained: Pretrained, targets: list[int], out: Path, style: str):
-        self._model, variables, self._info = trained
-        self._variables = self._model.with_gram(variables)
-        self._targets, self._out, self._style = targets, out, style
+    def __init__(self, trained: Pretrained, targets: list[int], options: argparse.Namespace):
+        self._trained = trained._replace(variables=trained.model.with_gram(trained.variables))
+        self._targets, self._options = targets, options
         self._written: set[Path] = set()
+        self._explained: list[ExplainedImages] = []
+        self.told: list[dict[str, Any]] = []
 
     def explain_image(self, path: Path) -> None:
         """Print the classes of an image, and draw their maps."""
-        image, done = read_image(path, self._info.preprocessing)
-        logits, targets, maps = (array[0] for array in self._explain(image[None], self._targets))
-        names = [one_line(self._info.class_names[target]) for target in targets]
+        explained = self._explain(path)
         written = self._new_file(path, ".png")
-        pictures = self._colours(image, targets) if self._style == "colour" else ()
-        bias, quantity = self._model.logit_bias, self._model.quantity
-        explanation(written, image, maps, names, logits[targets], bias, quantity, pictures)
-        print(f"{one_line(path)}: {'; '.join(done) or 'taken as it is'}")
-        for name, logit, contributed in zip(names, logits[targets], maps, strict=True):
-            print(f"  {jax.nn.sigmoid(logit):6.1%}  {name}  logit {terms(contributed, self._model.logit_bias)}")
-        print(f"  {written}", flush=True)
+        explained.save(written, self._options.style)
+        if self._options.save_arrays:
+            self._explained.append(explained)
+        self._tell(f"{explained}\n  {written}", path, written, **explained.as_entries(0))
 
-    def _colours(self, image: np.ndarray, targets: np.ndarray) -> list[np.ndarray]:
-        """The pictures [H, W, 4] of an image, uint8 [H, W, 3], for the classes [T]."""
-        inputs = add_inverse(image[None] / np.float32(255))
-        rows = linear_weights(self._model, self._variables, inputs, targets[None])
-        return [colour_explanation(inputs[0], np.asarray(row)) for row in rows[0]]
+    def save_arrays(self, path: Path) -> None:
+        """Write the arrays of all images."""
+        if not self._explained:
+            raise InputError(f"there is nothing to write to {path}: no image was explained")
+        fields = {
+            name: [getattr(explained, name) for explained in self._explained]
+            for name in ("images", "sources", "preprocessing", "logits", "targets", "contributions")
+        }
+        joined = {
+            name: np.concatenate(parts) if isinstance(parts[0], np.ndarray) else tuple(chain(*parts))
+            for name, parts in fields.items()
+        }
+        dataclasses.replace(self._explained[0], **joined).save(path)
 
     def explain_video(self, path: Path, video: Video) -> None:
         """Write the frames beside their maps, of the class that is the most probable on average or those asked for."""
         started = time.monotonic()
         every = -(-video.count // _FRAMES_FOR_THE_SCALE)
-        sample = list(self._batches(islice(video.frames(), 0, None, every)))
+        sample = [self._explain(frames) for frames in _batches(islice(video.frames(), 0, None, every))]
         if not sample:
             raise InputError(f"{path}: the video has no frame that can be read")
-        done = prepare(next(video.frames()), self._info.preprocessing)[1]
-        targets = self._targets
-        if not targets:
-            logits = np.concatenate([self._explain(images, targets)[0] for images in sample])
-            targets = [int(np.argmax(np.mean(logits, axis=0)))]
-        scale = contribution_scale(np.concatenate([self._explain(images, targets)[2] for images in sample]))
-        names = [one_line(self._info.class_names[target]) for target in targets]
+        targets = self._targets or [int(np.argmax(np.mean(np.concatenate([part.logits for part in sample]), axis=0)))]
+        sample = [part.for_classes([targets] * len(part.images)) for part in sample]
+        scale = contribution_scale(np.concatenate([part.contribution_maps for part in sample]))
+        names = [one_line(self._trained.info.class_names[target]) for target in targets]
         written = self._new_file(path, ".mp4" if path.suffix.lower() in VIDEO_SUFFIXES else ".gif")
         count = 0
 
-        def explained() -> Iterator[np.ndarray]:
+        def drawn() -> Iterator[np.ndarray]:
             nonlocal count
-            for images in self._batches(video.frames()):
-                for image, logits, _, maps in zip(images, *self._explain(images, targets), strict=True):
-                    probabilities = np.asarray(jax.nn.sigmoid(logits[targets]))
-                    captions = [f"{name} {p:.0%}" for name, p in zip(names, probabilities, strict=True)]
-                    yield explained_frame(image, maps, captions, scale)
-                count += len(images)
-                progress.advance(len(images))
+            for frames in _batches(video.frames()):
+                explained = self._explain(frames, targets)
+                probabilities = explained.probabilities[:, targets]
+                for image, maps, of_frame in zip(
+                    explained.images, explained.contribution_maps, probabilities, strict=True
+                ):
+                    captions = [f"{name} {p:.0%}" for name, p in zip(names, of_frame, strict=True)]
+                    yield explained_frame(image, maps, captions, scale, self._options.style == "overlay")
+                count += len(frames)
+                progress.advance(len(frames))
                 if count % _FRAMES_BETWEEN_LINES == 0:
                     progress.tell(f"{one_line(path)}: frame {count} of {video.count}")
 
         with closing(Progress(video.count, unit="frames")) as progress:
-            write_video(written, explained(), video.rate)
+            write_video(written, drawn(), video.rate)
         seconds = time.monotonic() - started
-        print(f"{one_line(path)}: {'; '.join(done) or 'taken as it is'}")
-        print(f"  {', '.join(names)}: {count} frames in {seconds:.1f} s, {count / seconds:.1f} a second")
-        print(f"  {written}, played at {video.rate:.3g} frames a second", flush=True)
+        done = sample[0].preprocessing[0]
+        self._tell(
+            f"{one_line(path)}: {'; '.join(done) or 'taken as it is'}\n"
+            f"  {', '.join(names)}: {count} frames in {seconds:.1f} s, {count / seconds:.1f} a second\n"
+            f"  {written}, played at {video.rate:.3g} frames a second",
+            path, written, preprocessing=done, frames=count, classes=names,
+        )  # fmt: skip
 
-    def _explain(self, images: np.ndarray, targets: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Logits [n, K], classes [n, T] and maps [n, T, H, W] of images uint8 [n, H, W, 3].
+    def _tell(self, text: str, path: Path, written: Path, **entries: Any) -> None:
+        """Print the text, or keep what it says for the JSON document."""
+        if self._options.json:
+            self.told.append({"file": str(path), **entries, "written": str(written)})
+        else:
+            print(text, flush=True)
 
-        The classes are the targets [T], or the most probable ones where there are none.
-        """
-        count, top = len(images), min(_MOST_PROBABLE, self._model.channels[-1])
-        if count > 1:  # Batches are filled up with the last image, so that only two sizes are compiled.
-            images = np.concatenate([images, images[-1:].repeat(_BATCH - count, 0)])
-        every = np.broadcast_to(targets, (len(images), len(targets))) if targets else None
-        inputs = add_inverse(images / np.float32(255))
-        logits, classes, attributions = explain(self._model, self._variables, inputs, every, top=top)
-        maps = upsampled_map(contribution_map(attributions), images.shape[1:3])
-        return tuple(np.asarray(array)[:count] for array in (logits, classes, maps))
-
-    def _batches(self, frames: Iterator[Image.Image]) -> Iterator[np.ndarray]:
-        """Images uint8 [n, H, W, 3]."""
-        while batch := [prepare(frame, self._info.preprocessing)[0] for frame in islice(frames, _BATCH)]:
-            yield np.stack(batch)
+    def _explain(self, images: Path | list[Image.Image], targets: Sequence[int] = ()) -> ExplainedImages:
+        """The explanation of one file, or of frames, for the classes asked for, or else the most probable ones."""
+        targets, top = targets or self._targets, min(_MOST_PROBABLE, len(self._trained.info.class_names))
+        count = len(images) if isinstance(images, list) else 1
+        return explain(self._trained, images, [targets] * count if targets else None, top=top)
 
     def _new_file(self, path: Path, suffix: str) -> Path:
         """A name that no file before has been given."""
-        name, number = self._out / f"{path.stem}{suffix}", 1
+        name, number = self._options.out / f"{path.stem}{suffix}", 1
         while name in self._written:
             number += 1
-            name = self._out / f"{path.stem}-{number}{suffix}"
+            name = self._options.out / f"{path.stem}-{number}{suffix}"
         self._written.add(name)
         return name
 
 
-def _files(paths: Sequence[Path]) -> list[Path]:
-    """The files, and the images and videos that are in the folders."""
+def _files(paths: Sequence[Path]) -> tuple[list[Path], list[InputError]]:
+    """The files, and the images and videos that are in the folders; and what is wrong with the other paths."""
     suffixes = {*Image.registered_extensions(), *VIDEO_SUFFIXES}
-    files = []
+    files, errors = [], []
     for path in paths:
         if path.is_dir():
             inside = sorted(file for file in path.iterdir() if file.suffix.lower() in suffixes and file.is_file())
-            if not inside:
-                raise InputError(f"there are no images or videos in the folder {path}")
             files += inside
+            if not inside:
+                errors.append(InputError(f"there are no images or videos in the folder {path}"))
         elif path.exists():
             files.append(path)
         else:
-            raise InputError(f"there is no image or folder {path}")
-    return files
+            errors.append(InputError(f"there is no image or folder {path}"))
+    return files, errors
 
 
-def _class_numbers(names: str | None, class_names: Sequence[str]) -> list[int]:
-    """The numbers of the classes in a text such as "cat,dog"; none for None."""
-    chosen = names.split(",") if names is not None else []
-    for name in chosen:
-        if name not in class_names:
-            known = ", ".join(map(one_line, class_names[:20])) + (", ..." if len(class_names) > 20 else "")
-            raise InputError(f"there is no class {name!r}: choose among {known}")
-    return [class_names.index(name) for name in chosen]
+def _batches(frames: Iterator[Image.Image]) -> Iterator[list[Image.Image]]:
+    while batch := list(islice(frames, _BATCH)):
+        yield batch

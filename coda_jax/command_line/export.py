@@ -14,10 +14,9 @@ For example:
 import argparse
 from pathlib import Path
 
-from coda_jax.command_line.trained import load_explainable
 from coda_jax.errors import InputError
 from coda_jax.interop.export import export
-from coda_jax.interop.pretrained import is_published_elsewhere, save_pretrained, trained_directory
+from coda_jax.interop.pretrained import is_published_elsewhere, load_explainable, save_pretrained, trained_directory
 from coda_jax.interop.torch import save_checkpoint
 
 _MOST_CLASSES = 200  # The maps of ImageNet's 1,000 would take a layer of 64 channels at 112×112 pixels 3 GB.

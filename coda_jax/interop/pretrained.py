@@ -52,6 +52,22 @@ def load(trained: str | os.PathLike) -> Pretrained:
     return load_pretrained(directory.name) if is_published_elsewhere(directory) else from_pretrained(directory)
 
 
+def load_explainable(trained: str | os.PathLike | Pretrained, described: bool = True) -> Pretrained:
+    """What `load` loads, or what it has loaded; raises InputError, too, unless the network explains itself.
+
+    If it must be described, a network whose classes and images were not saved raises InputError too.
+    """
+    network = Pretrained(*trained) if isinstance(trained, tuple) and len(trained) == 3 else load(trained)
+    name = "network" if isinstance(trained, tuple) else trained
+    if not hasattr(network.model, "decompose"):
+        refused = f"{name} is a run of a {type(network.model).__name__}"
+        raise InputError(f"{refused}: explanations are for CoDA-Nets, hybrids and B-cos networks")
+    if described and network.info is None:
+        remedy = "save it with save_pretrained(..., info=...)"
+        raise InputError(f"{name} says nothing of its classes and images: {remedy}")
+    return network
+
+
 def load_pretrained(name: str) -> Pretrained:
     """A network that comes with coda_jax, by its name; raises as `load`.
 

@@ -2,21 +2,27 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 
 import numpy as np
 from matplotlib import colormaps, pyplot
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.image import AxesImage
+from matplotlib.ticker import MaxNLocator
 from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image, ImageDraw, ImageFont
 
 from coda_jax.checks import check_whole
+from coda_jax.contributions import terms
 from coda_jax.errors import InputError, one_line
 
 COLOUR_MAP = "RdBu_r"
 """Diverging and safe for the colour-blind: red speaks for the class, blue against it, white is zero."""
 
+_OVERLAID = [colormaps[COLOUR_MAP](place)[:3] for place in (47, 127, 208)]  # The middle one is for the scale alone.
 _LEAST_SIDE, _CAPTION, _GAP = 256, 28, 8  # Of a frame: the panels' side, the caption's height, what is between two.
 
 
@@ -49,6 +55,26 @@ def plot_map(contributions: np.ndarray, ax: Axes | None = None, scale: float | N
     scale = contribution_scale(contributions) if scale is None else scale
     ax.set_axis_off()
     return ax.imshow(contributions, cmap=COLOUR_MAP, vmin=-scale, vmax=scale)
+
+
+def overlay(image: np.ndarray, contributions: np.ndarray, scale: float, opacity: float = 1.0) -> np.ndarray:
+    """A contribution map over its image, which turns grey and pale so that the map's colours stay apart from its own.
+
+    The image is uint8 [H, W, RGB=3], the map [H, W]. Contributions of `scale` and more are opaque, zeros transparent.
+    An `opacity` of 0 leaves the image as it is. Returns uint8 [H, W, RGB=3].
+
+    Examples:
+        >>> print(overlay(np.full((1, 3, 3), 100, np.uint8), np.array([[-2.0, 0.0, 1.0]]), scale=2.0))
+        [[[ 62 140 191]
+          [170 170 170]
+          [189 127 121]]]
+    """
+    blue, _, red = _OVERLAID
+    grey = 130 + 0.4 * (image @ (0.299, 0.587, 0.114))[..., None]
+    strength = opacity * np.minimum(np.abs(contributions) / scale, 1)[..., None]
+    under = (1 - opacity) * image + opacity * grey
+    colours = 255 * np.where(contributions[..., None] > 0, red, blue)
+    return ((1 - strength) * under + strength * colours).round().astype(np.uint8)
 
 
 def colour_explanation(
@@ -128,7 +154,8 @@ def contribution_sheet(
             axis.set_title(title, fontsize=_title_size(title), weight="bold" if right else None)
     heading = f"Image, {quantity} to the predicted class, and to the runner-up (bold: the true class)\n"
     figure.suptitle(heading, fontsize=11)
-    _save(path, figure, drawn, quantity, fraction=0.03, aspect=60)
+    _add_colour_bar(figure, drawn, quantity, fraction=0.03, aspect=60)
+    figure.savefig(path, dpi=150)
 
 
 def _title_size(title: str) -> float:
@@ -136,8 +163,8 @@ def _title_size(title: str) -> float:
     return min(9, 160 / len(title))
 
 
-def explanation(
-    path: Path,
+def draw_explanation(
+    figure: Figure | SubFigure,
     image: np.ndarray,
     maps: np.ndarray,
     names: Sequence[str],
@@ -145,28 +172,33 @@ def explanation(
     offset: float,
     quantity: str = "contributions",
     pictures: Sequence[np.ndarray] = (),
+    overlaid: bool = False,
+    note: str = "",
 ) -> None:
     """Draw one image as `contribution_sheet` draws several, and how its contributions sum to its logits.
 
-    The image is [H, W, 3] in [0, 1], or uint8. The maps are [T, H, W], in logits, of T classes with `names` and logits
-    [T]. `offset` is the logit bias, which the contributions leave out. `path` and `quantity` are as there. `pictures`,
-    T of [H, W, 4] as from `colour_explanation`, are drawn in the place of the maps.
+    `figure` is a figure or a part of one. The image is uint8 [H, W, 3]. The maps are [T, H, W], in logits, of T classes
+    with `names` and logits [T]. `offset` is the logit bias, which the contributions leave out. `quantity` is as there.
+    The maps are drawn beside the image, or over it where they are `overlaid`, or give place to `pictures`, T of
+    [H, W, 4] as from `colour_explanation`. A `note` stands above all.
     """
-    panels = 1 + len(maps)
-    figure = Figure(figsize=(2.5 * panels + 0.4, 4.1), layout="constrained")
-    axes = figure.subplots(1, panels)
-    drawn = None
+    axes, scale, drawn = figure.subplots(1, 1 + len(maps)), contribution_scale(maps), None
+    if overlaid:
+        pictures = [overlay(image, contributions, scale) for contributions in maps]
+        drawn = ScalarMappable(Normalize(-scale, scale), LinearSegmentedColormap.from_list("overlay", _OVERLAID))
     if len(pictures):
         for axis, picture in zip(axes, (image, *pictures), strict=True):
             axis.set_axis_off()
             axis.imshow(picture)
     else:
-        drawn = _draw_beside(axes, image, maps, contribution_scale(maps))
+        drawn = _draw_beside(axes, image, maps, scale)
+    if drawn:
+        _add_colour_bar(figure, drawn, quantity, fraction=0.04, aspect=50)
     axes[0].set_title("what the network sees", fontsize=10)
     for axis, contributions, name, logit in zip(axes[1:], maps, names, logits, strict=True):
         axis.set_title(f"{shown(name)}  {1 / (1 + np.exp(-logit)):.1%}\n{terms(contributions, offset)}", fontsize=10)
-    figure.suptitle("what speaks for the class − what speaks against it, and the bias = its logit", fontsize=10)
-    _save(path, figure, drawn, quantity, fraction=0.04, aspect=50)
+    sums = "what speaks for the class − what speaks against it, and the bias = its logit"
+    figure.suptitle(f"{fill(note, 26 * len(axes))}\n{sums}".lstrip(), fontsize=10)
 
 
 def _draw_beside(axes: np.ndarray, image: np.ndarray, maps: np.ndarray, scale: float) -> AxesImage:
@@ -176,22 +208,27 @@ def _draw_beside(axes: np.ndarray, image: np.ndarray, maps: np.ndarray, scale: f
     return [plot_map(contributions, axis, scale) for axis, contributions in zip(axes[1:], maps, strict=True)][-1]
 
 
-def _save(path: Path, figure: Figure, drawn: AxesImage | None, quantity: str, **size: float) -> None:
-    """Write the figure with a colour bar of this size, relative to it, if there are maps to explain."""
-    if drawn is not None:
-        figure.colorbar(
-            drawn, ax=figure.axes, location="bottom", label=f"{quantity} to the logit", extend="both", **size
-        )
-    figure.savefig(path, dpi=150)
+def _add_colour_bar(figure: Figure | SubFigure, drawn: ScalarMappable, quantity: str, **size: float) -> None:
+    """Add a colour bar of this size, relative to the figure, under all of it."""
+    label = f"{quantity} to the logit"
+    bar = figure.colorbar(drawn, ax=figure.axes, location="bottom", label=label, extend="both", **size)
+    bar.locator = MaxNLocator(4)
 
 
-def explained_frame(image: np.ndarray, maps: np.ndarray, captions: Sequence[str], scale: float) -> np.ndarray:
+def explained_frame(
+    image: np.ndarray, maps: np.ndarray, captions: Sequence[str], scale: float, overlaid: bool = False
+) -> np.ndarray:
     """One frame, uint8 [H, W, 3], beside its contribution maps [T, H, W], in logits, and their T captions.
+
+    The maps are drawn over the frame, in grey, where they are `overlaid`.
 
     `scale` is the contribution that is drawn in full colour; one for all frames makes colours mean the same in each.
     Returns uint8 [h, w, 3] with even h and w. Each pixel becomes a square, so that the image has at least 256 a side.
     """
-    colours = colormaps[COLOUR_MAP](maps / (2 * scale) + 0.5, bytes=True)[..., :3]
+    if overlaid:
+        colours = [overlay(image, contributions, scale) for contributions in maps]
+    else:
+        colours = colormaps[COLOUR_MAP](maps / (2 * scale) + 0.5, bytes=True)[..., :3]
     zoom = max(1, -(-_LEAST_SIDE // min(image.shape[:2])))
     panels = [panel.repeat(zoom, 0).repeat(zoom, 1) for panel in (image, *colours)]
     height, width, _ = panels[0].shape
@@ -203,14 +240,6 @@ def explained_frame(image: np.ndarray, maps: np.ndarray, captions: Sequence[str]
         canvas.paste(Image.fromarray(panel), (left, _CAPTION))
         draw.text((left + 4, 4), one_line(caption), fill="black", font=font)
     return np.asarray(canvas)
-
-
-def terms(contributions: np.ndarray, offset: float) -> str:
-    """A logit as text: the sum of a class's contributions (any shape) for it and against it, and the bias, `offset`."""
-    positive, negative = contributions[contributions > 0].sum(), contributions[contributions < 0].sum()
-    sign = "+" if offset > 0 else "-"
-    sum_ = f"{positive:.2f} - {abs(negative):.2f} {sign} {abs(offset):.2f} = {positive + negative + offset:.2f}"
-    return sum_.replace("-", "\N{MINUS SIGN}")
 
 
 def shortened(name: str, longest: int) -> str:

@@ -76,7 +76,10 @@ function showImage(number) {
   at("image").alt = `Test image ${image.index}, ${label}`;
   at("position").textContent = `${number + 1} of ${data.images.length}`;
   at("verdict").textContent =
-    `Test image ${image.index} shows “${label}”, and the network takes it for “${predicted}”` +
+    `Test image ${image.index} shows “${label}”, and the network ` +
+    (image.logits[0] > 0
+      ? `takes it for “${predicted}”`
+      : `recognises none of its classes, or cannot tell similar ones apart: none is above 50%. The most probable is “${predicted}”`) +
     (image.label === image.targets[0] ? ", which is right." : ", which is wrong.");
   at("classes").replaceChildren(
     ...image.targets.map((target, index) => {

@@ -17,9 +17,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 import coda_jax
-from coda_jax.chunks import map_batches
 from coda_jax.config_file import load_config
-from coda_jax.contributions import contribution_map
+from coda_jax.contributions import layer_maps
 from coda_jax.data import Dataset
 from coda_jax.encoding import add_inverse
 from coda_jax.errors import InputError
@@ -74,7 +73,7 @@ def write_report(
     curves = read_metrics(workdir / "metrics.jsonl")
     height, width, _ = dataset.test[0]["image"].shape
     one = jax.ShapeDtypeStruct((1, height, width, 6), np.float32), jax.ShapeDtypeStruct((1, 1), np.int32)
-    sizes = [maps.shape[2:] for maps in jax.eval_shape(partial(_layer_maps, model), variables, *one)]
+    sizes = [maps.shape[2:] for maps in jax.eval_shape(partial(layer_maps, model), variables, *one)]
     layers = ["image", *(f"input of layer {index}" for index in range(1, len(sizes) - 1)), "input of the head"]
     measured = read_records(workdir / "interpretability")
     page = {
@@ -85,6 +84,7 @@ def write_report(
         "step": curves[-1]["step"] if curves else None,
         "accuracy": float(np.mean(predicted == labels)),
         "test_images": len(labels),
+        "unrecognised": float(np.mean(logits.max(-1) <= 0)),  # No probability is above 50%.
         "kinds": [],
         "mistakes": commonest_mistakes(predicted, labels),
         "figures": _figures(workdir / "interpretability", measured),
@@ -187,7 +187,8 @@ def explained_images(
     targets[missing, -1] = labels[missing]
     pixels = np.stack([dataset.test[int(index)]["image"] for index in indices])
     inputs = add_inverse(pixels.astype(np.float32) / 255)
-    by_layer = [np.asarray(maps, "<f4") for maps in _layer_maps(model, variables, inputs, targets)]
+    maps_of_layers = layer_maps(model, variables, inputs, targets, chunk_size=_AT_ONCE)
+    by_layer = [np.asarray(maps, "<f4") for maps in maps_of_layers]
     target_logits = np.take_along_axis(logits, targets, axis=-1)
 
     def source(image: np.ndarray) -> str:
@@ -211,24 +212,6 @@ def explained_images(
         }
         for row, index in enumerate(indices)
     ]
-
-
-@partial(jax.jit, static_argnums=0)
-def _layer_maps(model: Network, variables: Mapping[str, Any], inputs: jax.Array, targets: jax.Array) -> list[jax.Array]:
-    """For every layer the contribution maps in the space of its input, [n, T, Hl, Wl]."""
-
-    # One forward pass, and one way back, make them all; `explain` would be compiled, and go both ways, for each layer.
-    def explain_batch(batch: tuple[jax.Array, jax.Array]) -> list[jax.Array]:
-        inputs, targets = batch
-        _, linear_map = model.apply(variables, inputs, method="decompose")
-        rows, maps = jax.nn.one_hot(targets, model.channels[-1]), []
-        for layer, layer_inputs in zip(linear_map.layers[::-1], linear_map.inputs[::-1], strict=True):
-            rows = layer.transpose(rows)
-            maps.append(contribution_map(rows * layer_inputs[:, None]))
-        return maps[::-1]
-
-    with jax.default_matmul_precision("highest"):
-        return map_batches(explain_batch, (inputs, targets), _AT_ONCE)
 
 
 def _how_many(sizes: Sequence[tuple[int, int]], classes: int, room: int) -> tuple[int, int]:

@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import jax
@@ -30,6 +31,17 @@ def test_images_of_ones_own(trained, command, photographs):
     right = logits.argmax(-1) == labels
     truth = np.eye(3)[labels]
     loss = np.mean(-truth * np.log(1 / (1 + np.exp(-logits))) - (1 - truth) * np.log(1 / (1 + np.exp(logits))))
+    told = json.loads(command("evaluate", trained, "--images", folder, "--json")[1])
+    assert told == {
+        "network": str(trained),
+        "accuracy": pytest.approx(right.mean()),
+        "images": 7,
+        "loss": pytest.approx(loss, rel=1e-4),
+        "classes": [
+            {"name": "cat", "accuracy": pytest.approx(right[:3].mean()), "images": 3},
+            {"name": "dog", "accuracy": pytest.approx(right[3:].mean()), "images": 4},
+        ],
+    }
     assert [line.split(maxsplit=1) for line in out.splitlines()] == [
         ["cat", f"{right[:3].mean():.2%} of 3 images"],
         ["dog", f"{right[3:].mean():.2%} of 4 images"],

@@ -1,3 +1,4 @@
+import json
 import re
 
 import jax
@@ -7,10 +8,8 @@ from matplotlib.image import imread
 from PIL import Image
 from scipy.special import expit
 
-from coda_jax import add_inverse, load
-from coda_jax.contributions import linear_weights
+from coda_jax import add_inverse, explain, load
 from coda_jax.data.video import open_video, write_video
-from coda_jax.plotting.maps import colour_explanation
 
 RANDOM = np.random.default_rng(0).integers(0, 255, (40, 8, 8, 3), np.uint8)
 
@@ -24,7 +23,7 @@ def test_an_image(trained, command, tmp_path):
     path = save(tmp_path / "one.png", RANDOM[0])
     status, out, err = command("explain", trained, path, "--out", tmp_path / "out")
     assert status == 0, err
-    first, *classes, last = out.splitlines()
+    first, *classes, last = (line for line in out.splitlines() if not line.startswith("  no class is above"))
     assert first == f"{path}: taken as it is" and last == f"  {tmp_path / 'out' / 'one.png'}"
     assert imread(tmp_path / "out" / "one.png").ndim == 3
     model, variables, _ = load(trained)
@@ -69,26 +68,56 @@ def test_other_networks(network, request, command, tmp_path):
     assert imread(tmp_path / "out" / "one.png").ndim == 3
 
 
-@pytest.mark.parametrize("network", ["trained", "bcos"])
-def test_in_the_colours_that_classes_look_for(network, request, command, tmp_path, monkeypatch):
-    drawn = []
-    monkeypatch.setattr("coda_jax.command_line.explain.explanation", lambda *arguments: drawn.append(arguments[-1]))
-    workdir, path = request.getfixturevalue(network), save(tmp_path / "one.png", RANDOM[0])
-    arguments = ("explain", workdir, path, "--classes=dog,cat", "--out", tmp_path / "out")
-    status, _, err = command(*arguments, "--style=colour")
-    assert status == 0, err
-    model, variables, _ = load(workdir)
-    inputs = add_inverse(RANDOM[:1] / np.float32(255))
-    rows = np.asarray(linear_weights(model, variables, inputs, np.array([[1, 0]])))[0]
-    for picture, row in zip(drawn[0], rows, strict=True):
-        np.testing.assert_allclose(picture, colour_explanation(inputs[0], row), atol=1e-4)  # float32 weights.
-    assert command(*arguments)[0] == 0 and len(drawn[1]) == 0
+def test_styles(trained, command, tmp_path):
+    path, pictures = save(tmp_path / "one.png", RANDOM[0]), []
+    for style in ("colour", "map", "overlay"):
+        chosen = [f"--style={style}"] if style != "overlay" else []
+        status, _, err = command("explain", trained, path, *chosen, "--out", tmp_path / style)
+        assert status == 0, err
+        explain(trained, path, top=3).save(tmp_path / "expected.png", style)
+        pictures.append(imread(tmp_path / style / "one.png"))
+        np.testing.assert_array_equal(pictures[-1], imread(tmp_path / "expected.png"))
+        assert all((picture != pictures[-1]).any() for picture in pictures[:-1])
+
+
+def test_for_programs(trained, command, tmp_path):
+    paths = [save(tmp_path / f"{name}.png", RANDOM[index]) for index, name in enumerate(("one", "two"))]
+    write_video(tmp_path / "moving.gif", RANDOM[:3], rate=20)
+    arguments = (trained, *paths, tmp_path / "moving.gif", "--out", tmp_path / "out", "--classes=dog,cat")
+    status, out, err = command("explain", *arguments, "--json", "--save-arrays", tmp_path / "arrays.npz")
+    assert (status, err) == (0, "")
+    told = json.loads(out)
+    assert told["network"] == str(trained)
+    expected = explain(trained, paths, [["dog", "cat"]] * 2)
+    for index, entry in enumerate(told["files"][:2]):
+        assert entry["file"] == str(paths[index]) and entry["written"] == str(tmp_path / "out" / paths[index].name)
+        assert entry["recognised"] == expected.recognised[index]
+        assert entry["preprocessing"] == [] and [of_class["name"] for of_class in entry["classes"]] == ["dog", "cat"]
+        for number, of_class in zip((1, 0), entry["classes"], strict=True):
+            assert of_class["number"] == number
+            assert of_class["logit"] == pytest.approx(float(expected.logits[index, number]), rel=1e-4)
+            assert of_class["probability"] == pytest.approx(1 / (1 + np.exp(-of_class["logit"])), rel=1e-4)
+            assert of_class["positive"] > 0 > of_class["negative"]
+            sum_ = of_class["positive"] + of_class["negative"] + entry["logit_bias"]
+            assert sum_ == pytest.approx(of_class["logit"], rel=1e-4)
+    assert told["files"][2] == {
+        "file": str(tmp_path / "moving.gif"),
+        "preprocessing": [],
+        "frames": 3,
+        "classes": ["dog", "cat"],
+        "written": str(tmp_path / "out" / "moving.gif"),
+    }
+    arrays = np.load(tmp_path / "arrays.npz")
+    assert arrays["sources"].tolist() == [str(path) for path in paths]
+    np.testing.assert_array_equal(arrays["images"], RANDOM[:2])
+    # Two images at once, and each alone, may be summed in another order.
+    np.testing.assert_allclose(arrays["contributions"], expected.contributions, rtol=1e-3, atol=1e-6)
 
 
 def test_colours_are_for_images_and_networks_of_pixels(hybrid, trained, command, tmp_path):
     path = tmp_path / "moving.gif"
     write_video(path, RANDOM.repeat(4, 1).repeat(4, 2), rate=20)
-    for workdir, line in ((hybrid, f"{hybrid} is a hybrid, whose weights"), (trained, f"{path} is a moving picture")):
+    for workdir, line in ((hybrid, "a hybrid's weights are of features"), (trained, f"{path} is a moving picture")):
         status, _, err = command("explain", workdir, path, "--style=colour", "--out", tmp_path / "out")
         assert status == 1 and err.startswith(f"error: {line}"), err
 
@@ -114,7 +143,7 @@ def test_moving_pictures(trained, command, tmp_path, suffix):
 def test_captions_of_frames(trained, command, tmp_path, monkeypatch):
     captions, path = [], tmp_path / "moving.gif"
 
-    def explained_frame(image, maps, of_maps, scale):
+    def explained_frame(image, maps, of_maps, scale, overlaid):
         captions.append(of_maps)
         return np.zeros((2, 2, 3), np.uint8)
 
@@ -132,13 +161,17 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_done(trained, command, tmp
     good = save(tmp_path / "good.png", RANDOM[0])
     (tmp_path / "bad.png").write_text("no image")
     (tmp_path / "bad.mp4").write_text("no video")
-    arguments = (tmp_path / "bad.png", tmp_path / "bad.mp4", good, "--out", tmp_path / "out")
+    (tmp_path / "empty").mkdir()
+    bad = [tmp_path / name for name in ("bad.png", "none.png", "bad.mp4", "empty")]
+    arguments = (*bad, good, "--out", tmp_path / "out")
     status, out, err = command("explain", trained, *arguments)
     assert status == 1 and (tmp_path / "out" / "good.png").exists() and "good.png" in out
     assert err.splitlines() == [
+        f"error: there is no image or folder {tmp_path / 'none.png'}",
+        f"error: there are no images or videos in the folder {tmp_path / 'empty'}",
         f"error: {tmp_path / 'bad.png'}: not an image that Pillow can read",
         f"error: {tmp_path / 'bad.mp4'}: not a video that FFmpeg can read",
-        "error: 2 of 3 files could not be explained, as said above",
+        "error: 4 of 5 files could not be explained, as said above",
     ]
 
 
@@ -150,6 +183,7 @@ def test_mistakes_are_answered_before_anything_is_written(trained, command, tmp_
         ((trained, tmp_path / "empty"), f"there are no images or videos in the folder {tmp_path / 'empty'}"),
         ((tmp_path, image), f"there is no run in {tmp_path}: it has no config.json"),
         ((trained, image, "--classes=cat,dgo"), "there is no class 'dgo': choose among cat, dog, <b>"),
+        ((trained, image, "--save-arrays=maps.npy"), "--save-arrays=maps.npy must end with .npz"),
         ((trained,), "the following arguments are required: IMAGE; see coda-jax explain --help"),
     ):
         status, told, err = command("explain", *arguments, "--out", out)

@@ -1,3 +1,11 @@
+import json
+
+import pytest
+
+from coda_jax import CoDANet
+from tests.command_line.conftest import ATTRIBUTES
+
+
 def test_info(trained, command):
     status, out, err = command("info", trained)
     assert status == 0, err
@@ -8,6 +16,17 @@ def test_info(trained, command):
     assert lines[3].split() == ["0", "6", "4", "3×3", "1", "1"]
     assert "images: 8×8 pixels, RGB" in lines
     assert lines[-1] == "3 classes: cat, dog, <b>\N{REPLACEMENT CHARACTER}[31m"
+
+    assert json.loads(command("info", trained, "--json")[1]) == {
+        "network": str(trained),
+        "title": CoDANet(**ATTRIBUTES, temperature=2.0).title,
+        "parameters": parameters,
+        "temperature": 2.0,
+        "logit_bias": pytest.approx(-2.1972, abs=1e-4),
+        "dtype": "float32",
+        "class_names": ["cat", "dog", "<b>\x1b[31m"],
+        "preprocessing": {"size": 8, "shorter_side": 8, "grey": False},
+    }
 
 
 def test_a_hybrid(hybrid, command):

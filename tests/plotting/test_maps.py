@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from matplotlib import pyplot
+from matplotlib import colormaps, pyplot
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imread
@@ -13,11 +13,11 @@ from coda_jax.plotting.maps import (
     colour_table,
     contribution_scale,
     contribution_sheet,
+    draw_explanation,
     explained_frame,
-    explanation,
+    overlay,
     plot_map,
     shown,
-    terms,
 )
 from tests.plotting.hostile import HOSTILE
 
@@ -107,12 +107,13 @@ def test_sheet(tmp_path, examples, targets):
 def test_what_is_written_over_and_under_the_maps(monkeypatch):
     figures = []
     monkeypatch.setattr(Figure, "savefig", lambda figure, path, dpi: figures.append(figure))
-    images, maps = np.zeros((2, 4, 4, 3)), np.arange(64.0).reshape(2, 2, 4, 4)
+    images, maps = np.zeros((2, 4, 4, 3), np.uint8), np.arange(64.0).reshape(2, 2, 4, 4)
     targets, probabilities = np.array([[1, 0], [0, 1]]), np.array([[0.7, 0.2], [0.9, 0.1]])
     labels, names = np.array([0, 0]), ["cat", "dog"]
     contribution_sheet("a.png", images, maps, targets, probabilities, labels, names, "attributions")
-    explanation("b.png", images[0], maps[0], names, np.array([2.0, 1.0]), -1.0, "attributions")
-    sheet, one = figures
+    (sheet,), one = figures, Figure()
+    draw_explanation(one, images[0], maps[0], names, np.array([2.0, 1.0]), -1.0, "attributions", note="A note.")
+    assert one.get_suptitle().startswith("A note.\nwhat speaks for")
     titled = [axis for axis in sheet.axes if axis.get_title()]
     bold = [(axis.get_title(), axis.title.get_weight() == "bold") for axis in titled]
     assert bold == [
@@ -121,7 +122,7 @@ def test_what_is_written_over_and_under_the_maps(monkeypatch):
     ]  # fmt: skip
     np.testing.assert_array_equal(titled[5].get_images()[0].get_array(), maps[1, 1])
     assert [axis.get_title().partition(" ")[0] for axis in one.axes[:3]] == ["what", "cat", "dog"]
-    for figure in figures:
+    for figure in (sheet, one):
         assert figure.axes[-1].get_xlabel() == "attributions to the logit"
 
 
@@ -159,18 +160,17 @@ def test_hostile_class_names(tmp_path, name):
     assert max(imread(tmp_path / "sheet.png").shape) < 1000
 
 
-def test_terms():
-    assert terms(np.array([[1.5, -0.25], [0.5, 0.0]]), -2.0) == "2.00 − 0.25 − 2.00 = −0.25"
-    assert terms(np.array([0.5]), 1.0) == "0.50 − 0.00 + 1.00 = 1.50"
-
-
-def test_explanation(tmp_path):
-    image = np.full((4, 4, 3), 0.5)
+@pytest.mark.parametrize("overlaid", [False, True])
+def test_explanation(tmp_path, overlaid):
+    image = np.full((4, 4, 3), 127, np.uint8)
     maps = np.stack([np.full((4, 4), 1.0), np.full((4, 4), -1.0)])
-    explanation(tmp_path / "one.png", image, maps, ["cat", "a $dollar"], np.array([2.0, -30.0]), offset=-14.0)
+    figure = Figure(figsize=(7.9, 4.1), layout="constrained")
+    names, logits = ["cat", "a $dollar"], np.array([2.0, -30.0])
+    draw_explanation(figure, image, maps, names, logits, offset=-14.0, overlaid=overlaid)
+    figure.savefig(tmp_path / "one.png")
     picture = imread(tmp_path / "one.png")[..., :3]
-    red = (picture[..., 0] > 0.3) & (picture[..., 2] < 0.2)
-    blue = (picture[..., 2] > 0.3) & (picture[..., 0] < 0.2)
+    red, blue = picture[..., 0] - picture[..., 2] > 0.25, picture[..., 2] - picture[..., 0] > 0.25
+    assert figure.axes[-1].get_xlabel() == "contributions to the logit"
     height, width = red.shape
     # The first map is the second of three panels, the other the third.
     assert (
@@ -229,6 +229,27 @@ def test_a_frame_and_its_maps_side_by_side():
     np.testing.assert_array_equal(first[1, 1], red)  # Beyond the scale.
     np.testing.assert_array_equal(second, np.broadcast_to(white, (2, 2, 3)))
     assert (frame[:28, 264:520] < 128).any() and (frame[:28, :256] == 255).all()  # Captions are over the maps.
+
+
+def test_a_frame_and_maps_over_it():
+    image = np.array([[[10, 20, 30], [40, 50, 60]]], np.uint8)
+    maps = np.array([[[0.0, 1.0]], [[-1.0, 0.5]]])
+    frame = explained_frame(image, maps, ["cat 50%", "dog 9%"], scale=2.0, overlaid=True)
+    assert frame.shape == (28 + 256, 3 * 512 + 2 * 8, 3)
+    np.testing.assert_array_equal(frame[28, 520:1032:256], overlay(image, maps[0], 2.0)[0])
+    np.testing.assert_array_equal(frame[28, 1040::256], overlay(image, maps[1], 2.0)[0])
+
+
+def test_an_overlay_by_hand():
+    image = np.array([[[255, 255, 255], [100, 0, 0], [0, 0, 0], [10, 20, 30]]], np.uint8)
+    contributions = np.array([[0.0, 1.0, -9.0, 0.0]])
+    red, blue = (255 * np.array(colormaps["RdBu_r"](place)[:3]) for place in (208, 47))
+    found = overlay(image, contributions, scale=2.0)
+    expected = [[232] * 3, (141.96 + red) / 2, blue, [130 + 0.4 * (2.99 + 11.74 + 3.42)] * 3]
+    np.testing.assert_allclose(found, [expected], atol=0.501)  # Rounded.
+    np.testing.assert_array_equal(overlay(image, contributions, 2.0, opacity=0), image)
+    half = overlay(image, contributions, 2.0, opacity=0.5)
+    np.testing.assert_allclose(half[0, 1], 0.75 * (np.array([50, 0, 0]) + 70.98) + 0.25 * red, atol=0.501)
 
 
 def test_the_sides_of_a_frame_are_even():

@@ -1,7 +1,6 @@
 """The page in a real browser."""
 
 import re
-import shutil
 
 import jax
 import jax.numpy as jnp
@@ -15,15 +14,10 @@ from coda_jax.plotting.maps import colour_table
 from coda_jax.report import report, write_report
 from coda_jax.training.checkpoints import Checkpoints
 from coda_jax.training.state import TrainState
-from tests.report.example import MODEL, NAMES, make_run, maps_of, page_data, predict, random_variables
+from tests.browser import CHROMIUM, FLAGS, needs_browser
+from tests.report.example import MODEL, NAMES, dataset, make_run, maps_of, page_data, predict, random_variables
 
-CHROMIUM = shutil.which("chromium")
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-)
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium: apt-get install chromium")
+pytestmark = needs_browser
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +49,7 @@ def digits(tmp_path_factory):
 def browser(example, digits, without_images):
     """Chromium; the pages are made before, as Orbax cannot run beside Playwright's event loop."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS.split())
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         yield browser
         browser.close()
 
@@ -157,6 +151,23 @@ def test_choosing_an_image_and_a_class(open_page, example):
     page.locator("#previous").click()
     page.locator("#previous").click()
     assert page.locator("#position").inner_text() == f"4 of {len(images)}"
+
+
+def test_the_verdict(open_page, example):
+    path, images, _, logits = example
+    page = open_page(path)
+    _, of_all, _ = predict(MODEL, random_variables(MODEL), dataset())
+    share = np.mean(of_all.max(-1) <= 0)
+    assert 0 < share < 1 and f"For {share:.1%} of all test images no class" in page.locator("#gallery").inner_text()
+    recognised = logits.max(-1) > 0
+    assert recognised.any() and not recognised.all()
+    for image in (int(np.argmax(recognised)), int(np.argmin(recognised))):
+        page.locator(".card").nth(image).click()
+        verdict = page.locator("#verdict").inner_text()
+        assert ("takes it for “" in verdict) == recognised[image], verdict
+        assert ("recognises none of its classes" in verdict) != recognised[image], verdict
+        right = images[image]["label"] == images[image]["targets"][0]
+        assert verdict.endswith(", which is right." if right else ", which is wrong.")
 
 
 def test_every_layer_adds_up_to_the_logit(open_page, example):

@@ -1,0 +1,5 @@
+"""The page of `coda-jax app` as a Space on the Hugging Face Hub; docs/tutorials/serving.md says how to publish it."""
+
+from coda_jax.app import launch
+
+launch("cifar10-two-hours", host="0.0.0.0")
