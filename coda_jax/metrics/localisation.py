@@ -43,7 +43,7 @@ def localisation_score(maps: jax.Array, grid: tuple[int, int] = (3, 3)) -> jax.A
     return _scores(maps, (rows, columns))
 
 
-@partial(jax.jit, static_argnums=1)  # As a whole it makes no other array of the size of the maps.
+@partial(jax.jit, static_argnums=1)
 def _scores(maps: jax.Array, grid: tuple[int, int]) -> jax.Array:
     """What `localisation_score` returns."""
     (grids, cells, height, width), (rows, columns) = maps.shape, grid
