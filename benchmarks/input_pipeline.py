@@ -18,7 +18,6 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +56,7 @@ class Photographs:
     def as_in_imagenet(self) -> Sequence[dict[str, Any]]:
         """The same, decoded and resized as ImageNet's training images are."""
         examples = [{"image": file.tobytes(), "label": index % 2} for index, file in enumerate(self._files)]
-        return imagenet.Images(examples, partial(resize_shorter_side, preprocessing=IMAGENET))
+        return imagenet.Images(examples, IMAGENET, resize_shorter_side)
 
     def __len__(self) -> int:
         return len(self._files)
