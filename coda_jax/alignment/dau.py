@@ -82,9 +82,10 @@ def gram(A: jax.Array, b: jax.Array) -> Gram:
     """The `Gram` of A [..., K, r] and b [..., K], whose first axes are those of a patch."""
     dtype = accumulation_dtype(A.dtype)
     A, b = A.reshape(-1, *A.shape[-2:]), b.reshape(-1, b.shape[-1])
-    ATb = jnp.einsum("dkr,dk->rk", A, b, preferred_element_type=dtype)
-    bTb = jnp.einsum("dk,dk->k", b, b, preferred_element_type=dtype)
-    return Gram(_symmetric_products(A), ATb, bTb)
+    # Sums, for XLA would transpose all of A for a product.
+    in_sums = b.astype(dtype)
+    ATb = jnp.sum(A.astype(dtype) * in_sums[:, :, None], axis=0).T
+    return Gram(_symmetric_products(A), ATb, jnp.sum(in_sums * in_sums, axis=0))
 
 
 def _products_within_units(left: jax.Array, right: jax.Array) -> jax.Array:
