@@ -11,6 +11,7 @@ For example:
 """
 
 import argparse
+import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -58,4 +59,5 @@ def _parse(arguments: Sequence[str] | None, version: argparse.ArgumentParser) ->
         own = commands.add_parser(name, help=command.__doc__.partition("\n")[0], description=command.__doc__)
         command.add_arguments(own)
         own.set_defaults(run=command.run)
-    return parser.parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    return parser.parse_args(given or ["--help"])

@@ -4,7 +4,7 @@ import sys
 import pytest
 
 
-@pytest.mark.parametrize("name", ["explain", "evaluate", "report", "info", "export", "convert"])
+@pytest.mark.parametrize("name", ["explain", "app", "evaluate", "report", "info", "export", "convert"])
 def test_every_command_teaches(command, name):
     status, out, _ = command(name, "--help")
     assert status == 0 and f"coda-jax {name} " in out.split("examples:" if "examples:" in out else "example:")[1]
@@ -14,6 +14,10 @@ def test_help_and_version(command):
     assert "coda-jax explain runs/cifar10-xs cat.jpg" in command("--help")[1]
     assert "--version" in command("--help")[1]
     assert command("--version")[1].startswith("coda_jax ")
+
+
+def test_without_a_command_it_tells_which_there_are(command):
+    assert command() == command("--help")
 
 
 def test_an_unknown_command(command):
