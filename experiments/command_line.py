@@ -28,7 +28,11 @@ def run(main: Callable[[ConfigDict], None], default_config: str | None = None) -
         parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
         parser.add_argument("--config", default=default_config)
         known, others = parser.parse_known_args(arguments)
-        if not {"--help", "--helpshort", "--helpfull"} & set(others):
+        if {"--help", "--helpshort", "--helpfull"} & set(others):
+            keys = f": {', '.join(load_config(known.config))}" if known.config else ""
+            what = f"FILE or FILE:NAME; FILE tells its names. --config.KEY=VALUE changes one of the keys{keys}."
+            flags.DEFINE_string("config", known.config, what)
+        else:
             config = load_config(known.config)
             _check_keys(config, others)
             config_flags.DEFINE_config_dict("config", config, sys_argv=others)
@@ -47,7 +51,12 @@ def _run(main: Callable[[], None], own_flags: Callable[[list[str]], list[str]]) 
 
     def parse(arguments: Sequence[str]) -> list[str]:
         try:
-            return flags.FLAGS(own_flags(list(arguments)))
+            given = own_flags(list(arguments))
+            for module, defined in flags.FLAGS.flags_by_module_dict().items():
+                if module.startswith("experiments."):  # --help tells no others but those of the program's own file.
+                    for flag in defined:
+                        flags.FLAGS.register_key_flag_for_module(given[0], flag)
+            return flags.FLAGS(given)
         except (InputError, flags.Error, argparse.ArgumentError, TypeError, ValueError) as error:
             refuse(error)
 

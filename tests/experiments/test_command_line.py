@@ -94,3 +94,9 @@ def test_other_errors_are_not_hidden(cache_dir, monkeypatch, error):
 def test_batch_size_and_eight_devices(tmp_path):
     status, _, err = run_quickly(f"--workdir={tmp_path}", "--config.batch_size=12", devices=8)
     assert (status, err) == (1, "error: batch_size is 12, but must be a positive multiple of the 8 device(s)\n")
+
+
+def test_help_tells_the_flags_and_the_keys_of_the_configuration():
+    _, out, _ = run_quickly("--help")
+    assert all(flag in out for flag in ("--workdir: Directory of the run", "--mode: <train|explain>", "--config: FILE"))
+    assert "batch_size, " in out and "crop_padding" in out
