@@ -72,7 +72,7 @@ function showImage(number) {
   const image = data.images[number];
   const label = data.classes[image.label];
   const predicted = data.classes[image.targets[0]];
-  at("image").src = image.source;
+  at("image").src = document.querySelector(`.card[data-image="${number}"] img`).src;
   at("image").alt = `Test image ${image.index}, ${label}`;
   at("position").textContent = `${number + 1} of ${data.images.length}`;
   at("verdict").textContent =

@@ -109,7 +109,10 @@ def write_report(
     chosen = np.concatenate(by_kind)
     if chosen.size:
         images = explained_images(model, variables, dataset, chosen, logits[chosen], labels[chosen], explained)
-        page["data"]["images"] = images
+        # Pictures are in the page once, on the cards.
+        page["data"]["images"] = [
+            {name: of_image for name, of_image in image.items() if name != "source"} for image in images
+        ]
         numbered = enumerate(images)
         kinds = [(title, list(islice(numbered, len(kind)))) for title, kind in zip(_KINDS, by_kind, strict=True)]
         page["kinds"] = [kind for kind in kinds if kind[1]]

@@ -120,6 +120,14 @@ def test_the_page_keeps_within_its_size(run, monkeypatch):
     assert images > seen[0] > seen[1] > seen[2] == 0
 
 
+def test_the_page_keeps_within_its_size_with_larger_images(run):
+    workdir, (model, variables), data = run
+    rng = np.random.default_rng(0)  # Noise, which no PNG makes smaller.
+    test = [{"image": rng.integers(0, 256, (120, 120, 3), np.uint8), "label": index % 3} for index in range(30)]
+    path = report.write_report(workdir, data._replace(test=test), (model, variables))
+    assert len(page_data(path)["images"]) > 3 and 4_000_000 < path.stat().st_size <= report.LARGEST
+
+
 @pytest.mark.parametrize(
     ("sizes", "classes", "expected"),
     [
