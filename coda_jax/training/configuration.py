@@ -138,7 +138,7 @@ class Training:
         stretch = self.stretch(num_examples)
         warmup_steps = self.steps_of(self.warmup_epochs * stretch, num_examples)
         if self.schedule == "cosine":
-            steps = self.steps_of(self.num_epochs * stretch, num_examples)
+            steps = self.planned_steps(num_examples)
             after_warmup = optax.cosine_decay_schedule(self.learning_rate, max(1, steps - warmup_steps))
         else:
             interval = self.decay_epochs * stretch * num_examples / self.batch_size
@@ -154,7 +154,11 @@ class Training:
 
     def steps(self, num_examples: int) -> int:
         """Steps in all, for epochs of so many examples."""
-        return self.num_steps or self.steps_of(self.num_epochs * self.stretch(num_examples), num_examples)
+        return self.num_steps or self.planned_steps(num_examples)
+
+    def planned_steps(self, num_examples: int) -> int:
+        """The steps of all epochs, for which the learning rate is planned whatever `num_steps` is."""
+        return self.steps_of(self.num_epochs * self.stretch(num_examples), num_examples)
 
     def stretch(self, num_examples: int) -> int:
         """How many times as many epochs there are as `num_epochs` says, so that they have `min_steps` steps."""

@@ -132,7 +132,7 @@ def fit(
 def _stretched(training: Training, num_examples: int) -> optax.GradientTransformation:
     """The optimiser whose schedule, that of all epochs, takes as many steps as the hyperparameter in its state says."""
     schedule = training.learning_rate_schedule(num_examples)
-    planned = training.steps_of(training.num_epochs * training.stretch(num_examples), num_examples)
+    planned = training.planned_steps(num_examples)
 
     def optimizer(steps: jax.Array) -> optax.GradientTransformation:
         return make_optimizer(training.optimizer, lambda step: schedule(step * planned / steps), training.weight_decay)
