@@ -130,8 +130,10 @@ class _Explainer:
         sample = [self._explain(frames) for frames in _batches(islice(video.frames(), 0, None, every))]
         if not sample:
             raise InputError(f"{path}: the video has no frame that can be read")
-        targets = self._targets or [int(np.argmax(np.mean(np.concatenate([part.logits for part in sample]), axis=0)))]
-        sample = [part.for_classes([targets] * len(part.images)) for part in sample]
+        targets = self._targets
+        if not targets:
+            targets = [int(np.argmax(np.mean(np.concatenate([part.logits for part in sample]), axis=0)))]
+            sample = [part.for_classes([targets] * len(part.images)) for part in sample]
         scale = contribution_scale(np.concatenate([part.contribution_maps for part in sample]))
         names = [one_line(self._trained.info.class_names[target]) for target in targets]
         written = self._new_file(path, ".mp4" if path.suffix.lower() in VIDEO_SUFFIXES else ".gif")
