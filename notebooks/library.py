@@ -13,35 +13,43 @@
 # gives, and what the axes of the arrays are. `N` is the number of images, `T` of explained classes, `K` of all classes.
 
 # %% tags=["parameters"]
-WORKDIR = "runs/notebook"  # A run: that of train.ipynb, or for example ../runs/digits after `make demo`.
+NETWORK = "digits"  # A network that comes with coda_jax, or a directory: a run, or what train.ipynb kept.
+DATASET = "digits"  # That of the network.
 IMAGES = 6
-DATA_DIR = None  # Of prepared data sets; None for the default. The digits need none.
-SOURCE = ".."  # Where coda_jax is not installed: a clone of it, or its address as git+https://...
+# Where coda_jax is taken from if it is not installed. It has no public address yet: in Colab, or wherever else this
+# notebook is without its clone, write here the address of yours, "git+https://...", or the path of an uploaded .zip.
+SOURCE = ".."
 
 # %%
+import importlib.util
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
-try:
-    import coda_jax
-except ModuleNotFoundError:
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", SOURCE], check=True)
-    import coda_jax
+if importlib.util.find_spec("coda_jax") is None:
+    tpu = list(Path("/dev").glob("accel*")) + list(Path("/dev").glob("vfio/*"))
+    extras = "all,cuda" if shutil.which("nvidia-smi") else "all,tpu" if tpu else "all"
+    if "://" not in SOURCE and not (Path(SOURCE) / "setup.cfg").is_file() and Path(SOURCE).suffix != ".zip":
+        raise SystemExit(f"no clone of coda_jax is in {Path(SOURCE).resolve()}: write in SOURCE where it is")
+    address = SOURCE if "://" in SOURCE else Path(SOURCE).resolve().as_uri()
+    print("installing coda_jax, which takes some minutes")
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", f"coda_jax[{extras}] @ {address}"], check=True)
 
 # %% [markdown]
 # ## Load a network
 #
-# `load` gives the Flax module, the parameters of the newest checkpoint, and the classes of the data. `with_gram` adds
+# `load` gives the Flax module, its parameters, and the classes of the data. `with_gram` adds
 # products of parameters that every call would make anew otherwise: for a few images at a time that is most of the work.
 
 # %%
 import jax
 import numpy as np
 
-from coda_jax import add_inverse, load
-from coda_jax.training.run_directory import load_dataset
+import coda_jax
+from coda_jax import add_inverse, data, load
 
-model, variables, info = load(WORKDIR)
+model, variables, info = load(NETWORK)
 variables = model.with_gram(variables)
 class_names = info.class_names
 print(f"coda_jax {coda_jax.__version__}; {len(model.channels)} layers, temperature {model.temperature:g}")
@@ -54,7 +62,7 @@ print("classes:", ", ".join(class_names))
 # are refused with a message rather than explained wrongly.
 
 # %%
-test = load_dataset(WORKDIR, DATA_DIR).test
+test = data.load(DATASET).test
 images = np.stack([test[index]["image"] for index in range(IMAGES)]) / np.float32(255)
 inputs = add_inverse(images)
 logits = jax.jit(model.apply)(variables, inputs)

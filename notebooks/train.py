@@ -14,27 +14,34 @@
 
 # %% tags=["parameters"]
 DATASET = "digits"  # Or "cifar10": 170 MB are downloaded, and an accelerator is worth having.
-STEPS = 700
+EPOCHS = 30
 BATCH_SIZE = 64  # Of all devices together.
 GRIDS = 30  # For the localisation metric.
-WORKDIR = "runs/notebook"  # A run that is found there goes on.
-SOURCE = ".."  # Where coda_jax is not installed: a clone of it, or its address as git+https://...
-
-# %% [markdown]
-# ## What is here
+WORKDIR = "runs/notebook"  # A training that was interrupted goes on from there.
+# Where coda_jax is taken from if it is not installed. It has no public address yet: in Colab, or wherever else this
+# notebook is without its clone, write here the address of yours, "git+https://...", or the path of an uploaded .zip.
+SOURCE = ".."
 
 # %%
+import importlib.util
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
-try:
-    import coda_jax
-except ModuleNotFoundError:
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", SOURCE], check=True)
-    import coda_jax
+if importlib.util.find_spec("coda_jax") is None:
+    tpu = list(Path("/dev").glob("accel*")) + list(Path("/dev").glob("vfio/*"))
+    extras = "all,cuda" if shutil.which("nvidia-smi") else "all,tpu" if tpu else "all"
+    if "://" not in SOURCE and not (Path(SOURCE) / "setup.cfg").is_file() and Path(SOURCE).suffix != ".zip":
+        raise SystemExit(f"no clone of coda_jax is in {Path(SOURCE).resolve()}: write in SOURCE where it is")
+    address = SOURCE if "://" in SOURCE else Path(SOURCE).resolve().as_uri()
+    print("installing coda_jax, which takes some minutes")
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", f"coda_jax[{extras}] @ {address}"], check=True)
 
 # %%
 import jax
+
+import coda_jax
 
 devices = jax.devices()
 print(f"coda_jax {coda_jax.__version__}, jax {jax.__version__}")
@@ -46,30 +53,29 @@ print(f"{len(devices)} device(s) of the kind {devices[0].device_kind}, platform 
 #
 # ## Data
 #
-# Images are bytes, `[H, W, 3]`; a network takes them in [0, 1], with their inverses as three further channels.
+# Images are bytes, `[N, H, W, 3]`, and labels whole numbers. Arrays of your own do as well.
 
 # %%
-from coda_jax import add_inverse, data
+from coda_jax import data
+from coda_jax.data.on_device import read
 
 dataset = data.load(DATASET)
-print(f"{len(dataset.train)} training images of {dataset.train[0]['image'].shape}, {len(dataset.test)} test images")
+train, test = read(dataset.train), read(dataset.test)
+print("training images", train["image"].shape, train["image"].dtype)
+print("test images    ", test["image"].shape)
 print("classes:", ", ".join(dataset.info.class_names))
 
 # %% [markdown]
 # ## Training
 #
-# A network is a stack of layers of dynamic alignment units, and its temperature. The training step runs on all devices,
-# each with its share of the batch. Interrupting the kernel saves the state first; run the cell again to go on.
+# A network is a stack of layers of dynamic alignment units, and its temperature. All devices train, each with its share
+# of the batch. After each epoch the state is saved: where the kernel was interrupted, run the cell again to go on.
 
 # %%
-import math
-from pathlib import Path
+from tqdm import tqdm
 
-from coda_jax.config_file import save_config
 from coda_jax.networks.coda_net import XS_CODA
-from coda_jax.training import loop
-from coda_jax.training.configuration import Training
-from coda_jax.training.run_directory import check_same_run
+from coda_jax.training import fit
 
 SMALL = {
     "channels": (16, 32, 10),
@@ -78,81 +84,66 @@ SMALL = {
     "strides": (1, 2, 1),
     "paddings": (1, 1, 0),
 }
-network = {**SMALL, "temperature": 10.0} if DATASET == "digits" else {**XS_CODA, "temperature": 100.0}
-batch_size = max(BATCH_SIZE // len(devices), 1) * len(devices)
-config = {"dataset": DATASET, "batch_size": batch_size, "model": network}
+digits = DATASET == "digits"
+model = coda_jax.CoDANet(**(SMALL if digits else XS_CODA), temperature=10.0 if digits else 1000.0)
+history = {}
+bar = tqdm(total=EPOCHS, unit="epoch", mininterval=3)
 
-workdir = Path(WORKDIR)
-check_same_run(workdir, config, free_keys=())
-save_config(workdir, config, dataset.info)
-training = Training(
-    batch_size=batch_size,
-    num_epochs=math.ceil(STEPS * batch_size / len(dataset.train)),
-    num_steps=STEPS,
-    learning_rate=2.5e-3,
+
+def after_epoch(epoch, metrics, variables):
+    """Keep the metrics, and move the bar."""
+    history[epoch] = metrics
+    bar.set_postfix({name: f"{metrics[name]:.3f}" for name in ("loss", "accuracy", "test_accuracy")}, refresh=False)
+    bar.update(epoch - bar.n)
+
+
+variables = fit(
+    model,
+    train,
+    test,
+    epochs=EPOCHS,
+    batch_size=max(BATCH_SIZE // len(devices), 1) * len(devices),
+    workdir=WORKDIR,
+    after_epoch=after_epoch,
+    optimizer="muon",
+    learning_rate=0.02,
     schedule="cosine",
-    flip=DATASET == "cifar10",
-    crop_padding=1 if DATASET == "digits" else 4,
-    log_every=50,
-    checkpoint_every=500,
+    flip=not digits,
+    crop_padding=1 if digits else 4,
 )
-trained = loop.train(coda_jax.CoDANet(**network), dataset, training, workdir)
+bar.close()
 
 # %%
 import matplotlib.pyplot as plt
 
-from coda_jax.plotting.curves import plot_learning_curve
-from coda_jax.training.metrics_log import read_metrics
-
-records = read_metrics(workdir / "metrics.jsonl")
-_, (left, right) = plt.subplots(1, 2, figsize=(9, 3.5), layout="constrained")
-plot_learning_curve(records, "loss", left)
-plot_learning_curve(records, "accuracy", right)
+_, axes = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
+for axis, name in zip(axes, ("loss", "accuracy"), strict=True):
+    for kind, label in ((name, "training"), (f"test_{name}", "test")):
+        axis.plot(list(history), [metrics[kind] for metrics in history.values()], ".-", label=label)
+    axis.set(xlabel="epoch", ylabel=name)
+    axis.legend()
 plt.show()
 
 # %% [markdown]
 # ## Explaining
 #
-# Every logit is a sum of contributions from the pixels. Red speaks for the class, blue against it.
+# Every logit is a sum of contributions from the pixels. Red speaks for the class, blue against it. Here are the two
+# most probable classes of four test images.
 
 # %%
-import numpy as np
-from IPython.display import Image
-
-from coda_jax.contributions import contribution_map, contributions
-from coda_jax.plotting.maps import contribution_sheet
-
-model, variables, _ = coda_jax.load(workdir)
-classify = jax.jit(model.apply)
-
-batch = next(data.test_batches(dataset.test, batch_size=9))
-inputs = add_inverse(batch["image"])  # [9, H, W, 6]
-logits = np.asarray(classify(variables, inputs))  # [9, 10]
-targets = np.argsort(-logits)[:, :2]  # The two most probable classes of each image.
-maps = np.asarray(contribution_map(contributions(model, variables, inputs, targets)))  # [9, 2, H, W]
-
-contribution_sheet(
-    workdir / "contributions.png",
-    images=batch["image"],
-    maps=maps,
-    targets=targets,
-    probabilities=np.asarray(jax.nn.sigmoid(np.take_along_axis(logits, targets, axis=1))),
-    labels=batch["label"],
-    class_names=dataset.info.class_names,
-)
-Image(workdir / "contributions.png")
+network = (model, variables, dataset.info)
+explained = coda_jax.explain(network, test["image"][:4], top=2)
+explained.show()
 
 # %% [markdown]
 # It is no estimate: the maps' sums and the bias are the logits, up to rounding.
 
 # %%
-explained = np.take_along_axis(logits, targets, axis=1)
-print(
-    "largest difference:",
-    np.abs(maps.sum((2, 3)) + model.logit_bias - explained).max(),
-    "of logits up to",
-    explained.max(),
-)
+import numpy as np
+
+sums = explained.contribution_maps.sum((2, 3)) + explained.logit_bias  # [4, 2]
+logits = np.take_along_axis(explained.logits, explained.targets, axis=1)
+print("largest difference:", np.abs(sums - logits).max(), "of logits up to", np.abs(logits).max())
 
 # %% [markdown]
 # ## Do the maps point at the right thing?
@@ -161,12 +152,13 @@ print(
 # score is the share of its positive contribution that falls on its own image: 1/9 if the map knew nothing.
 
 # %%
+from coda_jax import add_inverse
+from coda_jax.contributions import contribution_map, contributions
 from coda_jax.metrics.localisation import compose_grids, draw_grids, localisation_score
 
-batches = list(data.test_batches(dataset.test, batch_size=min(500, len(dataset.test))))
-images = np.concatenate([batch["image"] for batch in batches])[: len(dataset.test)]
-labels = np.concatenate([batch["label"] for batch in batches])[: len(dataset.test)]
-logits = np.concatenate([classify(variables, add_inverse(batch["image"])) for batch in batches])[: len(dataset.test)]
+images, labels = test["image"] / np.float32(255), test["label"]
+classify = jax.jit(model.apply)
+logits = np.concatenate([classify(variables, add_inverse(images[i : i + 500])) for i in range(0, len(images), 500)])
 print(f"test accuracy: {np.mean(logits.argmax(1) == labels):.1%}")
 
 cells = draw_grids(logits, labels, count=GRIDS, seed=0)  # [GRIDS, 9]: which image is in which cell.
@@ -176,8 +168,14 @@ scores = np.asarray(localisation_score(maps))
 print(f"localisation: mean {scores.mean():.3f}, median {np.median(scores):.3f}; by chance {1 / 9:.3f}")
 
 # %% [markdown]
-# ## Next
+# ## Keep it
 #
-# The network is in `WORKDIR`: the notebook `library.ipynb` loads it and shows what can be asked of it. The paper's
-# networks are trained by `python -m experiments.cifar10` in a clone, and
-# `python -m experiments.interpretability --workdir=...` takes all metrics of all methods, of this run too.
+# Two files, in the layout of the Hugging Face Hub; `coda_jax.load` reads them, and so does the command `coda-jax`. The
+# notebook `library.ipynb` shows what else can be asked of a network.
+
+# %%
+coda_jax.save_pretrained(f"{WORKDIR}/network", *network)
+
+# %% [markdown]
+# The paper's networks are trained by `python -m experiments.cifar10` in a clone, with a report at the end;
+# `python -m experiments.interpretability --workdir=...` takes all metrics of all methods.
