@@ -127,11 +127,13 @@ def contribution_sheet(
     class_names: Sequence[str],
     quantity: str = "contributions",
 ) -> None:
-    """Write a PNG file of images beside their contribution maps of some classes, all in one colour scale.
+    """Write a picture of images beside their contribution maps of some classes, which are drawn over the images.
 
     The images are [N, H, W, 3] in [0, 1]; the maps [N, T, H, W], in logits; the `targets`, the classes that the maps
     explain with the predicted one first, and their probabilities [N, T]; the `labels`, the true classes, [N].
-    `class_names` are those of all classes; `quantity` says what the maps are of, such as "Grad-CAM attributions".
+    `class_names` are those of all classes; `quantity` says what the maps are of, such as "Grad-CAM attributions". The
+    maps of an image share a colour scale; one for all images would leave most of them pale. The suffix of the path says
+    the format: PNG, JPEG, ...
     """
     count, panels = maps.shape[0], 1 + maps.shape[1]
     examples_a_row = min(3, count)
@@ -143,19 +145,18 @@ def contribution_sheet(
     axes = figure.subplots(rows, columns, squeeze=False, width_ratios=widths[:columns])
     for axis in axes.flat:
         axis.set_axis_off()
-    scale = contribution_scale(maps)
     for index, (label, classes) in enumerate(zip(labels, targets, strict=True)):
         row, column = divmod(index, examples_a_row)
         own_axes = axes[row, (panels + 1) * column :][:panels]
-        drawn = _draw_beside(own_axes, images[index], maps[index], scale)
+        image = (255 * images[index]).round().astype(np.uint8)
+        _draw_over(own_axes, image, maps[index], contribution_scale(maps[index]))
         titles = [f"{shown(class_names[i])} {p:.0%}" for i, p in zip(classes, probabilities[index], strict=True)]
         titles.insert(0, f"true: {shown(class_names[label])}")
         for axis, title, right in zip(own_axes, titles, (False, *(classes == label)), strict=True):
             axis.set_title(title, fontsize=_title_size(title), weight="bold" if right else None)
-    heading = f"Image, {quantity} to the predicted class, and to the runner-up (bold: the true class)\n"
-    figure.suptitle(heading, fontsize=11)
-    _add_colour_bar(figure, drawn, quantity, fraction=0.03, aspect=60)
-    figure.savefig(path, dpi=150)
+    heading = f"Images, and {quantity} to the logits: red speaks for the class, blue against it (bold: the true class)"
+    figure.suptitle(f"{heading}\n", fontsize=11)
+    figure.savefig(path, dpi=150 if images.shape[1] < 100 else 100)
 
 
 def _title_size(title: str) -> float:
@@ -184,12 +185,10 @@ def draw_explanation(
     """
     axes, scale, drawn = figure.subplots(1, 1 + len(maps)), contribution_scale(maps), None
     if overlaid:
-        pictures = [overlay(image, contributions, scale) for contributions in maps]
+        _draw_over(axes, image, maps, scale)
         drawn = ScalarMappable(Normalize(-scale, scale), LinearSegmentedColormap.from_list("overlay", _OVERLAID))
-    if len(pictures):
-        for axis, picture in zip(axes, (image, *pictures), strict=True):
-            axis.set_axis_off()
-            axis.imshow(picture)
+    elif len(pictures):
+        _draw_pictures(axes, [image, *pictures])
     else:
         drawn = _draw_beside(axes, image, maps, scale)
     if drawn:
@@ -199,6 +198,17 @@ def draw_explanation(
         axis.set_title(f"{shown(name)}  {1 / (1 + np.exp(-logit)):.1%}\n{terms(contributions, offset)}", fontsize=10)
     sums = "what speaks for the class − what speaks against it, and the bias = its logit"
     figure.suptitle(f"{fill(note, 26 * len(axes))}\n{sums}".lstrip(), fontsize=10)
+
+
+def _draw_over(axes: np.ndarray, image: np.ndarray, maps: np.ndarray, scale: float) -> None:
+    """Draw an image, uint8, and its maps over it, each into axes of its own."""
+    _draw_pictures(axes, [image, *(overlay(image, contributions, scale) for contributions in maps)])
+
+
+def _draw_pictures(axes: np.ndarray, pictures: Sequence[np.ndarray]) -> None:
+    for axis, picture in zip(axes, pictures, strict=True):
+        axis.set_axis_off()
+        axis.imshow(picture)
 
 
 def _draw_beside(axes: np.ndarray, image: np.ndarray, maps: np.ndarray, scale: float) -> AxesImage:

@@ -91,7 +91,7 @@ def test_sheet(tmp_path, examples, targets):
     contribution_sheet(
         tmp_path / "sheet.png",
         images=rng.random((examples, 8, 8, 3)),
-        maps=rng.normal(size=(examples, targets, 8, 8)),
+        maps=rng.normal(size=(examples, targets, 8, 8)) * 10.0 ** np.arange(examples)[:, None, None, None],
         targets=np.tile(np.arange(targets), (examples, 1)),
         probabilities=rng.random((examples, targets)),
         labels=np.zeros(examples, int),
@@ -120,10 +120,12 @@ def test_what_is_written_over_and_under_the_maps(monkeypatch):
         ("true: cat", False), ("dog 70%", False), ("cat 20%", True),
         ("true: cat", False), ("cat 90%", True), ("dog 10%", False),
     ]  # fmt: skip
-    np.testing.assert_array_equal(titled[5].get_images()[0].get_array(), maps[1, 1])
+    # Each image has a scale of its own.
+    expected = overlay(images[1], maps[1, 1], contribution_scale(maps[1]))
+    np.testing.assert_array_equal(titled[5].get_images()[0].get_array(), expected)
+    assert sheet.get_suptitle().startswith("Images, and attributions to the logits: red speaks for the class")
     assert [axis.get_title().partition(" ")[0] for axis in one.axes[:3]] == ["what", "cat", "dog"]
-    for figure in (sheet, one):
-        assert figure.axes[-1].get_xlabel() == "attributions to the logit"
+    assert one.axes[-1].get_xlabel() == "attributions to the logit"
 
 
 def test_names_as_they_are_shown():
