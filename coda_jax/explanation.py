@@ -224,7 +224,8 @@ def explain(
     given = _one_by_one(images)
     if not given:
         raise InputError("images must be one image or more")
-    pixels, done = zip(*(_prepared(image, network.info.preprocessing) for image in given), strict=True)
+    prepared = [_prepared(image, network.info.preprocessing) for image in given]
+    pixels, done = zip(*[(image, (*did, *_caution(image))) for image, did in prepared], strict=True)
     paths = [os.fspath(image) if isinstance(image, str | os.PathLike) else None for image in given]
     sources = tuple(path or f"image {index}" for index, path in enumerate(paths))
     return _explained(network, np.stack(pixels), sources, done, targets, top, chunk_size)
@@ -273,6 +274,11 @@ def _prepared(image: Any, preprocessing: Preprocessing) -> tuple[np.ndarray, tup
     except Exception as error:  # Whatever a damaged file makes of Pillow's decoders.
         raise InputError(f"the image is damaged ({one_line(error)})") from error
     return prepare(image, preprocessing)
+
+
+def _caution(image: np.ndarray) -> tuple[str, ...]:
+    """What is to be said of an image without content, which a network may take for one of its classes all the same."""
+    return () if (image != image[0, 0]).any() else ("all of one colour, so that there is nothing in it to recognise",)
 
 
 def _explained(

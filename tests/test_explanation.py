@@ -194,3 +194,11 @@ def test_files_that_are_refused(network, tmp_path):
     (tmp_path / "cut.jpg").write_bytes((tmp_path / "cut.jpg").read_bytes()[:-100])
     with Image.open(tmp_path / "cut.jpg") as image, pytest.raises(InputError, match="the image is damaged"):
         explain(network, image)
+
+
+def test_an_image_of_one_colour_is_said_to_be_one(network):
+    plain, other = np.full((8, 8, 3), 9, np.uint8), np.zeros((8, 8, 3), np.uint8)
+    other[5, 5, 2] = 1
+    cropped = "cropped to the centre, 6×6 of 8×8 pixels"
+    caution = "all of one colour, so that there is nothing in it to recognise"
+    assert explain(network, [plain, other]).preprocessing == ((cropped, caution), (cropped,))
