@@ -1,7 +1,6 @@
 PYTHON ?= python3
 VENV ?= .venv
 INSTALLED = $(VENV)/installed
-RUN ?= runs/digits
 PYTEST = $(VENV)/bin/python -m pytest --durations=25
 # The test files that hold a word.
 with = $(sort $(shell grep -rlE "$(1)" --include="test_*.py" tests))
@@ -10,7 +9,7 @@ with = $(sort $(shell grep -rlE "$(1)" --include="test_*.py" tests))
 
 # Train, evaluate and explain a small network on handwritten digits.
 demo: $(INSTALLED)
-	$(VENV)/bin/python -m experiments.digits --workdir=$(RUN)
+	$(VENV)/bin/python -m experiments.digits --workdir=runs/digits
 
 test: $(INSTALLED) types
 	$(VENV)/bin/ruff format --check .
@@ -26,7 +25,7 @@ types: $(INSTALLED)
 # The files of the tests that need PyTorch or Gradio, which are skipped where they are absent, and of those with the
 # authors' outputs.
 quick-test: $(INSTALLED)
-	$(PYTEST) -m "not slow" $(call with,captum|golden|needs Gradio|torch)
+	$(PYTEST) -m "not slow" $(call with,importorskip|import_captum|golden[^ ])
 
 # The site, in site/; a warning is an error.
 docs: $(INSTALLED)
