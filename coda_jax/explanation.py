@@ -20,6 +20,7 @@ from coda_jax.encoding import add_inverse
 from coda_jax.errors import InputError, one_line
 from coda_jax.files import replace_files
 from coda_jax.interop.pretrained import Pretrained, load_explainable
+from coda_jax.networks.coda_net import CoDANet
 from coda_jax.networks.hybrid import HybridNet
 
 if TYPE_CHECKING:
@@ -193,6 +194,7 @@ def explain(
     targets: Targets | Sequence = None,
     *,
     top: int = 1,
+    size: int | None = None,
     chunk_size: int = 32,
 ) -> ExplainedImages:
     """What a network sees in pictures: classes with their probabilities, and what every pixel contributed to them.
@@ -204,6 +206,9 @@ def explain(
         targets: as everywhere, None for the `top` most probable classes, the most probable one first, "all", or class
             numbers [N] or [N, T]; or names in the place of numbers; or one name, for all images.
         top: T where there are no targets.
+        size: the side in pixels to which images are brought; None for that of the training. Larger images give finer
+            maps. A CoDA-Net's logits, which are sums over positions, keep their scale: contributions are divided by the
+            number of pixels in relation to the training's. Objects look larger to the network than in its training.
         chunk_size: the number of images that are explained at a time, which bounds the memory.
 
     Returns:
@@ -220,12 +225,12 @@ def explain(
         >>> explained.for_classes([["3", "7"]] * 2).targets.tolist()
         [[3, 7], [3, 7]]
     """
-    network = load_explainable(network)
+    network, scaled = _at_size(load_explainable(network), size)
     given = _one_by_one(images)
     if not given:
         raise InputError("images must be one image or more")
     prepared = [_prepared(image, network.info.preprocessing) for image in given]
-    pixels, done = zip(*[(image, (*did, *_caution(image))) for image, did in prepared], strict=True)
+    pixels, done = zip(*[(image, (*did, *scaled, *_caution(image))) for image, did in prepared], strict=True)
     paths = [os.fspath(image) if isinstance(image, str | os.PathLike) else None for image in given]
     sources = tuple(path or f"image {index}" for index, path in enumerate(paths))
     return _explained(network, np.stack(pixels), sources, done, targets, top, chunk_size)
@@ -274,6 +279,24 @@ def _prepared(image: Any, preprocessing: Preprocessing) -> tuple[np.ndarray, tup
     except Exception as error:  # Whatever a damaged file makes of Pillow's decoders.
         raise InputError(f"the image is damaged ({one_line(error)})") from error
     return prepare(image, preprocessing)
+
+
+def _at_size(network: Pretrained, size: int | None) -> tuple[Pretrained, tuple[str, ...]]:
+    """The network for images of another size than those of its training, and a phrase that says what it divides by."""
+    model, info = network.model, network.info
+    trained = info.preprocessing
+    if size is None or size == trained.size:
+        return network, ()
+    check_whole("size", size)
+    shorter_side = round(trained.shorter_side * size / trained.size)
+    info = info._replace(preprocessing=trained._replace(size=size, shorter_side=shorter_side))
+    ratio, head = (size / trained.size) ** 2, model.head if isinstance(model, HybridNet) else model
+    if not isinstance(head, CoDANet):  # A B-cos network's logits are means over positions.
+        return network._replace(info=info), ()
+    head = head.clone(temperature=head.temperature * ratio)
+    model = model.clone(head=head) if isinstance(model, HybridNet) else head
+    phrase = f"contributions divided by {ratio:.3g}, as the training's images had {trained.size}×{trained.size} pixels"
+    return network._replace(model=model, info=info), (phrase,)
 
 
 def _caution(image: np.ndarray) -> tuple[str, ...]:

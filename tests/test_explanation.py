@@ -8,6 +8,7 @@ from coda_jax import CoDANet, HybridNet, InputError, add_inverse, explain
 from coda_jax.data import DatasetInfo, Preprocessing, prepare
 from coda_jax.explanation import UNRECOGNISED
 from coda_jax.interop.pretrained import Pretrained
+from coda_jax.networks.bcos_resnet import BcosResNet
 from coda_jax.networks.resnet import ResNetTrunk
 from coda_jax.plotting.maps import colour_explanation
 from tests.parameters import random_variables
@@ -202,3 +203,38 @@ def test_an_image_of_one_colour_is_said_to_be_one(network):
     cropped = "cropped to the centre, 6×6 of 8×8 pixels"
     caution = "all of one colour, so that there is nothing in it to recognise"
     assert explain(network, [plain, other]).preprocessing == ((cropped, caution), (cropped,))
+
+
+class TestSize:
+    def test_logits_of_a_larger_image_keep_their_scale(self, network):
+        # Two by two copies of an image, whose layers have no padding, are four times as many equal sums, and edges.
+        model = CoDANet(channels=(4, 3), ranks=(4, 2), kernel_sizes=(1, 1), strides=(1, 1), paddings=(0, 0))
+        info = DatasetInfo(("cat", "dog", "bird"), Preprocessing(size=6, shorter_side=6))
+        network = Pretrained(model, random_variables(model), info)
+        image = IMAGES[0, :6, :6]
+        once, tiled = explain(network, image, "all"), explain(network, np.tile(image, (2, 2, 1)), "all", size=12)
+        np.testing.assert_allclose(tiled.logits, once.logits, rtol=1e-5)
+        np.testing.assert_allclose(
+            tiled.contribution_maps.sum((2, 3)) + tiled.logit_bias, tiled.logits, rtol=1e-5, atol=1e-5
+        )
+        assert tiled.preprocessing == (("contributions divided by 4, as the training's images had 6×6 pixels",),)
+        assert explain(network, image, size=6).preprocessing == ((),)
+
+    def test_the_crop_is_the_trainings(self, network):
+        explained = explain(network, IMAGES[:1], size=3)
+        assert explained.images.shape == (1, 3, 3, 3)
+        assert explained.preprocessing[0][0] == "cropped to the centre, 6×6 of 12×8 pixels"
+
+    def test_of_a_hybrid_the_head_is_scaled(self, hybrid):
+        assert explain(hybrid, IMAGES[:1], size=12).network.model.head.temperature == 4.0
+
+    def test_of_a_bcos_network_nothing_is_scaled(self):
+        model = BcosResNet(blocks=(1,), num_classes=3, width=4, small_images=True)
+        variables = jax.jit(model.init)(jax.random.key(0), np.zeros((1, 6, 6, 6), np.float32))
+        explained = explain((model, variables, INFO), IMAGES[:1], size=12)
+        assert explained.network.model == model and len(explained.preprocessing[0]) == 2
+
+    @pytest.mark.parametrize("size", [0, 2.5])
+    def test_bad(self, network, size):
+        with pytest.raises(InputError, match="size must be (at least 1|a whole number), not"):
+            explain(network, IMAGES[:1], size=size)

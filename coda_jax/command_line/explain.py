@@ -6,6 +6,9 @@ the image in grey: red pixels speak for the class, blue ones against it. GIFs an
 maps of one class beside the frames, whose colours mean the same in every frame. A hybrid's maps are of its features'
 contributions, upsampled.
 
+With --size images are brought to another size than the network was trained on. Larger ones give finer maps, and logits
+keep their scale; but objects look larger to the network than those that it knows.
+
 With --style=map the maps stand beside the image. With --style=colour the picture shows, in their place, what each class
 looks for: in a pixel's colour the one that its weights ask for, in its opacity how strongly.
 
@@ -33,6 +36,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from coda_jax.checks import check_whole
 from coda_jax.data.video import VIDEO_SUFFIXES, Video, open_video, write_video
 from coda_jax.errors import InputError, one_line
 from coda_jax.explanation import STYLES, ExplainedImages, check_style, class_numbers, explain
@@ -51,6 +55,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("trained", metavar="RUN", type=Path, help="the directory or name of the trained network")
     parser.add_argument("images", metavar="IMAGE", type=Path, nargs="+", help="images, videos, and folders of them")
     parser.add_argument("--classes", metavar="NAME,...", help="explain these; the most probable ones otherwise")
+    parser.add_argument(
+        "--size",
+        metavar="PIXELS",
+        type=int,
+        help="bring images to this side, for finer maps; to the training's otherwise",
+    )
     parser.add_argument("--style", choices=STYLES, default=STYLES[0], help="%(default)s otherwise")
     parser.add_argument("--out", metavar="DIR", type=Path, default=Path("explanations"), help="%(default)s otherwise")
     parser.add_argument("--save-arrays", metavar="FILE.npz", type=Path, help="write the arrays of all images, too")
@@ -64,6 +74,8 @@ def run(options: argparse.Namespace) -> None:
         raise errors[0]
     if options.save_arrays and options.save_arrays.suffix != ".npz":
         raise InputError(f"--save-arrays={options.save_arrays} must end with .npz")
+    if options.size is not None:
+        check_whole("--size", options.size)
     trained = load_explainable(options.trained)
     check_style(options.style, trained)
     names = options.classes.split(",") if options.classes is not None else []
@@ -176,7 +188,8 @@ class _Explainer:
         """The explanation of one file, or of frames, for the classes asked for, or else the most probable ones."""
         targets, top = targets or self._targets, min(_MOST_PROBABLE, len(self._trained.info.class_names))
         count = len(images) if isinstance(images, list) else 1
-        return explain(self._trained, images, [targets] * count if targets else None, top=top)
+        asked = [targets] * count if targets else None
+        return explain(self._trained, images, asked, top=top, size=self._options.size)
 
     def _new_file(self, path: Path, suffix: str) -> Path:
         """A name that no file before has been given."""

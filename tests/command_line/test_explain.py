@@ -55,6 +55,16 @@ def test_chosen_classes_and_folders(trained, command, tmp_path):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a-2.png", "a.png", "b.png"]
 
 
+def test_another_size(trained, command, tmp_path):
+    path = save(tmp_path / "one.png", RANDOM[0])
+    status, out, err = command("explain", trained, path, "--size=16", "--json", "--out", tmp_path / "out")
+    assert status == 0, err
+    divided = "contributions divided by 4, as the training's images had 8×8 pixels"
+    assert json.loads(out)["files"][0]["preprocessing"] == ["enlarged from 8×8 to 16×16 pixels", divided]
+    status, out, err = command("explain", trained, path, "--size=0", "--out", tmp_path / "other")
+    assert (status, err) == (1, "error: --size must be at least 1, not 0\n") and not (tmp_path / "other").exists()
+
+
 @pytest.mark.parametrize("network", ["hybrid", "bcos"])
 def test_other_networks(network, request, command, tmp_path):
     workdir = request.getfixturevalue(network)
