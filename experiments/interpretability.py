@@ -43,12 +43,20 @@ from experiments.methods import METHODS, Method, refusal
 from experiments.metrics import METRICS
 
 _WORKDIR = flags.DEFINE_list("workdir", None, "Directory of a finished run, or several with a comma between them.")
+
+
+def _left_out(entries: Mapping[str, Any]) -> str:
+    return ", ".join(name for name, entry in entries.items() if not entry.default)
+
+
 _METHODS = flags.DEFINE_list(
-    "methods", None, f"Those to measure of {', '.join(METHODS)}; all that are defined for the network if not given."
+    "methods",
+    None,
+    f"Those to measure of {', '.join(METHODS)}; all that are defined for the network but {_left_out(METHODS)} if not "
+    "given.",
 )
-_LEFT_OUT = ", ".join(name for name, metric in METRICS.items() if not metric.default)
 _METRICS = flags.DEFINE_list(
-    "metrics", None, f"Those of {', '.join(METRICS)}; all that the data allow but {_LEFT_OUT} if not given."
+    "metrics", None, f"Those of {', '.join(METRICS)}; all that the data allow but {_left_out(METRICS)} if not given."
 )
 _GRIDS = flags.DEFINE_integer("grids", None, "Grids for localisation; 500, or as many as there are, if not given.", 1)
 _IMAGES = flags.DEFINE_integer("images", 1024, "Test images for pixel removal.", 1)
@@ -99,8 +107,9 @@ def _check_names(kind: str, names: Sequence[str] | None, known: Mapping[str, Any
 
 
 def _chosen_methods() -> dict[str, Method]:
-    """The methods that were asked for, or all."""
-    return {name: method for name, method in METHODS.items() if _METHODS.value is None or name in _METHODS.value}
+    """The methods that were asked for, or those by default."""
+    asked = _METHODS.value
+    return {name: method for name, method in METHODS.items() if (method.default if asked is None else name in asked)}
 
 
 class Task(NamedTuple):

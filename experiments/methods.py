@@ -25,12 +25,14 @@ class Method(NamedTuple):
             [N, T, H, W, 6], or [N, T, H, W, 1] where they are of pixels only.
         settings: that can be written as JSON.
         own: whether it is the network's own, which sums to the logit without its bias.
+        default: whether it is measured where no methods are named.
     """
 
     label: str
     explain: Callable[[nn.Module, Variables, jax.Array, np.ndarray], jax.Array]
     settings: dict[str, Any]
     own: bool = False
+    default: bool = True
 
 
 def _post_hoc(label: str, method: Callable[..., jax.Array], seed: int | None = None, **settings: Any) -> Method:
@@ -113,6 +115,8 @@ METHODS = {
     "contributions_9": Method("contributions 9×9", partial(_averaged_contributions, window=9), {"window": 9}, own=True),
     "occlusion_9": _post_hoc("occlusion 9×9", attribution.occlusion, window=9, stride=3),
     "occlusion_5": _post_hoc("occlusion 5×5", attribution.occlusion, window=5, stride=2),
+    # For photographs: a window of 9 pixels in images of 32 is one of 36 in images of 128.
+    "occlusion_36": _post_hoc("occlusion 36×36", attribution.occlusion, window=36, stride=18)._replace(default=False),
     "gradcam": Method("Grad-CAM", _gradcam_at_last_layer, {"layer": "last"}),
     "rise": _post_hoc("RISE", _rise_of_probabilities, seed=0, masks=1000, cells=6, probability=0.5),
     "lime": _post_hoc("LIME", attribution.lime, seed=0, segments=50, samples=500),
