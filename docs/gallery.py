@@ -3,21 +3,24 @@
     python docs/gallery.py NETWORK... [--data_dir=DIR]
 
 In an order that is drawn with seed 0, the first twelve test images that the network gets right, and the first twelve
-that it gets wrong. Pictures are left in docs/images.
+that it gets wrong. For the last network, a film of a window that moves from the first of the right ones to the next of
+another class. Pictures are left in docs/images.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 import coda_jax
 from coda_jax import data
+from coda_jax.data.video import write_video
 from coda_jax.interop.pretrained import Pretrained
-from coda_jax.plotting.maps import contribution_sheet
+from coda_jax.plotting.maps import contribution_scale, contribution_sheet, explained_frame
 
 OF_EACH_KIND = 12
+FRAMES, FRAMES_A_SECOND = 24, 8
 CHUNK = 64
 OUT = Path(__file__).parent / "images"
 DATASETS = {"cifar10-xs": "cifar10", "cifar10-two-hours": "cifar10"}
@@ -38,11 +41,16 @@ def chosen(network: Pretrained, test: Sequence[dict]) -> tuple[list[dict], list[
     return right[:OF_EACH_KIND], wrong[:OF_EACH_KIND]
 
 
-def draw(name: str, data_dir: str | None) -> None:
-    """Draw both kinds of one network: the predicted class, and beside it the true class or else the runner-up."""
+def draw(name: str, data_dir: str | None) -> list[dict]:
+    """Draw both kinds of one network, the predicted class and beside it the true class or else the runner-up.
+
+    Returns the right ones.
+    """
     network = coda_jax.load(name)
-    test = data.load(DATASETS.get(name, name), data_dir).test
-    for kind, examples in zip(("right", "wrong"), chosen(network, test), strict=True):
+    size = network.info.preprocessing.size
+    test = data.load(DATASETS.get(name, name), data_dir, image_size=size if name == "imagenette" else None).test
+    right, wrong = chosen(network, test)
+    for kind, examples in (("right", right), ("wrong", wrong)):
         labels = np.array([example["label"] for example in examples])
         explained = coda_jax.explain(network, [example["image"] for example in examples], top=2)
         if kind == "wrong":
@@ -56,6 +64,25 @@ def draw(name: str, data_dir: str | None) -> None:
             labels=labels,
             class_names=explained.class_names,
         )
+    return right
+
+
+def film(name: str, examples: Sequence[dict]) -> None:
+    """Explain the classes of two images in a window that moves from one to the other."""
+    first = examples[0]
+    other = next(example for example in examples if example["label"] != first["label"])
+    strip, side = np.concatenate([first["image"], other["image"]], axis=1), len(first["image"])
+    frames = [strip[:, left : left + side] for left in np.linspace(0, side, FRAMES).round().astype(int)]
+    classes = [first["label"], other["label"]]
+    explained = coda_jax.explain(name, frames, [classes] * FRAMES)
+    scale = contribution_scale(explained.contribution_maps)
+
+    def drawn() -> Iterator[np.ndarray]:
+        for image, maps, logits in zip(explained.images, explained.contribution_maps, explained.logits, strict=True):
+            captions = [f"{explained.class_names[c]} {1 / (1 + np.exp(-logits[c])):.0%}" for c in classes]
+            yield explained_frame(image, maps, captions, scale, overlaid=True)
+
+    write_video(OUT / "gallery-film.gif", drawn(), FRAMES_A_SECOND)
 
 
 if __name__ == "__main__":
@@ -64,4 +91,5 @@ if __name__ == "__main__":
     parser.add_argument("--data_dir")
     arguments = parser.parse_args()
     for name in arguments.networks:
-        draw(name, arguments.data_dir)
+        right = draw(name, arguments.data_dir)
+    film(name, right)
