@@ -16,7 +16,7 @@ from coda_jax.encoding import add_inverse
 from coda_jax.errors import InputError, one_line
 from coda_jax.explanation import UNRECOGNISED, ExplainedImages, explain
 from coda_jax.interop.pretrained import Pretrained, load_explainable, trained_directory
-from coda_jax.plotting.maps import colour_table, contribution_scale, overlay
+from coda_jax.plotting.maps import called, colour_table, contribution_scale, overlay
 
 LARGEST = "10mb"
 """Of a file that is uploaded."""
@@ -86,7 +86,7 @@ def _page(network: Pretrained, examples: list[str]) -> gradio.Blocks:
             raise gradio.Error(one_line(error).replace(path, Path(path).name)) from error
         first, second = explained.targets[0, [0, -1]].tolist()
         probabilities = explained.probabilities[0].tolist()
-        verdict = f"{names[first]}, {probabilities[first]:.1%}" if explained.recognised[0] else UNRECOGNISED
+        verdict = f"{called(names[first])}: {probabilities[first]:.1%}" if explained.recognised[0] else UNRECOGNISED
         done = "; ".join(explained.preprocessing[0]) or "taken as it is"
         return explained, f"{verdict}\n{done}", dict(zip(names, probabilities, strict=True)), first, second
 

@@ -41,7 +41,7 @@ from coda_jax.data.video import VIDEO_SUFFIXES, Video, open_video, write_video
 from coda_jax.errors import InputError, one_line
 from coda_jax.explanation import STYLES, ExplainedImages, check_style, class_numbers, explain
 from coda_jax.interop.pretrained import Pretrained, load_explainable
-from coda_jax.plotting.maps import contribution_scale, explained_frame
+from coda_jax.plotting.maps import called, contribution_scale, explained_frame
 from coda_jax.training.progress import Progress
 
 _MOST_PROBABLE = 3
@@ -159,7 +159,7 @@ class _Explainer:
                 for image, maps, of_frame in zip(
                     explained.images, explained.contribution_maps, probabilities, strict=True
                 ):
-                    captions = [f"{name} {p:.0%}" for name, p in zip(names, of_frame, strict=True)]
+                    captions = [f"{called(name)}: {p:.0%}" for name, p in zip(names, of_frame, strict=True)]
                     yield explained_frame(image, maps, captions, scale, self._options.style == "overlay")
                 count += len(frames)
                 progress.advance(len(frames))

@@ -150,7 +150,9 @@ def contribution_sheet(
         own_axes = axes[row, (panels + 1) * column :][:panels]
         image = (255 * images[index]).round().astype(np.uint8)
         _draw_over(own_axes, image, maps[index], contribution_scale(maps[index]))
-        titles = [f"{shown(class_names[i])} {p:.0%}" for i, p in zip(classes, probabilities[index], strict=True)]
+        titles = [
+            f"{shown(called(class_names[i]))}: {p:.0%}" for i, p in zip(classes, probabilities[index], strict=True)
+        ]
         titles.insert(0, f"true: {shown(class_names[label])}")
         for axis, title, right in zip(own_axes, titles, (False, *(classes == label)), strict=True):
             axis.set_title(title, fontsize=_title_size(title), weight="bold" if right else None)
@@ -195,7 +197,9 @@ def draw_explanation(
         _add_colour_bar(figure, drawn, quantity, fraction=0.04, aspect=50)
     axes[0].set_title("what the network sees", fontsize=10)
     for axis, contributions, name, logit in zip(axes[1:], maps, names, logits, strict=True):
-        axis.set_title(f"{shown(name)}  {1 / (1 + np.exp(-logit)):.1%}\n{terms(contributions, offset)}", fontsize=10)
+        axis.set_title(
+            f"{shown(called(name))}: {1 / (1 + np.exp(-logit)):.1%}\n{terms(contributions, offset)}", fontsize=10
+        )
     sums = "what speaks for the class − what speaks against it, and the bias = its logit"
     figure.suptitle(f"{fill(note, 26 * len(axes))}\n{sums}".lstrip(), fontsize=10)
 
@@ -250,6 +254,16 @@ def explained_frame(
         canvas.paste(Image.fromarray(panel), (left, _CAPTION))
         draw.text((left + 4, 4), one_line(caption), fill="black", font=font)
     return np.asarray(canvas)
+
+
+def called(name: str) -> str:
+    """A class's name, after the word "class" where it has no letter, as "3: 0%" would not say what is a class.
+
+    Examples:
+        >>> called("3"), called("cat"), called("7up")
+        ('class 3', 'cat', '7up')
+    """
+    return name if any(character.isalpha() for character in name) else f"class {name}"
 
 
 def shortened(name: str, longest: int) -> str:

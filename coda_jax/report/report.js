@@ -66,9 +66,8 @@ function layerMap(layer) {
   return all.subarray(shown.target * height * width, (shown.target + 1) * height * width);
 }
 
-function showImage(number) {
+function showImage(number, chosen = 0) {
   shown.image = number;
-  shown.target = 0;
   const image = data.images[number];
   const label = data.classes[image.label];
   const predicted = data.classes[image.targets[0]];
@@ -81,27 +80,35 @@ function showImage(number) {
       ? `takes it for “${predicted}”`
       : `recognises none of its classes, or cannot tell similar ones apart: none is above 50%. The most probable is “${predicted}”`) +
     (image.label === image.targets[0] ? ", which is right." : ", which is wrong.");
-  at("classes").replaceChildren(
-    ...image.targets.map((target, index) => {
-      const choice = document.createElement("label");
-      const radio = Object.assign(document.createElement("input"), { type: "radio", name: "class", value: index });
-      radio.checked = index === 0;
-      radio.addEventListener("change", () => showClass(index));
-      const name = Object.assign(document.createElement("span"), { className: "name" });
-      name.textContent = data.classes[target] + (target === image.label ? " ✓" : "");
-      name.title = data.classes[target];
-      const bar = document.createElement("i");
-      bar.style.setProperty("--share", image.probabilities[index]);
-      const probability = Object.assign(document.createElement("span"), { className: "probability" });
-      probability.textContent = percent(image.probabilities[index]);
-      choice.append(radio, name, bar, probability);
-      return choice;
-    }),
-  );
+  const choices = image.targets.map((target, index) => {
+    const choice = document.createElement("label");
+    const radio = Object.assign(document.createElement("input"), { type: "radio", name: "class", value: index });
+    radio.checked = index === chosen;
+    radio.addEventListener("change", () => {
+      showClass(index);
+      remember();
+    });
+    const name = Object.assign(document.createElement("span"), { className: "name" });
+    name.textContent = data.classes[target] + (target === image.label ? " ✓" : "");
+    name.title = data.classes[target];
+    const bar = document.createElement("i");
+    bar.style.setProperty("--share", image.probabilities[index]);
+    const probability = Object.assign(document.createElement("span"), { className: "probability" });
+    probability.textContent = percent(image.probabilities[index]);
+    choice.append(radio, name, bar, probability);
+    return choice;
+  });
+  const improbable = (_, index) => index > 0 && image.probabilities[index] < 0.001 && image.targets[index] !== image.label;
+  const folded = choices.filter(improbable);
+  at("classes").replaceChildren(...choices.filter((choice) => !folded.includes(choice)));
+  at("improbable").replaceChildren(...folded);
+  at("improbable").parentElement.hidden = !folded.length;
+  at("improbable").parentElement.open ||= folded.includes(choices[chosen]);
+  at("improbable-count").textContent = `${folded.length} ${folded.length === 1 ? "class" : "classes"} below 0.1%`;
   for (const card of document.querySelectorAll(".card")) {
     card.setAttribute("aria-pressed", String(Number(card.dataset.image) === number));
   }
-  showClass(0);
+  showClass(chosen);
 }
 
 function showClass(index) {
@@ -187,21 +194,106 @@ function showPixel(pixel) {
   );
 }
 
+// The address says what is shown, so that links, a reload and the back button lead to it.
+
+const address = () =>
+  `#image=${data.images[shown.image].index}&class=${data.images[shown.image].targets[shown.target]}&layer=${shown.layer}`;
+const ofSection = () => location.hash !== "" && !location.hash.includes("=");
+
+/** Make what is shown a step that the back button returns to. */
+function remember() {
+  if (location.hash !== address()) history.pushState(address(), "", address());
+}
+
+/** Show what the address says, or what was shown at this section of the page; the first where there is no such thing. */
+function recall() {
+  const asked = new URLSearchParams((ofSection() ? (history.state ?? "") : location.hash).slice(1));
+  const place = (name, values) => Math.max(0, values.map(String).indexOf(asked.get(name)));
+  const image = place("image", data.images.map(({ index }) => index));
+  shown.layer = place("layer", [...data.layers.keys()]);
+  showImage(image, place("class", data.images[image].targets));
+}
+
+/** Have the address, or the state of a section's, be that of what is shown. */
+function settle() {
+  history.replaceState(address(), "", ofSection() ? location.hash : address());
+}
+
+// The picture that is saved: what is shown, on white, with what it is of.
+
+/** The image as it is under the overlay; Safari's canvases know no filters, with which the page does it. */
+async function greyed(image, strength) {
+  await image.decode();
+  const canvas = Object.assign(document.createElement("canvas"), { width: image.naturalWidth, height: image.naturalHeight });
+  const context = canvas.getContext("2d");
+  context.drawImage(image, 0, 0);
+  const pixels = context.getImageData(0, 0, canvas.width, canvas.height);
+  for (let i = 0; i < pixels.data.length; i += 4) {
+    const [red, green, blue] = pixels.data.slice(i, i + 3);
+    const grey = 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+    [red, green, blue].forEach((value, colour) => {
+      const pale = (1 - 0.4 * strength) * (value + strength * (grey - value) - 127.5) + 127.5;
+      pixels.data[i + colour] = (1 + 0.2 * strength) * pale;
+    });
+  }
+  context.putImageData(pixels, 0, 0);
+  return canvas;
+}
+
+async function savePicture() {
+  const { index, targets, label, logits, probabilities } = data.images[shown.image];
+  const { name, height, width } = data.layers[shown.layer];
+  const target = data.classes[targets[shown.target]];
+  const run = document.querySelector("h1").textContent;
+  const strength = at("opacity").value / 100;
+  const under = await greyed(at("image"), strength);
+  const wide = under.width * Math.ceil(480 / under.width);
+  const high = (wide * under.height) / under.width;
+  const canvas = Object.assign(document.createElement("canvas"), { width: 2 * wide + 60, height: high + 190 });
+  const context = canvas.getContext("2d");
+  const write = (text, x, y, font, most) => {
+    context.font = `${font} system-ui, sans-serif`;
+    context.fillText(text, x, y, most);
+  };
+  context.fillStyle = "#ffffff";
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  context.fillStyle = "#1b1c1e";
+  write(`Why ${target}? ${percent(probabilities[shown.target])}, logit ${minus(logits[shown.target].toFixed(3))}`, 20, 42, "bold 26px", canvas.width - 40);
+  write(`Test image ${index} shows ${data.classes[label]}; contributions of the ${name}, ${height}×${width} positions`, 20, 76, "18px", canvas.width - 40);
+  context.imageSmoothingEnabled = false;
+  context.drawImage(under, 20, 100, wide, high);
+  context.drawImage(at("map"), wide + 40, 100, wide, high);
+  context.globalAlpha = strength;
+  context.drawImage(at("overlay"), 20, 100, wide, high);
+  context.globalAlpha = 1;
+  context.drawImage(at("colours"), wide + 40, high + 116, wide, 14);
+  write(`${run}, ${document.querySelector(".facts").textContent.split("·")[0].trim()}`, 20, high + 158, "18px", wide);
+  write(at("least").textContent, wide + 40, high + 158, "18px", wide / 2);
+  context.textAlign = "right";
+  write(at("most").textContent, 2 * wide + 40, high + 158, "18px", wide / 2);
+  const file = `${run} test image ${index} why ${target} by ${name}`.replace(/[^\p{L}\p{N}.]+/gu, "-");
+  Object.assign(document.createElement("a"), { href: canvas.toDataURL(), download: `${file}.png` }).click();
+}
+
 function explorer() {
   for (let i = 0; i < 256; i++) {
     at("colours").getContext("2d").fillStyle = `rgb(${data.colours[i]})`;
     at("colours").getContext("2d").fillRect(i, 0, 1, 1);
   }
-  data.layers.forEach(({ name, height, width }, layer) => {
+  data.layers.forEach(({ name, short, height, width }, layer) => {
     const thumbnail = document.createElement("span");
     const label = document.createElement("small");
-    label.textContent = `${height}×${width}`;
+    label.append(short, document.createElement("br"), `${height}×${width}`);
     thumbnail.title = name;
     thumbnail.append(document.createElement("canvas"), label);
-    thumbnail.addEventListener("click", () => showLayer(layer));
+    thumbnail.addEventListener("click", () => {
+      showLayer(layer);
+      remember();
+    });
     at("strip").append(thumbnail);
   });
   at("layer").addEventListener("input", () => showLayer(Number(at("layer").value)));
+  at("layer").addEventListener("change", remember); // Where it is let go.
   const fade = () => {
     const strength = at("opacity").value / 100;
     at("overlay").style.opacity = strength;
@@ -224,17 +316,27 @@ function explorer() {
       () => showPixel(null),
     );
   }
-  const turn = (by) => showImage((shown.image + by + data.images.length) % data.images.length);
+  at("save").addEventListener("click", savePicture);
+  const turn = (by) => {
+    showImage((shown.image + by + data.images.length) % data.images.length);
+    remember();
+  };
   at("previous").addEventListener("click", () => turn(-1));
   at("next").addEventListener("click", () => turn(1));
   for (const card of document.querySelectorAll(".card")) {
     card.addEventListener("click", () => {
       showImage(Number(card.dataset.image));
+      remember();
       at("explorer").focus({ preventScroll: true });
       at("explorer").scrollIntoView();
     });
   }
-  showImage(0);
+  recall();
+  settle();
+  addEventListener("hashchange", () => {
+    if (!ofSection() || history.state) recall();
+    settle();
+  });
 }
 
 /** [row, column] of the largest absolute contribution, where the arrow keys begin. */

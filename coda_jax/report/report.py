@@ -26,7 +26,7 @@ from coda_jax.files import replace_files
 from coda_jax.interop.pretrained import from_pretrained
 from coda_jax.networks.coda_net import CoDANet
 from coda_jax.networks.variables import Network
-from coda_jax.plotting.maps import colour_table, contribution_scale, shortened
+from coda_jax.plotting.maps import called, colour_table, contribution_scale, shortened
 from coda_jax.report.measured import Records, caption, read_records, table
 from coda_jax.training.evaluation import classify
 from coda_jax.training.metrics_log import read_metrics
@@ -74,7 +74,11 @@ def write_report(
     height, width, _ = dataset.test[0]["image"].shape
     one = jax.ShapeDtypeStruct((1, height, width, 6), np.float32), jax.ShapeDtypeStruct((1, 1), np.int32)
     sizes = [maps.shape[2:] for maps in jax.eval_shape(partial(layer_maps, model), variables, *one)]
-    layers = ["image", *(f"input of layer {index}" for index in range(1, len(sizes) - 1)), "input of the head"]
+    layers = [
+        ("image", "image"),
+        *((f"input of layer {index}", f"layer {index}") for index in range(1, len(sizes) - 1)),
+        ("input of the head", "head"),
+    ]
     measured = read_records(workdir / "interpretability")
     page = {
         "kind": "CoDA-Net" if isinstance(model, CoDANet) else "B-cos network",
@@ -94,12 +98,15 @@ def write_report(
         | {"Python": platform.python_version()},
         # What the page's program reads.
         "data": {
-            "classes": [shortened(name, _LONGEST_NAME) for name in names],
+            "classes": [shortened(called(name), _LONGEST_NAME) for name in names],
             "bias": model.logit_bias,
             "colours": colour_table().tolist(),
             "curves": learning_curves(curves),
             "confusion": confusion(predicted, labels),
-            "layers": [{"name": name, "height": h, "width": w} for name, (h, w) in zip(layers, sizes, strict=True)],
+            "layers": [
+                {"name": name, "short": short, "height": h, "width": w}
+                for (name, short), (h, w) in zip(layers, sizes, strict=True)
+            ],
             "images": [],
         },
     }

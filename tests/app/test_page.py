@@ -87,7 +87,7 @@ def test_a_picture_is_explained(page, tmp_path):
     expect(page.locator("#sums")).to_contain_text("7 − 3", timeout=60_000)
     expected = explain("digits", SEVEN, [[7, 3]])
     probabilities, logits = expected.probabilities[0, [7, 3]], expected.logits[0, [7, 3]]
-    assert page.locator("#verdict textarea").input_value() == f"7, {probabilities[0]:.1%}\nmade grey"
+    assert page.locator("#verdict textarea").input_value() == f"class 7: {probabilities[0]:.1%}\nmade grey"
     expect(page.locator("#classes")).to_contain_text(re.compile(rf"7\D*{probabilities[0]:.0%}"))
     maps = expected.contribution_maps[0]
     rows = {row[0]: row[1:] for row in sums(page)}
@@ -168,7 +168,7 @@ def test_an_example_and_what_is_no_picture(page, tmp_path):
     expect(page.get_by_text("bad.png: not an image that Pillow can read")).to_be_visible()
     assert str(tmp_path) not in page.content()
     page.locator(".gallery-item, .gallery button, table button").first.click()
-    expect(page.locator("#verdict textarea")).to_have_value(re.compile("^3, "))  # Of 3.png, the first by name.
+    expect(page.locator("#verdict textarea")).to_have_value(re.compile("^class 3: "))  # Of 3.png, the first by name.
 
 
 def ask(port, path, content=None, kind="application/json"):

@@ -164,7 +164,7 @@ def test_captions_of_frames(trained, command, tmp_path, monkeypatch):
     model, variables, _ = load(trained)
     frames = np.stack([np.asarray(frame.convert("RGB")) for frame in open_video(path).frames()])
     logits = jax.jit(model.apply)(variables, add_inverse(frames / np.float32(255)))
-    assert captions == [[f"dog {p[1]:.0%}", f"cat {p[0]:.0%}"] for p in expit(np.asarray(logits))]
+    assert captions == [[f"dog: {p[1]:.0%}", f"cat: {p[0]:.0%}"] for p in expit(np.asarray(logits))]
 
 
 def test_what_cannot_be_read_is_named_and_the_rest_is_done(trained, command, tmp_path):

@@ -9,6 +9,7 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 from coda_jax import InputError
 from coda_jax.plotting.maps import (
     _title_size,
+    called,
     colour_explanation,
     colour_table,
     contribution_scale,
@@ -109,7 +110,7 @@ def test_what_is_written_over_and_under_the_maps(monkeypatch):
     monkeypatch.setattr(Figure, "savefig", lambda figure, path, dpi: figures.append(figure))
     images, maps = np.zeros((2, 4, 4, 3), np.uint8), np.arange(64.0).reshape(2, 2, 4, 4)
     targets, probabilities = np.array([[1, 0], [0, 1]]), np.array([[0.7, 0.2], [0.9, 0.1]])
-    labels, names = np.array([0, 0]), ["cat", "dog"]
+    labels, names = np.array([0, 0]), ["cat", "3"]
     contribution_sheet("a.png", images, maps, targets, probabilities, labels, names, "attributions")
     (sheet,), one = figures, Figure()
     draw_explanation(one, images[0], maps[0], names, np.array([2.0, 1.0]), -1.0, "attributions", note="A note.")
@@ -117,15 +118,27 @@ def test_what_is_written_over_and_under_the_maps(monkeypatch):
     titled = [axis for axis in sheet.axes if axis.get_title()]
     bold = [(axis.get_title(), axis.title.get_weight() == "bold") for axis in titled]
     assert bold == [
-        ("true: cat", False), ("dog 70%", False), ("cat 20%", True),
-        ("true: cat", False), ("cat 90%", True), ("dog 10%", False),
+        ("true: cat", False), ("class 3: 70%", False), ("cat: 20%", True),
+        ("true: cat", False), ("cat: 90%", True), ("class 3: 10%", False),
     ]  # fmt: skip
     # Each image has a scale of its own.
     expected = overlay(images[1], maps[1, 1], contribution_scale(maps[1]))
     np.testing.assert_array_equal(titled[5].get_images()[0].get_array(), expected)
     assert sheet.get_suptitle().startswith("Images, and attributions to the logits: red speaks for the class")
-    assert [axis.get_title().partition(" ")[0] for axis in one.axes[:3]] == ["what", "cat", "dog"]
+    firsts = [axis.get_title().partition("\n")[0] for axis in one.axes[:3]]
+    assert firsts == ["what the network sees", "cat: 88.1%", "class 3: 73.1%"]  # The sigmoids of 2 and 1.
     assert one.axes[-1].get_xlabel() == "attributions to the logit"
+
+
+def test_a_name_without_letters_is_said_to_be_a_class():
+    assert [called(name) for name in ("cat", "3", "7up", "-1.5", "猫", "")] == [
+        "cat",
+        "class 3",
+        "7up",
+        "class -1.5",
+        "猫",
+        "class ",
+    ]
 
 
 def test_names_as_they_are_shown():

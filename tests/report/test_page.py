@@ -1,11 +1,13 @@
 """The page in a real browser."""
 
+import io
 import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from coda_jax import CoDANet, data
@@ -59,7 +61,7 @@ def open_page(browser):
     """Open a page; at the end, nothing may have been complained of, asked for or run that is not the page's own."""
     contexts, seen = [], []
 
-    def open_(path, width=1280, height=900, colours="light"):
+    def open_(path, width=1280, height=900, colours="light", fragment=""):
         context = browser.new_context(
             viewport={"width": width, "height": height}, color_scheme=colours, reduced_motion="reduce"
         )
@@ -69,7 +71,7 @@ def open_page(browser):
         page.on("pageerror", lambda error: seen.append(str(error)))
         page.on("dialog", lambda dialog: (seen.append(dialog.message), dialog.dismiss()))
         page.on("request", lambda request: request.url.startswith(("file://", "data:")) or seen.append(request.url))
-        page.goto(path.as_uri())
+        page.goto(path.as_uri() + fragment)
         page.wait_for_selector("#confusion .frame", state="attached")  # Charts are drawn with the first frame.
         return page
 
@@ -151,6 +153,168 @@ def test_choosing_an_image_and_a_class(open_page, example):
     page.locator("#previous").click()
     page.locator("#previous").click()
     assert page.locator("#position").inner_text() == f"4 of {len(images)}"
+
+
+def what_is_shown(page):
+    """(position, heading, number of the layer)."""
+    return (
+        page.locator("#position").inner_text().partition(" ")[0],
+        page.locator("#why").inner_text(),
+        page.locator("#layer").input_value(),
+    )
+
+
+def test_the_address_leads_back_to_what_is_shown(open_page, example):
+    path, images, _, _ = example
+    page = open_page(path)
+    fragments = [f"#image={images[0]['index']}&class={images[0]['targets'][0]}&layer=0"]
+    seen = [what_is_shown(page)]
+    for act in (
+        lambda: page.locator(".card").nth(4).click(),
+        lambda: page.locator("#classes label").nth(2).click(),
+        lambda: page.locator("#strip span").nth(1).click(),
+        lambda: page.locator("#layer").press("End"),
+        lambda: page.locator("#next").click(),
+    ):
+        act()
+        fragments.append(page.evaluate("location.hash"))
+        seen.append(what_is_shown(page))
+    index, targets = images[4]["index"], images[4]["targets"]
+    assert fragments[1:] == [
+        f"#image={index}&class={targets[0]}&layer=0",
+        f"#image={index}&class={targets[2]}&layer=0",
+        f"#image={index}&class={targets[2]}&layer=1",
+        f"#image={index}&class={targets[2]}&layer=2",
+        f"#image={images[5]['index']}&class={images[5]['targets'][0]}&layer=2",
+    ]
+    assert len(set(seen)) == len(seen)
+    for expected, fragment in zip(seen[-2::-1], fragments[-2::-1], strict=True):
+        page.go_back()
+        page.wait_for_function("fragment => location.hash === fragment", arg=fragment)
+        assert what_is_shown(page) == expected
+    page.go_forward()
+    page.go_forward()
+    page.wait_for_function("fragment => location.hash === fragment", arg=fragments[2])
+    page.reload()
+    assert what_is_shown(page) == seen[2] and page.locator("#classes input").nth(2).is_checked()
+    linked = open_page(path, fragment=fragments[3])
+    assert what_is_shown(linked) == seen[3]
+    # A link that is followed from the page itself, to the same image again.
+    linked.evaluate("fragment => { location.hash = fragment; }", fragments[5])
+    linked.wait_for_function("number => shown.image === number", arg=5)
+    assert what_is_shown(linked) == seen[5]
+
+
+def test_sections_keep_their_addresses_and_what_is_shown(open_page, example):
+    page = open_page(example[0])
+    page.locator(".card").nth(3).click()
+    shown, fragment = what_is_shown(page), page.evaluate("location.hash")
+    page.locator("nav a", has_text="Training").click()
+    page.wait_for_function("history.state !== null")
+    assert page.evaluate("location.hash") == "#training" and what_is_shown(page) == shown
+    page.reload()
+    assert page.evaluate("location.hash") == "#training" and what_is_shown(page) == shown
+    page.locator("#next").click()
+    page.go_back()
+    page.wait_for_function("location.hash === '#training'")
+    assert what_is_shown(page) == shown
+    page.go_back()
+    page.wait_for_function("fragment => location.hash === fragment", arg=fragment)
+    assert what_is_shown(page) == shown
+
+
+@pytest.mark.parametrize("fragment", ["#image=99999&layer=99", "#image=&class=x&layer=-1", "#=&%"])
+def test_an_address_of_nothing_shows_the_first_image(open_page, example, fragment):
+    page = open_page(example[0], fragment=fragment)
+    first = example[1][0]
+    assert what_is_shown(page)[0] == "1" and what_is_shown(page)[2] == "0"
+    assert page.evaluate("location.hash") == f"#image={first['index']}&class={first['targets'][0]}&layer=0"
+
+
+def test_the_picture_that_is_saved(open_page, example, digits):
+    path, images, maps, _ = example
+    page = open_page(path)
+    page.locator(".card").nth(3).click()
+    page.locator("#strip span").nth(1).click()
+    page.locator("#opacity").fill("70")
+    with page.expect_download() as download:
+        page.locator("#save").click()
+    name = page.locator("h1").inner_text()
+    target = ("script-alert-1-script", "x", "long-long-long-long-lon")[images[3]["targets"][0]]
+    saved_as = f"{name}-test-image-{images[3]['index']}-why-{target}-by-input-of-layer-1.png"
+    assert download.value.suggested_filename == saved_as
+    picture = np.asarray(Image.open(download.value.path()).convert("RGB")).astype(int)
+    assert picture.shape[1] == 2 * 480 + 60 and (picture[:20] == 255).all()  # On white, also in dark mode.
+    assert (picture[20:90] < 100).any()  # Says what it is of.
+    panels = picture[100:460, 20:500], picture[100:460, 520:1000]
+    strength = np.clip(maps[1][3, 0] / images[3]["scales"][1], -1, 1)
+    colours = colour_table()[np.rint((strength + 1) * 127.5).astype(int)]
+    assert np.abs(panels[1][60::120, 60::120] - colours).max() <= 8  # One step of 256 where rounding decides.
+    # The image is as it is on the page, but for the rounding of the browser's own filters and blending.
+    on_page = np.asarray(Image.open(io.BytesIO(page.locator("#over").screenshot())).convert("RGB").resize((480, 360)))
+    assert np.abs(panels[0][30::60, 30::60] - on_page[30::60, 30::60]).max() <= 4
+    assert np.ptp(on_page[30::60, 30::60]) > 50  # There is something to see.
+
+
+def test_thumbnails_say_which_layer_they_are(open_page, example):
+    for width in (1280, 390):
+        page = open_page(example[0], width, 900)
+        assert page.locator("#strip span").all_inner_texts() == ["image\n6×8", "layer 1\n3×4", "head\n3×4"]
+
+
+def test_many_thumbnails_are_as_wide_as_what_they_say(open_page, digits):
+    page = open_page(digits[0], 390, 740)
+    page.evaluate("for (let i = 0; i < 12; i++) at('strip').append(at('strip').children[1].cloneNode(true))")
+    for label in page.locator("#strip small").all():
+        assert label.evaluate("label => label.scrollWidth <= label.clientWidth")
+
+
+def test_improbable_classes_are_folded(open_page, example):
+    page = open_page(example[0])
+    assert not page.locator("fieldset details").is_visible()  # None of three.
+    page.evaluate(
+        """Object.assign(data.images[0], { targets: [1, 0, 2], probabilities: [0.0005, 0.0004, 0.0003], label: 0 });
+        Object.assign(data.images[1], { targets: [1, 0, 2], probabilities: [0.9, 0.001, 0.0003], label: 1 });
+        Object.assign(data.images[2], { targets: [1, 0, 2], probabilities: [0.9, 0.0009, 0.0003], label: 1 });
+        for (const image of data.images) image.maps = data.images[0].maps;
+        showImage(2);"""
+    )
+    names = [NAMES[target][:39] for target in (1, 0, 2)]
+    visible = page.locator("fieldset .name:visible")
+    assert visible.count() == 1 and page.locator("fieldset summary").inner_text() == "2 classes below 0.1%"
+    page.locator("#previous").click()
+    assert visible.count() == 2 and page.locator("fieldset summary").inner_text() == "1 class below 0.1%"
+    page.locator("#previous").click()  # The most probable class and the true one stay.
+    assert [text[:4] for text in visible.all_inner_texts()] == [names[0][:4], names[1][:4]]
+    page.locator("fieldset summary").focus()
+    page.keyboard.press("Enter")
+    assert visible.count() == 3
+    visible.nth(2).click()
+    assert page.locator("#why").inner_text().startswith("Why “long")
+    # It opens where the address leads to a class within it.
+    page.locator("fieldset summary").click()
+    page.locator("#next").click()
+    assert visible.count() == 2
+    page.go_back()
+    page.wait_for_function("shown.image === 0")
+    assert visible.count() == 3 and page.locator("fieldset input").nth(2).is_checked()
+
+
+def test_the_colour_bar_keeps_its_width(open_page, example, digits):
+    for path in (example[0], digits[0]):
+        for width in (320, 390, 640, 768, 1280):
+            page = open_page(path, width, 844)
+            bar, map_ = (page.locator(selector).bounding_box()["width"] for selector in ("#colours", "#beside"))
+            assert bar >= min(130, map_ - 1), width
+
+
+def test_numbers_are_said_to_be_classes(open_page, digits):
+    page = open_page(digits[0])
+    assert re.fullmatch(r"Why “class \d”\?", page.locator("#why").inner_text())
+    for selector in (".truth", "fieldset .name"):
+        for text in page.locator(selector).all_text_contents():
+            assert re.fullmatch(r"class \d( ✓)?", text)
+    assert re.match(r"class \d[<>]?[\d.]+%", page.locator(".guess").first.text_content())
 
 
 def test_the_verdict(open_page, example):
@@ -270,7 +434,18 @@ def test_everything_can_be_reached_and_seen_by_keyboard(open_page, example):
             break
         assert element[1] and element[2].endswith("solid 3px"), element
         reached.append(element[0])
-    for name in ("previous", "next", "over", "opacity", "beside", "layer", "card", "accuracy-chart", "confusion"):
+    for name in (
+        "previous",
+        "next",
+        "over",
+        "opacity",
+        "beside",
+        "save",
+        "layer",
+        "card",
+        "accuracy-chart",
+        "confusion",
+    ):
         assert name in reached
     page.locator(".skip").focus()
     page.keyboard.press("Enter")
@@ -348,7 +523,7 @@ def test_hostile_names_are_text(open_page, example):
     truths = page.locator(".truth").all_inner_texts()
     assert "<script>alert(1)</script>" in truths and "$x$" in truths
     assert page.locator(".facts").inner_text().startswith("<script>alert(1)</script> · 3 classes")
-    page.locator("details summary").click()
+    page.locator("#quality summary").click()
     assert page.locator(".numbers tbody th").inner_text() == "<script>alert(2)</script>"
     shown = page.locator(".truth").nth(truths.index("<script>alert(1)</script>"))
     shown.click()
