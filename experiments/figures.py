@@ -110,7 +110,7 @@ def _maps_by_method(run: Run, shown: np.ndarray, labels: Sequence[str]) -> dict[
     return {
         method.label: np.asarray(contribution_map(method.explain(run.model, run.variables, inputs, targets))[:, 0])
         for name, method in METHODS.items()
-        if method.label in labels and refusal(name, run.model, run.variables, inputs, targets) is None
+        if method.label in labels and refusal(name, run.model, run.variables, inputs, targets, run.side) is None
     }
 
 

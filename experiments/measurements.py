@@ -74,6 +74,11 @@ class Run(NamedTuple):
         return float(np.mean(self.logits.argmax(-1) == self.labels))
 
     @property
+    def side(self) -> int:
+        """Of its images, squares, in pixels."""
+        return self.dataset.info.preprocessing.size
+
+    @property
     def results(self) -> Path:
         """The directory of what is measured of it."""
         return self.workdir / "interpretability"

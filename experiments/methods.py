@@ -130,8 +130,16 @@ METHODS = {
 """All methods by the name that asks for them, the network's own contributions first; some networks refuse some."""
 
 
-def refusal(name: str, model: nn.Module, variables: Variables, inputs: jax.Array, targets: np.ndarray) -> str | None:
-    """Why a method is not defined for such inputs [N, H, W, 6] of the network, and targets [N, T]; None if it is."""
+def refusal(
+    name: str, model: nn.Module, variables: Variables, inputs: jax.Array, targets: np.ndarray, side: int
+) -> str | None:
+    """Why a method is not defined for such inputs [N, H, W, 6] of the network, and targets [N, T]; None if it is.
+
+    The inputs are images, of `side` pixels, or grids of them.
+    """
+    window = METHODS[name].settings.get("window", 1)
+    if window > side:
+        return f"its window of {window}×{window} pixels is larger than the images, of {side}×{side}"
     if name == "lime":  # It is defined for every function, but its superpixels cannot be traced.
         return None
     try:

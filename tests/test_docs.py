@@ -34,11 +34,11 @@ def home(tmp_path_factory):
     "page",
     [
         "README.md",
+        "docs/attribution.md",
         "docs/bcos.md",
         "docs/formats.md",
         "docs/hybrids.md",
         "docs/index.md",
-        "docs/interpretability.md",
         "docs/tutorials/serving.md",
     ],
 )

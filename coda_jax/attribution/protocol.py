@@ -4,7 +4,8 @@
 
     logits_fn: any JAX function from inputs [n, H, W, C] to logits [n, K] that treats examples one by one. It is
         compiled together with what it closes over, anew for every new function;
-        `jax.tree_util.Partial(model.apply, variables)` is compiled once for all values of the variables.
+        `jax.tree_util.Partial(model.apply, variables)` is compiled once for all values of the variables, and so are
+        modules that are PyTrees, such as those of flax.nnx, and their methods.
     inputs: [N, H, W, C], floating-point, encoded as `logits_fn` takes them.
     targets: None for the predicted class (T = 1), "all" for every class (T = K), whole numbers [N] (T = 1) or [N, T].
     chunk_size: how many inputs are explained at a time, which bounds the memory; None for all at once.
@@ -18,6 +19,7 @@ Inputs of another rank or dtype, targets of another shape or dtype, classes that
 settings out of range raise InputError.
 """
 
+import inspect
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -66,8 +68,9 @@ def _attribute(
 @partial(jax.jit, static_argnums=2)
 def compute_logits(logits_fn: LogitsFn, inputs: jax.Array, batch_size: int | None = None) -> jax.Array:
     """`logits_fn(inputs)`, `batch_size` at a time, compiled once where `logits_fn` is a `jax.tree_util.Partial`."""
+    # In a trace of its own, where flax.nnx refuses what a network in training mode would do: change its averages.
     with jax.default_matmul_precision("highest"):
-        return map_batches(logits_fn, inputs, batch_size)
+        return map_batches(jax.jit(lambda batch: logits_fn(batch)), inputs, batch_size)
 
 
 def spread(pixels: jax.Array, channels: int) -> jax.Array:
@@ -99,7 +102,13 @@ def check_callable(name: str, value: Any) -> Partial:
     """A function as a `Partial`, which compiled functions can be given; raises InputError for what is no function."""
     if not callable(value):
         raise InputError(f"{name} must be a function, not {value!r}")
-    return value if isinstance(value, Partial) else Partial(value)
+    if isinstance(value, Partial):
+        return value
+    method = value if inspect.ismethod(value) else value.__call__
+    if inspect.ismethod(method) and not jax.tree_util.all_leaves([method.__self__]):
+        # Compiled in, a module's values would stay what they were, although training changes them in place.
+        return Partial(method.__func__, method.__self__)
+    return Partial(value)
 
 
 def check_baseline(name: str, value: jax.Array | float, inputs: jax.Array) -> jax.Array:

@@ -61,6 +61,11 @@ def test_by_hand():
     np.testing.assert_allclose(maps[0, ..., 1], expected, rtol=1e-6)
 
 
+def test_a_function_in_two_parts_by_hand():
+    maps = gradcam(Partial(Weighted(Pool()).apply, {}), IMAGE / 3, [[0, 1]], features=lambda image: 3 * image)
+    np.testing.assert_allclose(maps[0].sum(-1), [[[0, 2], [0, 4]], [[1.5, 3], [4.5, 6]]], rtol=1e-6)  # As above.
+
+
 def test_interpolation_by_hand():
     inputs = np.zeros((1, 2, 4, 2), np.float32)
     inputs[:, :, 2:, 0] = 4
@@ -184,9 +189,9 @@ class Threshold(nn.Module):
             r'the network has no layer "conv_1"; the nearest names are Conv_1, Conv_0, Dense_0(\n|$)',
         ),
         (Blocks(False), "Conv_0", 'the network has no layer "Conv_0"; .* Block_1/Conv_0'),
-        (SmallCNN(), "Dense_0", r'layer must return \[N, h, w, K\], but "Dense_0" returns float32 \[5, 3\]'),
-        (SmallCNN(), "", r'layer must return \[N, h, w, K\], but "" returns float32 \[5, 3\]'),
-        (Thresholded(), "Threshold_0", r'must return .* but "Threshold_0" returns int32 \[5, 8, 6, 2\]'),
+        (SmallCNN(), "Dense_0", r'layer "Dense_0" must return floating-point \[5, h, w, K\], not float32 \[5, 3\]'),
+        (SmallCNN(), "", r'layer "" must return floating-point \[5, h, w, K\], not float32 \[5, 3\]'),
+        (Thresholded(), "Threshold_0", r'layer "Threshold_0" must return .* not int32 \[5, 8, 6, 2\]'),
         (Repeated(), "Conv_0", 'layer must be called once, but "Conv_0" is called 2 times'),
     ],
 )
@@ -199,15 +204,34 @@ def test_bad_layers(network, layer, message):
 
 def test_functions_without_modules():
     with pytest.raises(
-        InputError, match="Grad-CAM needs a logits_fn that calls Flax linen modules, outside of jax.jit"
+        InputError,
+        match="layer needs a logits_fn that calls Flax linen modules, outside of jax.jit: else give features",
     ):
         gradcam(lambda inputs: inputs.mean((1, 2)), IMAGE, np.array([0]), layer="Conv_0")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "Grad-CAM takes either a layer, by its path, or features, a function, and not both"),
+        ({"layer": "Conv_0", "features": jnp.sin}, "and not both"),
+        ({"layer": 1}, "layer must be the path of a module, not 1"),
+        ({"features": "Conv_0"}, "features must be a function, not 'Conv_0'"),
+        (
+            {"features": lambda x: x.mean((1, 2))},
+            r"features must return floating-point \[1, h, w, K\], not .* \[1, 2\]",
+        ),
+    ],
+)
+def test_bad_parts(arguments, message):
+    with pytest.raises(InputError, match=message):
+        gradcam(lambda inputs: inputs.mean((1, 2)), IMAGE, np.array([0]), **arguments)
 
 
 def test_layers_that_see_one_example_at_a_time():
     logits_fn, inputs = small_cnn()
     with pytest.raises(
-        InputError, match=r'layer must return \[N, h, w, K\], but "Conv_1" returns float32 \[1, 4, 3, 4\]'
+        InputError, match=r'layer "Conv_1" must return floating-point \[5, h, w, K\], not float32 \[1, 4, 3, 4\]'
     ):
         gradcam(lambda inputs: lax.map(lambda one: logits_fn(one[None])[0], inputs), inputs, TARGETS, layer="Conv_1")
 

@@ -5,7 +5,7 @@ import numpy as np
 
 from coda_jax import CoDANet
 from coda_jax.contributions import contribution_map, contributions, upsampled_map
-from experiments.methods import METHODS, explains_itself, of_features
+from experiments.methods import METHODS, explains_itself, of_features, refusal
 from tests.training.problem import HYBRID, NORMALISED
 
 
@@ -39,3 +39,13 @@ def test_which_networks_explain_themselves_and_by_what():
     inputs = np.zeros((2, 8, 8, 6))
     assert not of_features(np.zeros((2, 1, 8, 8, 6)), inputs)
     assert of_features(np.zeros((2, 1, 8, 8, 16)), inputs) and of_features(np.zeros((2, 1, 4, 4, 6)), inputs)
+
+
+def test_windows_larger_than_the_images_are_refused_on_grids_too():
+    grid, targets = np.zeros((1, 24, 24, 6), np.float32), np.zeros((1, 1), int)
+    variables = jax.eval_shape(HYBRID.init, jax.random.key(0), grid)
+    for name in ("occlusion_9", "contributions_9"):
+        assert refusal(name, HYBRID, variables, grid, targets, 8) == (
+            "its window of 9×9 pixels is larger than the images, of 8×8"
+        )
+        assert refusal(name, HYBRID, variables, grid, targets, 9) is None
