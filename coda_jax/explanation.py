@@ -78,7 +78,7 @@ class ExplainedImages:
     @property
     def recognised(self) -> np.ndarray:
         """Bool [N]: whether any class has a probability above 50%; `UNRECOGNISED` says what it means if none has."""
-        return self.logits.max(axis=-1) > 0
+        return recognised(self.logits)
 
     @cached_property
     def contribution_maps(self) -> np.ndarray:
@@ -234,6 +234,16 @@ def explain(
     paths = [os.fspath(image) if isinstance(image, str | os.PathLike) else None for image in given]
     sources = tuple(path or f"image {index}" for index, path in enumerate(paths))
     return _explained(network, np.stack(pixels), sources, done, targets, top, chunk_size)
+
+
+def recognised(logits: np.ndarray) -> np.ndarray:
+    """Bool [N], of logits [N, K]: whether any class has a probability, the logit's sigmoid, above 50%.
+
+    Examples:
+        >>> recognised(np.array([[-3.0, 0.1], [-3.0, 0.0]])).tolist()
+        [True, False]
+    """
+    return logits.max(axis=-1) > 0
 
 
 def class_numbers(targets: Any, class_names: Sequence[str]) -> Any:

@@ -76,7 +76,7 @@ function showImage(number, chosen = 0) {
   at("position").textContent = `${number + 1} of ${data.images.length}`;
   at("verdict").textContent =
     `Test image ${image.index} shows “${label}”, and the network ` +
-    (image.logits[0] > 0
+    (image.recognised
       ? `takes it for “${predicted}”`
       : `recognises none of its classes, or cannot tell similar ones apart: none is above 50%. The most probable is “${predicted}”`) +
     (image.label === image.targets[0] ? ", which is right." : ", which is wrong.");

@@ -22,6 +22,7 @@ from coda_jax.contributions import layer_maps
 from coda_jax.data import Dataset
 from coda_jax.encoding import add_inverse
 from coda_jax.errors import InputError
+from coda_jax.explanation import recognised
 from coda_jax.files import replace_files
 from coda_jax.interop.pretrained import from_pretrained
 from coda_jax.networks.coda_net import CoDANet
@@ -88,7 +89,7 @@ def write_report(
         "step": curves[-1]["step"] if curves else None,
         "accuracy": float(np.mean(predicted == labels)),
         "test_images": len(labels),
-        "unrecognised": float(np.mean(logits.max(-1) <= 0)),  # No probability is above 50%.
+        "unrecognised": float(np.mean(~recognised(logits))),
         "kinds": [],
         "mistakes": commonest_mistakes(predicted, labels),
         "figures": _figures(workdir / "interpretability", measured),
@@ -187,10 +188,10 @@ def explained_images(
     """What the page shows of test images, given their `indices` [n], logits [n, K] and labels [n].
 
     `classes` is T, how many are explained: the most probable ones, and the true one if it is none of them. Each image
-    has its `index`, `label` and PNG `source`, the `targets` [T], their `logits` and `probabilities`, and for each of
-    the L layers' inputs `maps`, the contribution maps [T, Hl, Wl] as little-endian float32 in base64, `positive` [L][T]
-    and `negative` [L][T], what the positions above and below zero sum to, and `scales` [L], the contribution that is
-    shown in full colour.
+    has its `index`, `label` and PNG `source`, the `targets` [T], their `logits` and `probabilities`, whether any of the
+    K classes is `recognised`, and for each of the L layers' inputs `maps`, the contribution maps [T, Hl, Wl] as
+    little-endian float32 in base64, `positive` [L][T] and `negative` [L][T], what the positions above and below zero
+    sum to, and `scales` [L], the contribution that is shown in full colour.
     """
     targets = np.argsort(-logits, axis=-1, kind="stable")[:, :classes]
     missing = ~(targets == labels[:, None]).any(-1)
@@ -199,6 +200,7 @@ def explained_images(
     inputs = add_inverse(pixels.astype(np.float32) / 255)
     maps_of_layers = layer_maps(model, variables, inputs, targets, chunk_size=_AT_ONCE)
     by_layer = [np.asarray(maps, "<f4") for maps in maps_of_layers]
+    recognised_images = recognised(logits)
     target_logits = np.take_along_axis(logits, targets, axis=-1)
 
     def source(image: np.ndarray) -> str:
@@ -212,6 +214,7 @@ def explained_images(
             "label": int(labels[row]),
             "source": source(pixels[row]),
             "targets": targets[row].tolist(),
+            "recognised": bool(recognised_images[row]),
             "logits": target_logits[row].tolist(),
             # Never 0 or 1, which rounding makes of them.
             "probabilities": np.clip(jax.nn.sigmoid(target_logits[row]), 1e-7, 1 - 1e-7, dtype=np.float64).tolist(),

@@ -332,6 +332,9 @@ def test_the_verdict(open_page, example):
         assert ("recognises none of its classes" in verdict) != recognised[image], verdict
         right = images[image]["label"] == images[image]["targets"][0]
         assert verdict.endswith(", which is right." if right else ", which is wrong.")
+    # The page decides nothing itself.
+    page.evaluate("image => { data.images[image].recognised = false; showImage(image); }", int(np.argmax(recognised)))
+    assert "recognises none of its classes" in page.locator("#verdict").inner_text()
 
 
 def test_every_layer_adds_up_to_the_logit(open_page, example):
