@@ -1,15 +1,13 @@
 """Grad-CAM (Selvaraju, Cogswell, Das, Vedantam, Parikh, Batra, ICCV 2017, arXiv 1610.02391)."""
 
-import difflib
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 from jax.tree_util import Partial
 
 from coda_jax.attribution.gradient import target_gradients
+from coda_jax.attribution.layers import call, check_output, find_output
 from coda_jax.attribution.protocol import LogitsFn, attribute, check_callable, spread
 from coda_jax.checks import Targets
 from coda_jax.errors import InputError
@@ -55,7 +53,7 @@ def gradcam(
 
 def _in_sequence(features: Partial, logits_fn: LogitsFn, inputs: jax.Array) -> jax.Array:
     output = features(inputs)
-    _check_output("features", output, len(inputs))
+    check_output("features", output, len(inputs))
     return logits_fn(output)
 
 
@@ -73,55 +71,14 @@ def _weighed(activation: jax.Array, gradient: jax.Array, inputs: jax.Array) -> j
 
 
 def _rule(logits_fn: LogitsFn, inputs: jax.Array, targets: jax.Array, *, layer: str) -> jax.Array:
-    outputs: dict[str, list[jax.ShapeDtypeStruct]] = {}
-    jax.eval_shape(lambda inputs: _call(logits_fn, inputs, outputs, {}), inputs)
-    output = _find_output(outputs, layer, len(inputs))
-    outputs.clear()
+    output = find_output(logits_fn, inputs, layer)
     slot = jnp.zeros((output.shape[0], 2, *output.shape[1:]), output.dtype)
-    reports = target_gradients(lambda slot: _call(logits_fn, inputs, outputs, {layer: slot}), slot, targets)
-    if not outputs:
-        raise InputError(f'layer must be called outside of jax.jit, but "{layer}" is called inside')
-    activation, gradient = jnp.moveaxis(reports.astype(inputs.dtype), 2, 0)
+
+    def logits(slot: jax.Array) -> jax.Array:
+        return call(logits_fn, inputs, lambda path, found: _report(found, slot) if path == layer else found)
+
+    activation, gradient = jnp.moveaxis(target_gradients(logits, slot, targets).astype(inputs.dtype), 2, 0)
     return _weighed(activation, gradient, inputs)
-
-
-def _find_output(outputs: dict[str, list[jax.ShapeDtypeStruct]], layer: str, examples: int) -> jax.ShapeDtypeStruct:
-    """The one output of a layer; raises InputError if it is of no use."""
-    if not outputs:
-        raise InputError(
-            "layer needs a logits_fn that calls Flax linen modules, outside of jax.jit: else give features"
-        )
-    if layer not in outputs:
-        nearest = difflib.get_close_matches(layer, [path for path in outputs if path], n=8, cutoff=0)
-        raise InputError(f'the network has no layer "{layer}"; the nearest names are {", ".join(nearest)}')
-    output, *more = outputs[layer]
-    if more:
-        raise InputError(f'layer must be called once, but "{layer}" is called {1 + len(more)} times')
-    _check_output(f'layer "{layer}"', output, examples)
-    return output
-
-
-def _check_output(name: str, output: jax.Array | jax.ShapeDtypeStruct, examples: int) -> None:
-    """Raise InputError unless it is floating-point [N, h, w, K]."""
-    shape, dtype = jnp.shape(output), jnp.result_type(output)
-    if len(shape) != 4 or shape[0] != examples or not jnp.issubdtype(dtype, jnp.floating):
-        raise InputError(f"{name} must return floating-point [{examples}, h, w, K], not {dtype} {list(shape)}")
-
-
-def _call(logits_fn: LogitsFn, inputs: jax.Array, outputs: dict[str, list], slots: dict[str, jax.Array]) -> jax.Array:
-    """`logits_fn(inputs)`, which also notes in `outputs` the first array of every module, and reports to its slot."""
-
-    def intercept(method: Callable[..., Any], args: tuple, kwargs: dict, context: nn.module.InterceptorContext) -> Any:
-        arrays, structure = jax.tree.flatten(method(*args, **kwargs))
-        if context.method_name == "__call__" and arrays:
-            path, first = "/".join(context.module.path), arrays[0]
-            outputs.setdefault(path, []).append(jax.ShapeDtypeStruct(jnp.shape(first), jnp.result_type(first)))
-            if path in slots:
-                arrays[0] = _report(first, slots[path])
-        return jax.tree.unflatten(structure, arrays)
-
-    with nn.intercept_methods(intercept):
-        return logits_fn(inputs)
 
 
 # What a module inside of `nn.remat` computes comes out of there only as a gradient.

@@ -32,7 +32,7 @@ def localisation_score(maps: jax.Array, grid: tuple[int, int] = (3, 3)) -> jax.A
         >>> print(localisation_score(maps, grid=(2, 2)))
         [[0.5 0.  0.  0. ]]
     """
-    rows, columns = _check_grid(grid)
+    rows, columns = check_grid(grid)
     maps = as_array("maps", maps)
     shape = maps.shape
     if len(shape) != 4 or shape[1] != rows * columns:
@@ -59,7 +59,7 @@ def compose_grids(inputs: jax.Array, indices: jax.Array | np.ndarray, grid: tupl
     The indices [G, n] are whole numbers; entry i is the image in cell i. One that is not from 0 to N - 1 raises
     InputError unless it is traced.
     """
-    rows, columns = _check_grid(grid)
+    rows, columns = check_grid(grid)
     inputs, indices = as_array("inputs", inputs), as_array("indices", indices)
     if inputs.ndim != 4:
         raise InputError(f"inputs must have shape [N, H, W, C], not {list(inputs.shape)}")
@@ -79,9 +79,17 @@ def compose_grids(inputs: jax.Array, indices: jax.Array | np.ndarray, grid: tupl
 @partial(jax.jit, static_argnums=2)
 def _composed(inputs: jax.Array, indices: jax.Array, grid: tuple[int, int]) -> jax.Array:
     """What `compose_grids` returns."""
-    (_, height, width, channels), (rows, columns) = inputs.shape, grid
-    cells = inputs[indices].reshape(len(indices), rows, columns, height, width, channels)
-    return cells.transpose(0, 1, 3, 2, 4, 5).reshape(len(indices), rows * height, columns * width, channels)
+    return join_cells(inputs[indices.ravel()], grid)
+
+
+def join_cells(cells: jax.Array, grid: tuple[int, int]) -> jax.Array:
+    """The grids [G, rows · H, columns · W, C] of their cells [G · n, H, W, C]."""
+    (rows, columns), cells = check_grid(grid), as_array("cells", cells)
+    if cells.ndim != 4 or len(cells) % (rows * columns):
+        raise InputError(f"cells must have shape [G · {rows * columns}, H, W, C], not {list(cells.shape)}")
+    _, height, width, channels = cells.shape
+    by_place = cells.reshape(-1, rows, columns, height, width, channels).swapaxes(2, 3)
+    return by_place.reshape(-1, rows * height, columns * width, channels)
 
 
 def draw_grids(
@@ -102,7 +110,7 @@ def draw_grids(
     of grids G; None stands for as many as there are, at least one and at most `PAPER_GRIDS`. Labels that are no
     classes, and too few classes or images, raise InputError.
     """
-    rows, columns = _check_grid(grid)
+    rows, columns = check_grid(grid)
     cells = rows * columns
     logits, labels = np.asarray(as_array("logits", logits)), np.asarray(as_array("labels", labels))
     if logits.ndim != 2:
@@ -140,7 +148,7 @@ def draw_grids(
     return np.array(grids)
 
 
-def _check_grid(grid: tuple[int, int]) -> tuple[int, int]:
+def check_grid(grid: tuple[int, int]) -> tuple[int, int]:
     """The rows and columns of a grid; raises InputError unless both are whole numbers of at least 1."""
     if not isinstance(grid, tuple | list) or len(grid) != 2 or not all(type(n) is int and n >= 1 for n in grid):
         raise InputError(f"grid must be the numbers of rows and columns, such as (3, 3), not {grid}")
