@@ -20,7 +20,7 @@ from coda_jax.interop.pretrained import Pretrained
 from coda_jax.plotting.maps import contribution_scale, contribution_sheet, explained_frame
 
 OF_EACH_KIND = 12
-FRAMES, FRAMES_A_SECOND = 24, 8
+FRAMES, FRAMES_A_SECOND = 16, 6
 CHUNK = 64
 OUT = Path(__file__).parent / "images"
 DATASETS = {"cifar10-xs": "cifar10", "cifar10-two-hours": "cifar10"}

@@ -13,7 +13,7 @@
 # network about pictures of yours, from the web or uploaded. It takes a minute on a CPU.
 
 # %% tags=["parameters"]
-NETWORK = "cifar10-two-hours"  # A network that comes with coda_jax, or the directory of a run of yours.
+NETWORK = "imagenette"  # A network that comes with coda_jax, or the directory of a run of yours.
 PICTURES = []  # Addresses, "https://...", and names of files; [] takes the examples that come with the network.
 UPLOAD = False  # True asks for files, in Colab.
 # Where coda_jax is taken from if it is not installed. It has no public address yet: in Colab, or wherever else this

@@ -2,4 +2,4 @@
 
 from coda_jax.app import launch
 
-launch("cifar10-two-hours", host="0.0.0.0")
+launch("imagenette", host="0.0.0.0")

@@ -5,7 +5,7 @@ difference, what each pixel says, the sums that make the logits, and the maps of
 machine reach it, unless --host says otherwise.
 
 For example:
-  coda-jax app                    shows a network for CIFAR-10 that comes with coda_jax
+  coda-jax app                    shows a network for photographs that comes with coda_jax
   coda-jax app runs/mine --examples=my-photographs
 """
 
@@ -14,7 +14,7 @@ import argparse
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    name = "cifar10-two-hours"
+    name = "imagenette"
     parser.add_argument("trained", metavar="RUN", nargs="?", default=name, help="the network; %(default)s otherwise")
     whom = "0.0.0.0 for all who reach this machine; %(default)s, this machine alone, otherwise"
     parser.add_argument("--host", default="127.0.0.1", help=whom)

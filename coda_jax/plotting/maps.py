@@ -158,7 +158,7 @@ def contribution_sheet(
             axis.set_title(title, fontsize=_title_size(title), weight="bold" if right else None)
     heading = f"Images, and {quantity} to the logits: red speaks for the class, blue against it (bold: the true class)"
     figure.suptitle(f"{heading}\n", fontsize=11)
-    figure.savefig(path, dpi=150 if images.shape[1] < 100 else 100)
+    figure.savefig(path, dpi=150)
 
 
 def _title_size(title: str) -> float:

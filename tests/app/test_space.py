@@ -13,7 +13,7 @@ def test_the_space_serves_the_page(monkeypatch):
     launch = SimpleNamespace(launch=lambda *arguments, **settings: calls.append((arguments, settings)))
     monkeypatch.setitem(sys.modules, "coda_jax.app", launch)
     runpy.run_path(str(ROOT / "space" / "app.py"))
-    assert calls == [(("cifar10-two-hours",), {"host": "0.0.0.0"})]
+    assert calls == [(("imagenette",), {"host": "0.0.0.0"})]
 
 
 def test_the_space_has_the_gradio_that_is_tested():
