@@ -42,8 +42,12 @@ if importlib.util.find_spec("coda_jax") is None:
 # %%
 import os
 
+from matplotlib_inline.backend_inline import set_matplotlib_formats
+
 import coda_jax
 from coda_jax.interop.pretrained import pretrained_directory
+
+set_matplotlib_formats("jpeg")  # Photographs take much less room than as PNG.
 
 if UPLOAD:
     from google import colab
