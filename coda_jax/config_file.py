@@ -3,7 +3,7 @@
 It has the entries `model`, the network as `networks.architectures.make_model` takes it; `class_names` and
 `preprocessing`, the `DatasetInfo` of its data, if it was given; and, in a published network, `weights_sha256`, the
 checksum of `model.safetensors`, which holds the parameters. A run has its settings as further entries, and its
-parameters in `checkpoints`.
+parameters in `checkpoints`. Of the settings, the networks that come with coda_jax have `dataset` and `image_size`.
 """
 
 import hashlib

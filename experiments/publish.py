@@ -3,10 +3,10 @@
     python -m experiments.interpretability --workdir=RUN --methods=contributions
     python -m experiments.publish --workdir=RUN --name=NAME --config=experiments/configs/cifar10.py:5L-XS-CoDA-SQ-1000
 
-writes coda_jax/pretrained_networks/NAME: config.json and model.safetensors, as `coda_jax.save_pretrained` does, and
-README.md, the model card, with which `coda_jax.load_pretrained(NAME)` loads the network. All numbers on the card are
-those that the first command measured. `--config` is the configuration that the run began with; the card has the values
-in which it differs.
+writes coda_jax/pretrained_networks/NAME: config.json and model.safetensors, as `coda_jax.save_pretrained` does, with
+the data set's name, and README.md, the model card. `coda_jax.load_pretrained(NAME)` then loads the network. All numbers
+on the card are those that the first command measured. `--config` is the configuration that the run began with; the card
+has the values in which it differs.
 """
 
 import json
@@ -20,13 +20,13 @@ import jax
 from absl import flags
 from jinja2 import StrictUndefined, Template
 
-from coda_jax import CoDANet, InputError, save_pretrained
-from coda_jax.config_file import load_config
+from coda_jax import CoDANet, InputError
+from coda_jax.config_file import load_config, save_config
 from coda_jax.data import DatasetInfo
 from coda_jax.data.datasets import DATASETS
 from coda_jax.errors import one_line
 from coda_jax.files import replace_files
-from coda_jax.interop.pretrained import load_explainable
+from coda_jax.interop.pretrained import entries_of, load_explainable, weights_of
 from coda_jax.networks.variables import Network
 from coda_jax.training.checkpoints import Checkpoints
 from experiments import command_line
@@ -68,7 +68,8 @@ def main() -> None:
     }
     card = _card(config, about_data, command, model, variables, info, measured)
     directory = command_line.as_directory("out", _OUT.value) / name
-    save_pretrained(directory, model, variables, info)
+    data_of_run = {key: config.get(key) for key in ("dataset", "image_size")}
+    save_config(directory, data_of_run | {"model": entries_of(model)}, info, weights_of(model, variables))
     replace_files({directory / "README.md": card.encode()})
     size = sum(path.stat().st_size for path in directory.iterdir())
     print(f"{directory}: {size / 1e6:.1f} MB, test accuracy {measured['accuracy']['results']['accuracy']:.2%}")

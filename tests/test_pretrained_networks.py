@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from coda_jax import data, load_pretrained
+from coda_jax.config_file import load_config
 from coda_jax.networks.variables import check_variables
 from coda_jax.training.evaluation import classify
 
@@ -25,10 +26,12 @@ def test_every_network_loads_and_has_a_card(name):
     model, variables, info = load_pretrained(name)
     check_variables(model, variables)
     assert info is not None
+    config, _ = load_config(DIRECTORY / name)
     card = (DIRECTORY / name / "README.md").read_text()
     for heading in ("Data", "Recipe", "What was measured", "Intended use and limits", "Licence"):
         assert f"\n## {heading}\n" in card
     assert f'load_pretrained("{name}")' in card
+    assert f"dataset: {{name: {config['dataset']}, " in card
 
 
 def assert_reaches_what_its_card_says(name, dataset, tolerance):

@@ -117,6 +117,8 @@ def read_arrays(path_or_mapping: str | os.PathLike | Mapping[str, Any]) -> Mappi
     if not isinstance(path_or_mapping, str | os.PathLike):
         raise InputError(f"path_or_mapping must be a path or a mapping of names to arrays, not {path_or_mapping!r}")
     path = os.fspath(path_or_mapping)
+    if not os.path.exists(path):
+        raise InputError(f"there is no checkpoint at {path}")
     torch = _import_torch(f"reading {path} needs PyTorch: install torch, or give a mapping of names to arrays")
     refused = f"{path} is not a readable PyTorch checkpoint"
     try:
@@ -127,8 +129,6 @@ def read_arrays(path_or_mapping: str | os.PathLike | Mapping[str, Any]) -> Mappi
             if unpacked > size:  # PyTorch compresses nothing, but would unpack whatever it is given.
                 raise ValueError(f"its {size} bytes unpack to {unpacked}")
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise InputError(f"there is no checkpoint at {path}") from None
     except Exception as error:  # torch raises many kinds, all of which mean that the file cannot be read.
         reason = one_line(str(error).strip().partition("\n")[0] or type(error).__name__)
         if isinstance(error, pickle.UnpicklingError):  # PyTorch's own message tells how to run what is in the file.

@@ -45,17 +45,21 @@ _AT_ONCE = 8  # Images that are explained together.
 
 
 def write_report(
-    workdir: str | os.PathLike, dataset: Dataset, network: tuple[Network, Mapping[str, Any]] | None = None
+    workdir: str | os.PathLike,
+    dataset: Dataset,
+    network: tuple[Network, Mapping[str, Any]] | None = None,
+    path: str | os.PathLike | None = None,
 ) -> Path:
-    """Write `report.html` into the directory of a run, one file of at most 5 MB that needs no other; returns its path.
+    """Write the page of a run, one file of at most 5 MB that needs no other; returns its path.
 
     It has the learning curves, the confusion matrix of the whole test set, test images whose contributions can be
     looked at pixel by pixel, for several classes and at every layer, the figures and numbers in `interpretability`, and
     the configuration. Everything is computed in float32, so that contributions add up whatever the network's dtype.
 
-    `dataset` is the run's. `network` is the model and its variables; None takes those of the newest checkpoint. A
-    missing or damaged run, one of another network than a CoDA-Net or a B-cos network, or of other classes than the
-    data set's, a damaged record of what was measured, and a directory that cannot be written raise InputError.
+    `dataset` is the run's. `network` is the model and its variables; None takes those of the newest checkpoint. `path`
+    is where the page is written; None takes `report.html` in the directory of the run. A missing or damaged run, one of
+    another network than a CoDA-Net or a B-cos network, or of other classes than the data set's, a damaged record of
+    what was measured, and a directory that cannot be written raise InputError.
     """
     workdir = Path(workdir)
     config, _ = load_config(workdir)
@@ -124,7 +128,7 @@ def write_report(
         numbered = enumerate(images)
         kinds = [(title, list(islice(numbered, len(kind)))) for title, kind in zip(_KINDS, by_kind, strict=True)]
         page["kinds"] = [kind for kind in kinds if kind[1]]
-    path = workdir / "report.html"
+    path = workdir / "report.html" if path is None else Path(path)
     replace_files({path: _render(page).encode()})
     return path
 

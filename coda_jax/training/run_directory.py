@@ -62,11 +62,14 @@ def check_same_classes(workdir: Path, class_names: Sequence[str]) -> None:
 
 
 def load_dataset(workdir: str | os.PathLike, data_dir: str | None = None) -> Dataset:
-    """The data that a run was trained on, which is now in `data_dir`; None means where the run found it.
+    """The data that a network was trained on, which is now in `data_dir`; None means where the run found it.
 
-    Raises InputError if there is no run, if its data cannot be read, or if the data has other classes now.
+    Raises InputError if there is no network, if it does not say what its data is, if the data cannot be read, or if it
+    has other classes now.
     """
     config, _ = load_config(workdir)
+    if config.get("dataset") is None:
+        raise InputError(f"{workdir} says nothing of its data, as its config.json has no dataset")
     data_dir = config.get("data_dir") if data_dir is None else data_dir
     dataset = load(config.get("dataset"), data_dir, config.get("image_size"))
     check_same_classes(Path(workdir), dataset.info.class_names)

@@ -65,13 +65,23 @@ def test_the_papers_architecture_brings_what_is_not_in_the_file(golden, command,
 
 def test_without_pytorch(command, tmp_path, monkeypatch, trained):
     monkeypatch.setitem(sys.modules, "torch", None)
-    for arguments, doing in (
-        (("convert", "model.pkl", tmp_path / "run", *OWN), "reading model.pkl"),
-        (("export", trained, "--format=pytorch"), f"writing {trained / 'network.pkl'}"),
+    (tmp_path / "model.pkl").write_bytes(b"")
+    for arguments, line in (
+        (
+            ("convert", tmp_path / "model.pkl", tmp_path / "run", *OWN),
+            f"reading {tmp_path / 'model.pkl'} needs PyTorch: install torch",
+        ),
+        (
+            ("convert", tmp_path / "none.pkl", tmp_path / "run", *OWN),
+            f"there is no checkpoint at {tmp_path / 'none.pkl'}",
+        ),
+        (
+            ("export", trained, "--format=pytorch"),
+            f"writing {trained / 'network.pkl'} needs PyTorch: install torch",
+        ),
     ):
         status, out, err = command(*arguments)
-        assert (status, out, err.count("\n")) == (1, "", 1)
-        assert err.startswith(f"error: {doing} needs PyTorch: install torch")
+        assert (status, out, err.count("\n")) == (1, "", 1) and err.startswith(f"error: {line}"), err
 
 
 def test_mistakes(checkpoint, command, tmp_path):

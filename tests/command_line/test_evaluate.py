@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from coda_jax import add_inverse, from_pretrained
+from coda_jax import add_inverse, from_pretrained, load_pretrained, save_pretrained
+from coda_jax.config_file import load_config, save_config
 from coda_jax.data import load
+from tests.command_line.conftest import INFO
 
 
 @pytest.fixture
@@ -49,6 +51,22 @@ def test_images_of_ones_own(trained, command, photographs):
     ]
 
 
+def test_data_that_is_a_folder_of_images(trained, command, photographs, tmp_path):
+    folder, pixels = photographs
+    assert command("evaluate", trained, "--data", folder) == command("evaluate", trained, "--images", folder)
+    # Of a run on such a folder the images that were held back, a fifth of each class, are taken.
+    info = INFO._replace(class_names=tuple(sorted(INFO.class_names)))
+    for number in range(12):
+        name = info.class_names[number % 3]
+        (tmp_path / "own" / name).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels[0] + np.uint8(number)).save(tmp_path / "own" / name / f"{number}.png")
+    shutil.copytree(trained, tmp_path / "run")
+    config, _ = load_config(trained)
+    save_config(tmp_path / "run", config | {"dataset": "image_folder", "image_size": 8}, info)
+    status, out, err = command("evaluate", tmp_path / "run", "--data", tmp_path / "own")
+    assert status == 0 and "of 3 images, loss" in out, err
+
+
 def test_the_runs_own_data(digits_run, command):
     workdir, told = digits_run
     status, out, err = command("evaluate", workdir)
@@ -83,3 +101,7 @@ def test_mistakes(trained, command, photographs, tmp_path):
         status, out, err = command("evaluate", *arguments)
         assert (status, out, err.count("\n")) == (1, "", 1) and err.startswith(f"error: {line}"), err
     assert command("report", tmp_path / "none")[2].startswith("error: there is no run in")
+    save_pretrained(tmp_path / "kept", *load_pretrained("digits"))
+    assert command("report", tmp_path / "kept")[2].startswith(
+        f"error: {tmp_path / 'kept'} says nothing of its data, as"
+    )

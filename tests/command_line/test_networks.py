@@ -21,8 +21,14 @@ def test_networks_that_come_with_the_library(command, tmp_path, monkeypatch):
     status, out, err = command("info", "digits")
     assert status == 0 and "10 classes: 0, 1, 2" in out, err
     assert out.endswith(f"model card: {pretrained_directory('digits') / 'README.md'}\n")
-    status, _, err = command("evaluate", "digits")
-    assert (status, err) == (1, "error: digits says nothing of its data: name a folder of images, --images=DIR\n")
+    status, out, err = command("evaluate", "digits")
+    assert status == 0 and out.splitlines()[-1].startswith("all   98.61% of 360 images, "), err  # As its card says.
+    files = set(pretrained_directory("digits").iterdir())
+    status, out, err = command("report", "digits")
+    assert (status, out) == (0, "digits-report.html\n"), err
+    page = (tmp_path / "digits-report.html").read_text()
+    assert "<strong>98.61%</strong>" in page and "digits · 10 classes" in page
+    assert set(pretrained_directory("digits").iterdir()) == files
     status, _, err = command("export", "digits")
     assert (status, err) == (1, "error: digits is a network's name: say where to write it, --out=PATH\n")
     status, _, err = command("export", "digits", "--format=safetensors", "--out=copy")

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from coda_jax import data, from_pretrained, load
-from coda_jax.config_file import save_config
+from coda_jax.config_file import load_config, save_config
 from coda_jax.networks.architectures import make_model
 from coda_jax.training.checkpoints import Checkpoints
 from coda_jax.training.state import TrainState
@@ -58,6 +58,8 @@ def test_the_network_and_its_card(measured, tmp_path):
     model, variables, info = from_pretrained(tmp_path / "small")
     jax.tree.map(np.testing.assert_array_equal, variables, load(measured).variables)
     assert (model.temperature, info) == (10.0, data.load("digits").info)
+    config, _ = load_config(tmp_path / "small")
+    assert config.keys() == {"dataset", "image_size", "model", "weights_sha256"} and config["dataset"] == "digits"
     card = (tmp_path / "small" / "README.md").read_text()
     assert card.startswith("---\nlicense: apache-2.0\n")
     for row in (

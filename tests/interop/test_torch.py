@@ -259,7 +259,10 @@ def test_empty_mapping_and_wrong_geometry():
         load_checkpoint(checkpoint(), [1, 1], [0])
 
 
-def test_without_pytorch(monkeypatch):
+def test_without_pytorch(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(ModuleNotFoundError, match="reading some.pkl needs PyTorch: install torch, or give a mapping"):
-        load_checkpoint("some.pkl", [1], [0])
+    (tmp_path / "some.pkl").write_bytes(b"")
+    with pytest.raises(ModuleNotFoundError, match="reading .*some.pkl needs PyTorch: install torch, or give a mapping"):
+        load_checkpoint(tmp_path / "some.pkl", [1], [0])
+    with pytest.raises(InputError, match="there is no checkpoint at .*missing.pkl"):
+        load_checkpoint(tmp_path / "missing.pkl", [1], [0])

@@ -67,6 +67,9 @@ def test_the_data_of_a_run(tmp_path):
     (elsewhere / "cat").rename(elsewhere / "tomcat")
     with pytest.raises(InputError, match="holds a run on other classes .*new: tomcat; gone: cat"):
         load_dataset(run, str(elsewhere))
+    save_config(run, {"model": {}}, dataset.info)
+    with pytest.raises(InputError, match="run says nothing of its data, as its config.json has no dataset"):
+        load_dataset(run, str(elsewhere))
     save_config(run, {"dataset": "digits", "model": {}}, dataset.info)  # As versions before image_size wrote it.
     with pytest.raises(InputError, match="holds a run on other classes .*new: 0, 1, 2, 3, "):
         load_dataset(run)
