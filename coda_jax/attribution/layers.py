@@ -71,7 +71,8 @@ def find_output(logits_fn: LogitsFn, inputs: jax.Array, layer: str) -> jax.Shape
         return output
 
     for _ in range(2):  # What is compiled calls its modules once, and not again.
-        known, _ = list(outputs), outputs.clear()
+        known = list(outputs)
+        outputs.clear()
         jax.eval_shape(lambda inputs: call(logits_fn, inputs, note), inputs)
     if layer in known and layer not in outputs:
         raise InputError(f'layer must be called outside of jax.jit, but "{layer}" is called inside')

@@ -258,8 +258,8 @@ async function savePicture() {
   context.fillStyle = "#ffffff";
   context.fillRect(0, 0, canvas.width, canvas.height);
   context.fillStyle = "#1b1c1e";
-  write(`Why ${target}? ${percent(probabilities[shown.target])}, logit ${minus(logits[shown.target].toFixed(3))}`, 20, 42, "bold 26px", canvas.width - 40);
-  write(`Test image ${index} shows ${data.classes[label]}; contributions of the ${name}, ${height}×${width} positions`, 20, 76, "18px", canvas.width - 40);
+  write(`Why “${target}”? ${percent(probabilities[shown.target])}, logit ${minus(logits[shown.target].toFixed(3))}`, 20, 42, "bold 26px", canvas.width - 40);
+  write(`Test image ${index} shows “${data.classes[label]}”; contributions of the ${name}, ${height}×${width} positions`, 20, 76, "18px", canvas.width - 40);
   context.imageSmoothingEnabled = false;
   context.drawImage(under, 20, 100, wide, high);
   context.drawImage(at("map"), wide + 40, 100, wide, high);

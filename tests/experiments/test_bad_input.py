@@ -291,7 +291,7 @@ RUNS = [
     (edit(model=MODEL | {"temperature": "hot"}), (EXPLAIN, MEASURE), "temperature must be a number, not 'hot'"),
     (edit(model=MODEL | {"temperature": 5.0}), (TRAIN,), "model.temperature is 10.0 (there 5.0); use the same values"),
     (edit(decay_epochs=None), (TRAIN,), "another configuration: decay_epochs is 5 (there 30)"),  # The default.
-    (edit(dataset=None), (EXPLAIN, MEASURE), "name must be that of a data set, not None"),
+    (edit(dataset=None), (EXPLAIN, MEASURE), "RUN says nothing of its data, as its config.json"),
     (edit(dataset="mnist"), (EXPLAIN, MEASURE), "there is no data set 'mnist'"),
     (
         edit(model=MODEL | {"ranks": [4, 16, 16]}),
