@@ -35,7 +35,13 @@ def split(logits_fn: LogitsFn, inputs: jax.Array, layer: str) -> tuple[Partial, 
 
     def before(logits_fn: LogitsFn, inputs: jax.Array) -> jax.Array:
         outputs: list[jax.Array] = []
-        call(logits_fn, inputs, lambda path, found: outputs.append(found) or found if path == layer else found)
+
+        def keep(path: str, found: jax.Array) -> jax.Array:
+            if path == layer:
+                outputs.append(found)
+            return found
+
+        call(logits_fn, inputs, keep)
         return outputs[0]
 
     def after(logits_fn: LogitsFn, output: jax.Array) -> jax.Array:
