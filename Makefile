@@ -25,7 +25,7 @@ types: $(INSTALLED)
 # The files of the tests that need PyTorch or Gradio, which are skipped where they are absent, and of those with the
 # authors' outputs.
 quick-test: $(INSTALLED)
-	$(PYTEST) -m "not slow" $(call with,importorskip|import_captum|golden[^ ])
+	$(PYTEST) -m "not slow" $(call with,importorskip|import_captum|golden[^ ]|[\"']torch)
 
 # The site, in site/; a warning is an error.
 docs: $(INSTALLED)
