@@ -14,17 +14,15 @@ from pathlib import Path
 import numpy as np
 
 import coda_jax
-from coda_jax import data
 from coda_jax.data.video import write_video
-from coda_jax.interop.pretrained import Pretrained
-from coda_jax.plotting.maps import contribution_scale, contribution_sheet, explained_frame
+from coda_jax.interop.pretrained import Pretrained, pretrained_directory
+from coda_jax.plotting.maps import called, contribution_scale, contribution_sheet, explained_frame
+from coda_jax.training.run_directory import load_dataset
 
 OF_EACH_KIND = 12
 FRAMES, FRAMES_A_SECOND = 16, 6
 CHUNK = 64
 OUT = Path(__file__).parent / "images"
-DATASETS = {"cifar10-xs": "cifar10", "cifar10-two-hours": "cifar10"}
-"""The data set of each network that does not have its name."""
 
 
 def chosen(network: Pretrained, test: Sequence[dict]) -> tuple[list[dict], list[dict]]:
@@ -47,9 +45,7 @@ def draw(name: str, data_dir: str | None) -> list[dict]:
     Returns the right ones.
     """
     network = coda_jax.load(name)
-    size = network.info.preprocessing.size
-    test = data.load(DATASETS.get(name, name), data_dir, image_size=size if name == "imagenette" else None).test
-    right, wrong = chosen(network, test)
+    right, wrong = chosen(network, load_dataset(pretrained_directory(name), data_dir).test)
     for kind, examples in (("right", right), ("wrong", wrong)):
         labels = np.array([example["label"] for example in examples])
         explained = coda_jax.explain(network, [example["image"] for example in examples], top=2)
@@ -75,11 +71,13 @@ def film(name: str, examples: Sequence[dict]) -> None:
     frames = [strip[:, left : left + side] for left in np.linspace(0, side, FRAMES).round().astype(int)]
     classes = [first["label"], other["label"]]
     explained = coda_jax.explain(name, frames, [classes] * FRAMES)
+    names = [explained.class_names[target] for target in classes]
     scale = contribution_scale(explained.contribution_maps)
 
     def drawn() -> Iterator[np.ndarray]:
-        for image, maps, logits in zip(explained.images, explained.contribution_maps, explained.logits, strict=True):
-            captions = [f"{explained.class_names[c]} {1 / (1 + np.exp(-logits[c])):.0%}" for c in classes]
+        of_frames = explained.images, explained.contribution_maps, explained.probabilities[:, classes]
+        for image, maps, probabilities in zip(*of_frames, strict=True):
+            captions = [f"{called(name)}: {p:.0%}" for name, p in zip(names, probabilities, strict=True)]
             yield explained_frame(image, maps, captions, scale, overlaid=True)
 
     write_video(OUT / "gallery-film.gif", drawn(), FRAMES_A_SECOND)
