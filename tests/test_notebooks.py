@@ -31,7 +31,7 @@ def test_train_and_then_explain(tmp_path, monkeypatch):
     printed = run("train", tmp_path, monkeypatch, EPOCHS=5, GRIDS=3)
     accuracy = float(printed.partition("test accuracy: ")[2].partition("%")[0])
     localisation = float(printed.partition("localisation: mean ")[2].partition(",")[0])
-    assert accuracy > 80  # 95 after 5 epochs; 10 by chance.
+    assert accuracy > 80  # 98 after 5 epochs; 10 by chance.
     assert localisation > 0.2  # 0.11 by chance.
     printed = run("library", tmp_path, monkeypatch, NETWORK="runs/notebook/network", IMAGES=2)
     assert "layer 3: (2, 1, 4, 4, 10)" in printed
