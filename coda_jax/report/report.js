@@ -375,9 +375,7 @@ function chart(quantity, format) {
   const svg = at(`${quantity}-chart`);
   const output = svg.nextElementSibling;
   const series = ["training", "test"].map((name) => [name, data.curves[quantity][name]]).filter(([, points]) => points.length);
-  const hint = series.length ? "Point at the curves, or use the arrow keys, to read their values." : "Nothing was recorded.";
-  output.textContent = hint;
-  if (!series.length) return;
+  const hint = "Point at the curves, or use the arrow keys, to read their values.";
   const epochs = [...new Set(series.flatMap(([, points]) => points.map(([epoch]) => epoch)))].sort((a, b) => a - b);
   const values = series.flatMap(([, points]) => points.map(([, value]) => value));
   const margin = { left: 46, right: 12, top: 22, bottom: 34 };
@@ -525,6 +523,8 @@ function confusion() {
 }
 
 if (data.images.length) explorer();
-chart("accuracy", (value, step = 0.001) => `${(100 * value).toFixed(step < 0.01 ? 1 : 0)}%`);
-chart("loss", (value, step = 0.0001) => value.toFixed(Math.max(0, Math.ceil(-Math.log10(step) - 1e-9))));
+if (at("training")) {
+  chart("accuracy", (value, step = 0.001) => `${(100 * value).toFixed(step < 0.01 ? 1 : 0)}%`);
+  chart("loss", (value, step = 0.0001) => value.toFixed(Math.max(0, Math.ceil(-Math.log10(step) - 1e-9))));
+}
 confusion();
