@@ -137,7 +137,9 @@ def _prepare(run: Run, alone: bool) -> list[Task]:
             print(f"left out: {metric}: {error}")
             continue
         for name, method in _chosen_methods().items():
-            reason = refusal(name, run.model, run.variables, *measurement.example, run.side)
+            reason = measurement.refuse(method) or refusal(
+                name, run.model, run.variables, *measurement.example, run.side
+            )
             if reason and _METHODS.value is not None and alone:
                 raise InputError(f"{name} cannot explain this network for {metric}: {reason}")
             if reason:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,18 +12,21 @@ import numpy as np
 from flax import linen as nn
 
 from coda_jax import CoDANet, InputError, add_inverse, data, from_pretrained
+from coda_jax.attribution.layers import split
+from coda_jax.attribution.protocol import LogitsFn, compute_logits
 from coda_jax.checks import check_whole
 from coda_jax.config_file import load_config
-from coda_jax.contributions import contribution_map
+from coda_jax.contributions import contribution_map, layer_contributions, upsampled_map
 from coda_jax.metrics.checkerboard import checkerboard_share
 from coda_jax.metrics.completeness import completeness_residual
-from coda_jax.metrics.localisation import compose_grids, draw_grids, localisation_score
+from coda_jax.metrics.localisation import compose_grids, draw_grids, join_cells, localisation_score
+from coda_jax.metrics.mosaics import cell_by_cell, cut_cells, difull
 from coda_jax.metrics.pixel_removal import ORDERS, removal_curve
 from coda_jax.metrics.randomisation import map_similarity, randomise_layers
 from coda_jax.training.checkpoints import Checkpoints
 from coda_jax.training.evaluation import classify
 from coda_jax.training.run_directory import load_dataset
-from experiments.methods import Method, Variables
+from experiments.methods import Method, Variables, as_function, averaged, own_contributions
 
 SEED = 0
 FRACTION = 0.25
@@ -113,6 +117,7 @@ class Measurement(NamedTuple):
         total: how much there is to do for a method.
         unit: what `total` counts.
         measure: from a method, and a function to be called with what has been done, to results for JSON.
+        refuse: from a method to why it cannot be measured, and None if it can.
     """
 
     settings: dict[str, Any]
@@ -121,7 +126,11 @@ class Measurement(NamedTuple):
     total: int
     unit: str
     measure: Callable[[Method, Callable[[int], None]], dict[str, Any]]
+    refuse: Callable[[Method], str | None] = lambda method: None
 
+
+Explain = Callable[[jax.Array, np.ndarray], jax.Array]
+"""From inputs [n, H, W, 6] and targets [n, T] to attributions [n, T, h, w, C], of the inputs or of a layer's output."""
 
 Score = Callable[[Method, np.ndarray, jax.Array], Any]
 """From a method, the places [n] of examples and attributions [n, T, H, W, C] to one or several arrays [n, ...]."""
@@ -138,8 +147,17 @@ def of_images(run: Run, count: int, score: Score) -> Measurement:
     return _in_batches(run, run.inputs, targets, _IMAGES_AT_ONCE, {"images": len(targets)}, score, summarise)
 
 
-def localisation(run: Run, side: int, count: int | None) -> Measurement:
-    """The localisation metric on grids of `side` times `side` images, of which there are `count`."""
+def localisation(
+    run: Run,
+    side: int,
+    count: int | None,
+    explain: Callable[[Method], Explain] | None = None,
+) -> Measurement:
+    """The localisation metric on grids of `side` times `side` images, of which there are `count`.
+
+    `explain` takes the place of the methods' own; attributions whose cells have no whole number of positions are
+    upsampled to pixels.
+    """
     grid = (side, side)
     grids = draw_grids(run.logits, run.labels, count=count, grid=grid, seed=SEED)
     targets = run.labels[grids]
@@ -149,14 +167,97 @@ def localisation(run: Run, side: int, count: int | None) -> Measurement:
         return compose_grids(run.inputs(grids[rows].ravel()), own, grid)
 
     def score(method: Method, rows: np.ndarray, attributions: jax.Array) -> jax.Array:
-        return localisation_score(contribution_map(attributions), grid)
+        maps = contribution_map(attributions)
+        if any(positions % side for positions in maps.shape[2:]):
+            maps = upsampled_map(maps, (side * run.side, side * run.side))
+        return localisation_score(maps, grid)
 
     def summarise(scores: np.ndarray) -> dict[str, Any]:
         mean, median, logits = scores.mean(), np.median(scores), run.logits[grids, targets]
         return {"mean": float(mean), "median": float(median), "scores": scores.tolist(), "logits": logits.tolist()}
 
     settings = {"grid": list(grid), "grids": len(grids), "seed": SEED}
-    return _in_batches(run, compose, targets, _GRIDS_AT_ONCE, settings, score, summarise)
+    return _in_batches(run, compose, targets, _GRIDS_AT_ONCE, settings, score, summarise, explain)
+
+
+def mosaics(
+    run: Run, side: int, count: int | None, control: Callable[[LogitsFn, tuple[int, int]], LogitsFn]
+) -> Measurement:
+    """Localisation where the network cannot see the cells together: `control` is `difull` or `dipart`.
+
+    Grad-CAM is scored at its layer's resolution, so that enlarging it carries nothing over a border.
+    """
+    grid, cells, full = (side, side), side * side, control is difull
+    first_class = np.arange(cells) * run.logits.shape[1] if full else 0
+
+    def explain_cells(method: Method, inputs: jax.Array, targets: np.ndarray) -> jax.Array:
+        # Every cell has contributions to all targets of its grid, in DiFull to its own alone.
+        of_cells = own_contributions(
+            run.model, run.variables, cut_cells(inputs, grid), np.repeat(targets, cells, axis=0)
+        )
+        maps = contribution_map(of_cells)
+        if full:
+            maps = maps * np.tile(np.eye(cells, dtype=maps.dtype), (len(targets), 1))[:, :, None, None]
+        joined = jnp.moveaxis(join_cells(jnp.moveaxis(maps, 1, -1), grid), -1, 1)[..., None]
+        return averaged(joined, method.settings.get("window", 1))
+
+    def explain(method: Method) -> Explain:
+        if method.of_function is None:
+            return partial(explain_cells, method)
+        if "layer" not in method.settings:
+            return lambda inputs, targets: method.of_function(
+                lambda **functions: control(as_function(run.model, run.variables, **functions), grid),
+                inputs,
+                targets + first_class,
+            )
+        network, image = as_function(run.model, run.variables), run.inputs(np.arange(1))
+        features, head = split(network, image, run.model.gradcam_layer)
+        features, head = cell_by_cell(features, grid), control(head, grid)
+        return lambda inputs, targets: method.of_function(
+            lambda: head, compute_logits(features, inputs), targets + first_class
+        )
+
+    return localisation(run, side, count, explain)
+
+
+def localisation_of_layers(run: Run, side: int, count: int | None) -> Measurement:
+    """Localisation of what is attributed to the outputs of all layers that have positions, from the first to the last.
+
+    Raises InputError for hybrids.
+    """
+    model, names = run.model, list(run.model.layer_names)
+    if model.gradcam_layer not in names:
+        raise InputError(f"it is not defined for a {model.title}")
+    names = names[: names.index(model.gradcam_layer) + 1]
+    images = run.inputs(np.arange(2))  # DeepLIFT's activations take inputs and as many baselines.
+
+    def explain_at(place: int) -> Callable[[Method], Explain]:
+        def explain(method: Method) -> Explain:
+            if method.of_function is None:
+                # Between the first layer and the second there may be pooling, which has no name.
+                layer = place + 1 + (len(model.channels) - len(model.layer_names) if place else 0)
+                return partial(layer_contributions, model, run.variables, layer=layer, chunk_size=16)
+
+            @cache
+            def make(**functions: Callable) -> LogitsFn:
+                return split(as_function(model, run.variables, **functions), images, names[place])[1]
+
+            features, _ = split(as_function(model, run.variables), images, names[place])
+            return lambda inputs, targets: method.of_function(make, compute_logits(features, inputs), targets)
+
+        return explain
+
+    of_layers = [localisation(run, side, count, explain_at(place)) for place in range(len(names))]
+
+    def measure(method: Method, advance: Callable[[int], None]) -> dict[str, Any]:
+        found = [of_layer.measure(method, advance) for of_layer in of_layers]
+        mean, median = ([of_layer[key] for of_layer in found] for key in ("mean", "median"))
+        return {"layers": names, "mean": mean, "median": median, "middle": mean[(len(mean) - 1) // 2]}
+
+    def refuse(method: Method) -> str | None:
+        return "its settings are of pixels, of which layers have none" if method.of_pixels else None
+
+    return of_layers[0]._replace(total=of_layers[0].total * len(names), measure=measure, refuse=refuse)
 
 
 def pixel_removal(run: Run, count: int) -> Measurement:
@@ -248,19 +349,22 @@ def _in_batches(
     settings: dict[str, Any],
     score: Score,
     summarise: Callable[[Any], dict[str, Any]],
+    explain: Callable[[Method], Explain] | None = None,
 ) -> Measurement:
     """A metric that sums up the scores of N examples, which are explained `at_once` together.
 
-    `inputs` makes the inputs [n, H, W, 6] of examples of their places [n]; `targets` are [N, T].
+    `inputs` makes the inputs [n, H, W, 6] of examples of their places [n]; `targets` are [N, T]. Methods explain the
+    network as `explain` says; as a whole if it is None.
     """
     count = len(targets)
 
     def measure(method: Method, advance: Callable[[int], None]) -> dict[str, Any]:
         scores = []
+        explained = explain(method) if explain else partial(method.explain, run.model, run.variables)
         for start in range(0, count, at_once):
             # Batches have one size, so that nothing is compiled twice; the last is filled up with its last example.
             rows = np.minimum(np.arange(start, start + min(at_once, count)), count - 1)
-            of_batch = score(method, rows, method.explain(run.model, run.variables, inputs(rows), targets[rows]))
+            of_batch = score(method, rows, explained(inputs(rows), targets[rows]))
             new = min(at_once, count - start)
             scores.append(jax.tree.map(lambda array, new=new: np.asarray(array)[:new], of_batch))
             advance(new)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from coda_jax.metrics.mosaics import difull, dipart
 from coda_jax.metrics.pixel_removal import ORDERS
 from experiments import plots
 from experiments.measurements import (
@@ -15,6 +16,8 @@ from experiments.measurements import (
     checkerboard,
     completeness,
     localisation,
+    localisation_of_layers,
+    mosaics,
     pixel_removal,
     randomisation,
 )
@@ -91,6 +94,27 @@ METRICS = {
     "checkerboard": Metric(
         lambda run, grids, images: checkerboard(run),
         {"energy at the strides' frequencies, median": ["median"]},
+        default=False,
+    ),
+    "difull": Metric(
+        lambda run, grids, images: mosaics(run, 3, grids, difull),
+        {"DiFull 3×3, mean": ["mean"]},
+        "Localisation on grids of 3×3 test images, each of which is classified by itself. What is attributed to "
+        "another image than the class's own is wrong. 1 is perfect, 1/9 is chance.",
+        _draw_localisation,
+        default=False,
+    ),
+    "dipart": Metric(
+        lambda run, grids, images: mosaics(run, 3, grids, dipart),
+        {"DiPart 3×3, mean": ["mean"]},
+        "Localisation on grids of 3×3 test images that come together only in the sum or the mean over positions. "
+        "1/9 is chance.",
+        _draw_localisation,
+        default=False,
+    ),
+    "localisation_layers": Metric(
+        lambda run, grids, images: localisation_of_layers(run, 3, grids),
+        {"localisation 3×3 at the middle layer, mean": ["middle"], "at the last layer": ["mean", -1]},
         default=False,
     ),
 }

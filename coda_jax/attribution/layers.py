@@ -26,11 +26,11 @@ def split(logits_fn: LogitsFn, inputs: jax.Array, layer: str) -> tuple[Partial, 
 
     Args:
         logits_fn: a function that calls Flax linen modules, outside of `jax.jit`.
-        inputs: [N, H, W, C], such as those that will be explained; the parts take any number of them.
+        inputs: [N, H, W, C], one or a few such as those that will be explained; the parts take any number of them.
         layer: the path of a module that is called once, outside of `nn.remat`, and whose output is all that the logits
             depend on, as is not so beside a shortcut. Others raise InputError.
     """
-    logits_fn, inputs = check_callable("logits_fn", logits_fn), check_images("inputs", inputs)[:1]
+    logits_fn, inputs = check_callable("logits_fn", logits_fn), check_images("inputs", inputs)
     find_output(logits_fn, inputs, layer)
 
     def before(logits_fn: LogitsFn, inputs: jax.Array) -> jax.Array:
@@ -50,7 +50,8 @@ def split(logits_fn: LogitsFn, inputs: jax.Array, layer: str) -> tuple[Partial, 
         return call(logits_fn, unknown, lambda path, found: output.astype(found.dtype) if path == layer else found)
 
     parts = Partial(before, logits_fn), Partial(after, logits_fn)
-    if np.isnan(compute_logits(Partial(lambda parts, inputs: parts[1](parts[0](inputs)), parts), inputs)).any():
+    in_sequence = Partial(lambda parts, inputs: parts[1](parts[0](inputs)), parts)
+    if np.any(np.isnan(compute_logits(in_sequence, inputs)) & ~np.isnan(compute_logits(logits_fn, inputs))):
         raise InputError(f'"{layer}" must be a layer whose output is all that the logits depend on')
     return parts
 

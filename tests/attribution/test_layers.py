@@ -69,7 +69,7 @@ def test_other_modules_may_be_called_several_times():
         (Shortcut(), "Conv_0", '"Conv_0" must be a layer whose output is all that the logits depend on'),
         (Shared(), "Conv_0", 'layer must be called once, but "Conv_0" is called 2 times'),
         (Shared(), "first", 'the network has no layer "first"'),
-        (Shared(), "Dense_0", r'layer "Dense_0" must return floating-point \[1, h, w, K\], not float32 \[1, 3\]'),
+        (Shared(), "Dense_0", r'layer "Dense_0" must return floating-point \[5, h, w, K\], not float32 \[5, 3\]'),
     ],
 )
 def test_bad_layers(network, layer, message):
