@@ -44,6 +44,7 @@ _FREE_KEYS = ("data_dir", "num_steps", "num_workers", "log_every", "test_every",
 # What a configuration says beside the training.
 _KEYS = {"dataset": str, "data_dir": str | None, "image_size": int | None, "init": str | None, "model": ConfigDict}
 _EXPLAINED = 12
+_TEMPERATURE = 100.0  # Of networks for images of one's own.
 
 
 def main(config: ConfigDict) -> None:
@@ -74,7 +75,7 @@ def _train(config: ConfigDict, workdir: Path) -> tuple[nn.Module, dict, data.Dat
     """Train, or go on, until the end; the network, its variables and its data."""
     training = _check(config)
     begin = _begin_with_trained(config) if config.init else None
-    _fill_in_layers(config)
+    _fill_in_model(config)
     if config.dataset == "image_folder" or _classes_are_counted(config):
         _fill_in_classes(config, workdir)
     check_same_run(workdir, config.to_dict(), _FREE_KEYS, {**DEFAULTS, "init": None})
@@ -98,12 +99,17 @@ def _train(config: ConfigDict, workdir: Path) -> tuple[nn.Module, dict, data.Dat
 
 
 def _begin_with_trained(config: ConfigDict) -> Pretrained:
-    """The network that `config.init` names, whose layers the configuration gets; its classes are to be counted."""
+    """The network that `config.init` names.
+
+    The configuration gets its layers, with classes to be counted, and what the configuration's own model leaves open.
+    """
     trained = load(config.init)
     if not isinstance(trained.model, CoDANet):
         raise InputError(f"init is {config.init}, a {trained.model.title}, but must be a CoDA-Net")
     layers = {"channels": (*trained.model.channels[:-1], 0)}
-    config.model = ConfigDict(entries_of(trained.model) | layers)
+    asked = {name: config.model.get(name) for name in ("temperature", "logit_bias", "dtype")}
+    given = {name: value for name, value in asked.items() if value is not None}
+    config.model = ConfigDict(entries_of(trained.model) | layers | given)
     return trained
 
 
@@ -116,11 +122,13 @@ def _of_another_size(config: ConfigDict, begin: Pretrained | None, dataset: data
     return f"{config.init} was trained on images of {trained_on} pixels, and goes on with images of {size}"
 
 
-def _fill_in_layers(config: ConfigDict) -> None:
-    """Have layers that fit the images' size, where the model's are not given."""
+def _fill_in_model(config: ConfigDict) -> None:
+    """Have layers that fit the images' size, and a temperature, where the model's are not given."""
     for name in ("channels", "ranks", "kernel_sizes", "strides", "paddings"):
         if name in config.model and config.model[name] is None:
             config.model[name] = layers_for(config.image_size)[name]
+    if config.model.get("temperature", _TEMPERATURE) is None:
+        config.model.temperature = _TEMPERATURE
 
 
 def _fill_in_classes(config: ConfigDict, workdir: Path) -> None:

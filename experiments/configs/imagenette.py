@@ -56,7 +56,7 @@ XS128_SCHEDULE = {**MUON, "batch_size": 32, "num_epochs": 30, "log_every": 50, "
 NAMES = {
     **{
         f"5L-XS128-CoDA-SQ-{t}": (XS128, t, {**XS128_SCHEDULE, "image_size": 128, "crop_size": 96})
-        for t in (1000, 3000, 10000)
+        for t in (1000, 3000, 10000, 30000, 100000)
     },
     "9L-M160-CoDA-SQ-100000": (M160, 1e5, {**M160_SCHEDULE, "image_size": 160, "crop_size": 144}),
 }

@@ -119,7 +119,7 @@ def last_test(workdir):
 
 
 def test_a_run_begins_with_a_trained_network(digits_run, tmp_path):
-    flags = "--config.num_steps=1", "--config.learning_rate=0.0"
+    flags = "--config.num_steps=1", "--config.learning_rate=0.0", "--config.model.temperature=20.0"
     command = (f"--workdir={tmp_path / 'run'}", f"--config.init={digits_run[0]}", *flags)
     for _ in range(2):  # The second time it goes on, with nothing left to do.
         status, _, err = run_quickly(*command)
@@ -127,6 +127,7 @@ def test_a_run_begins_with_a_trained_network(digits_run, tmp_path):
     assert "trained on images" not in err
     trained = last_test(digits_run[0])
     assert last_test(tmp_path / "run")["test_accuracy"] == trained["test_accuracy"] > 0.5
+    assert load(tmp_path / "run").model.temperature == 20
     jax.tree.map(np.testing.assert_array_equal, load(tmp_path / "run").variables, load(digits_run[0]).variables)
     status, _, err = run_quickly(f"--workdir={tmp_path / 'run'}", *flags)
     assert (status, "init is None (there " in err) == (1, True)
