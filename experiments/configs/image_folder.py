@@ -8,9 +8,9 @@ classes, or 0 to have it counted.
 
 The network is ours, for a CPU, and goes by `--config.image_size` (`coda_jax.networks.coda_net.layers_for`): its first
 layer has a stride of 2 for 64 pixels, and of 4 from 128 pixels on. A list that is given, such as
-`--config.model.ranks`, is taken instead. `--config.init=NAME` begins with a trained network, its layers, parameters and,
-unless `--config.model.temperature` is given, temperature: a run, or one that comes with the library. Its last layer
-begins anew for another number of classes.
+`--config.model.ranks`, is taken instead. `--config.init=NAME` begins with a trained network, its layers, parameters
+and, unless `--config.model.temperature` is given, temperature: a run, or one that comes with the library. Its last
+layer begins anew for another number of classes.
 
 There are 500 steps at least: of few images more epochs, so that they are as many.
 Cost: 0.16 GFLOP an image of 64 pixels forward, 0.25 of 128, 0.76 of 224; and three times that a training step.
