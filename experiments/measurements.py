@@ -23,6 +23,7 @@ from coda_jax.metrics.localisation import compose_grids, draw_grids, join_cells,
 from coda_jax.metrics.mosaics import cell_by_cell, cut_cells, difull
 from coda_jax.metrics.pixel_removal import ORDERS, removal_curve
 from coda_jax.metrics.randomisation import map_similarity, randomise_layers
+from coda_jax.networks.variables import Network
 from coda_jax.training.checkpoints import Checkpoints
 from coda_jax.training.evaluation import classify
 from coda_jax.training.run_directory import load_dataset
@@ -100,6 +101,8 @@ def open_run(workdir: Path, data_dir: str | None) -> Run:
     """Load a run and classify its test images; raises InputError where there is no run or no checkpoint."""
     config, _ = load_config(workdir)
     model, variables, _ = from_pretrained(workdir)
+    if isinstance(model, Network):
+        model = model.clone(dtype="float32")  # Whatever it was trained in, as it is published.
     dataset = load_dataset(workdir, data_dir)
     with jax.default_matmul_precision("highest"):  # As attributions are computed, which are compared with the logits.
         logits, labels = classify(model, variables, dataset.test)

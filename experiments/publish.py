@@ -51,8 +51,9 @@ def main() -> None:
         raise InputError(f"--name={name}: must be of small letters, digits and hyphens, such as cifar10-xs")
     config, _ = load_config(workdir)
     about_data = _about(config.get("dataset"))
-    command = _training_command(config)
+    commands = _training_commands(config)
     model, variables, info = load_explainable(workdir)
+    model = model.clone(dtype="float32")  # As it was measured.
     about_run = {
         "model": config["model"],
         "dataset": config["dataset"],
@@ -66,7 +67,7 @@ def main() -> None:
             ("removal", "pixel_removal-*/contributions.json"),
         )
     }
-    card = _card(config, about_data, command, model, variables, info, measured)
+    card = _card(config, about_data, commands, model, variables, info, measured)
     directory = command_line.as_directory("out", _OUT.value) / name
     data_of_run = {key: config.get(key) for key in ("dataset", "image_size")}
     save_config(directory, data_of_run | {"model": entries_of(model)}, info, weights_of(model, variables))
@@ -102,16 +103,21 @@ def _measured(workdir: Path, pattern: str, about_run: dict[str, Any]) -> dict[st
     return record
 
 
-def _training_command(config: dict[str, Any]) -> str:
-    """The command that trains with this configuration."""
-    dataset = config["dataset"]
+def _training_commands(config: dict[str, Any], workdir: str = "RUN") -> list[str]:
+    """The command that trains with this configuration in `workdir`, after those of the run that it began with."""
+    dataset, before = config["dataset"], []
+    if config.get("init") and Path(config["init"]).is_dir():
+        former = f"{workdir}-BEFORE"
+        before = _training_commands(load_config(Path(config["init"]))[0], former)
+        config = config | {"init": former}
     file = _CONFIG.value or f"experiments/configs/{dataset}.py"
     named = _flat(json.loads(json.dumps(command_line.load_config(file).to_dict())))
     differing = {key: value for key, value in _flat(config).items() if key in named and named[key] != value}
     values = (
         f"--config.{key}={tuple(value) if isinstance(value, list) else value}" for key, value in differing.items()
     )
-    return shlex.join(["python", "-m", "experiments.job", f"--config={file}", *values, "--workdir=RUN"])
+    command = shlex.join(["python", "-m", "experiments.job", f"--config={file}", *values, f"--workdir={workdir}"])
+    return [*before, command]
 
 
 def _flat(config: dict[str, Any]) -> dict[str, Any]:
@@ -123,7 +129,7 @@ def _flat(config: dict[str, Any]) -> dict[str, Any]:
 def _card(
     config: dict[str, Any],
     about_data: dict[str, str],
-    command: str,
+    commands: list[str],
     model: Network,
     variables: dict[str, Any],
     info: DatasetInfo,
@@ -136,8 +142,8 @@ def _card(
         {metric: record["results"] for metric, record in measured.items()},
         name=_NAME.value,
         config=config,
-        settings=_flat(config),
-        command=command,
+        settings=_flat(config) | ({"init": "RUN-BEFORE"} if len(commands) > 1 else {}),
+        commands=commands,
         data=about_data,
         data_note=_DATA_NOTE.value,
         kind=f"CoDA-Net of {len(model.channels)} layers" if isinstance(model, CoDANet) else model.title,

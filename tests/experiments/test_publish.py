@@ -76,6 +76,28 @@ def test_the_network_and_its_card(measured, tmp_path):
     ):
         assert row in card
     assert str(tmp_path) not in card
+    assert "BEFORE" not in card and "float32" not in card.partition("whole configuration")[0]
+
+
+def test_the_card_of_a_network_that_began_with_another(measured, tmp_path):
+    before = tmp_path / "before"
+    config = digits.get_config().to_dict()
+    save_config(before, config, data.load("digits").info)
+    config = config | {"init": str(before), "model": config["model"] | {"dtype": "bfloat16", "temperature": 20.0}}
+    save_config(measured, config, data.load("digits").info)
+    for path in (measured / "interpretability").rglob("*.json"):
+        record = json.loads(path.read_text())
+        record["produced_by"]["run"]["model"] = config["model"]
+        path.write_text(json.dumps(record))
+    status, _, err = run(f"--workdir={measured}", "--name=small", f"--out={tmp_path}", experiment="publish")
+    assert status == 0, err
+    assert from_pretrained(tmp_path / "small")[0].dtype == "float32"
+    card = (tmp_path / "small" / "README.md").read_text()
+    job = "python -m experiments.job --config=experiments/configs/digits.py"
+    changes = "--config.init=RUN-BEFORE --config.model.dtype=bfloat16 --config.model.temperature=20.0 --workdir=RUN"
+    assert f"```sh\n{job} --workdir=RUN-BEFORE\n{job} {changes}\n```" in card
+    assert "They come in float32, in which all was measured. The whole configuration:" in card
+    assert "init = RUN-BEFORE" in card and str(tmp_path) not in card
 
 
 def test_a_b_cos_network_and_its_card(measured, tmp_path):
