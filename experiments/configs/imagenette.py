@@ -3,8 +3,8 @@
     python -m experiments.imagenette --config=experiments/configs/imagenette.py:NAME --workdir=DIR
 
     NAME                        what it is
-    5L-XS128-CoDA-SQ-T          ours, what two CPU cores train in two hours or less, at T: 1000, 3000 or
-                                10000 (1,938,304 parameters)
+    5L-XS128-CoDA-SQ-T          ours, what two CPU cores train in two hours or less, at T: 1000, 3000,
+                                10000, 30000 or 100000 (1,938,304 parameters)
     9L-M160-CoDA-SQ-100000      ours, for GPUs: M-CoDA with the optimisation of L-CoDA, at T = 100000, on images of 160
                                 pixels
 
@@ -24,7 +24,9 @@ On two cores of which other programs had most, a product of two 2048×2048 matri
 XS128 0.57 times as much by its own operations (the median of six times six steps). At that share two free cores, of 170
 to 250 GFLOP/s, take 16 to 24 ms an image: 80 to 115 minutes for all epochs, and 1 for each test.
 Expected result: with --config.model.dtype=bfloat16, 87.87% of the test images at T = 3000, 101 minutes on two cores of
-which other programs had a part; the network comes with coda_jax as "imagenette". M160 has not been trained.
+which other programs had a part. Going on with `--config.init` at T = 30000 and then 100000 costs two points, and maps
+point far better at the class: docs/results.md. That network comes with coda_jax as "imagenette". M160 has not been
+trained.
 """
 
 from ml_collections import ConfigDict
