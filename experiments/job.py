@@ -107,8 +107,8 @@ def _begin_with_trained(config: ConfigDict) -> Pretrained:
     if not isinstance(trained.model, CoDANet):
         raise InputError(f"init is {config.init}, a {trained.model.title}, but must be a CoDA-Net")
     layers = {"channels": (*trained.model.channels[:-1], 0)}
-    asked = {name: config.model.get(name) for name in ("temperature", "logit_bias", "dtype")}
-    given = {name: value for name, value in asked.items() if value is not None}
+    named = ("temperature", "logit_bias", "dtype")
+    given = {name: config.model[name] for name in named if config.model.get(name) is not None}
     config.model = ConfigDict(entries_of(trained.model) | layers | given)
     return trained
 

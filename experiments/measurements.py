@@ -195,9 +195,8 @@ def mosaics(
 
     def explain_cells(method: Method, inputs: jax.Array, targets: np.ndarray) -> jax.Array:
         # Every cell has contributions to all targets of its grid, in DiFull to its own alone.
-        of_cells = own_contributions(
-            run.model, run.variables, cut_cells(inputs, grid), np.repeat(targets, cells, axis=0)
-        )
+        of_each = targets.reshape(-1, 1) if full else np.repeat(targets, cells, axis=0)
+        of_cells = own_contributions(run.model, run.variables, cut_cells(inputs, grid), of_each)
         maps = contribution_map(of_cells)
         if full:
             maps = maps * np.tile(np.eye(cells, dtype=maps.dtype), (len(targets), 1))[:, :, None, None]
@@ -242,11 +241,13 @@ def localisation_of_layers(run: Run, side: int, count: int | None) -> Measuremen
                 return partial(layer_contributions, model, run.variables, layer=layer, chunk_size=16)
 
             @cache
-            def make(**functions: Callable) -> LogitsFn:
-                return split(as_function(model, run.variables, **functions), images, names[place])[1]
+            def parts(**functions: Callable) -> tuple[LogitsFn, LogitsFn]:
+                return split(as_function(model, run.variables, **functions), images, names[place])
 
-            features, _ = split(as_function(model, run.variables), images, names[place])
-            return lambda inputs, targets: method.of_function(make, compute_logits(features, inputs), targets)
+            features, _ = parts()
+            return lambda inputs, targets: method.of_function(
+                lambda **functions: parts(**functions)[1], compute_logits(features, inputs), targets
+            )
 
         return explain
 
