@@ -38,9 +38,10 @@ class Training:
         crop_padding: pixels by which images are padded before they are cropped to the size of the test images.
         crop_scale: the least area of the crops that are trained on, as a share of the image's, above 0: they are
             resized, as in `augmentation.RandomResizedCrop`. 1 for crops that are not resized.
-        crop_size: the height and width of the crops that are trained on, in pixels; None for those of the test images.
-            Objects are larger in resized crops than in whole images, so that smaller crops show them as tests do, at
-            less cost (Touvron et al., NeurIPS 2019, arXiv 1906.06423).
+        crop_size: the height and width of the crops that are trained on, in pixels; None for those of the test images,
+            or for three quarters of them where crops are resized. Objects are larger in resized crops than in whole
+            images, so that smaller crops show them as tests do, at less cost (Touvron et al., NeurIPS 2019, arXiv
+            1906.06423).
         colour: the strength of random changes of brightness, contrast and saturation, from 0 to 1; 0 for none.
         randaugment: the magnitude of RandAugment's two operations, from 1 to 10; 0 for none.
         num_workers: processes that prepare batches; 0 for threads of this one.
@@ -128,6 +129,12 @@ class Training:
         """The random changes of the images, as arguments of `coda_jax.data.train_batches`."""
         names = ("flip", "crop_padding", "crop_scale", "colour", "randaugment")
         return {name: getattr(self, name) for name in names}
+
+    def crop_pixels(self, image_size: int) -> int:
+        """The height and width of the crops that are trained on, where tests are on images of `image_size` pixels."""
+        if self.crop_size is not None:
+            return self.crop_size
+        return 3 * image_size // 4 if self.crop_scale < 1 else image_size
 
     def make_optimizer(self, num_examples: int) -> optax.GradientTransformation:
         """The optimiser, for epochs of so many examples."""

@@ -190,7 +190,7 @@ def check(model: nn.Module, dataset: Dataset, training: Training) -> None:
 
     It must have as many classes as the data, no larger kernels than its images, and for a penalty be a `CoDANet`.
     """
-    size = min(dataset.info.preprocessing.size, training.crop_size or dataset.info.preprocessing.size)
+    size = min(dataset.info.preprocessing.size, training.crop_pixels(dataset.info.preprocessing.size))
     has, classes = check_training(model, (size, size), training), len(dataset.info.class_names)
     if has != classes:
         attribute = "the last of channels" if hasattr(model, "channels") else "the network's number of classes"
@@ -238,7 +238,7 @@ def _stepper(
         seed=training.seed,
         start=start,
         num_workers=training.num_workers,
-        size=training.crop_size or dataset.info.preprocessing.size,
+        size=training.crop_pixels(dataset.info.preprocessing.size),
         **training.augmentation,
         **_processes(),
     )

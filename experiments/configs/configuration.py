@@ -28,7 +28,7 @@ def configuration(dataset: str, model: Mapping[str, Any], **values: Any) -> Conf
             "model": dict(model),
             **DEFAULTS,
             "num_steps": config_dict.placeholder(int),  # None: all epochs.
-            "crop_size": config_dict.placeholder(int),  # None: that of the test images.
+            "crop_size": config_dict.placeholder(int),  # None: as in Training.
         }
     )
     config.update(values)

@@ -116,6 +116,14 @@ def test_what_is_no_training(changes, message):
         Training(**changes)
 
 
+@pytest.mark.parametrize(
+    ("settings", "pixels"),
+    [({}, 64), ({"crop_scale": 0.5}, 48), ({"crop_scale": 0.5, "crop_size": 40}, 40), ({"crop_size": 40}, 40)],
+)
+def test_crops_that_are_resized_are_smaller_than_test_images(settings, pixels):
+    assert Training(**settings).crop_pixels(64) == pixels
+
+
 def test_types():
     check_type("a", 1, float)
     check_type("a", None, str | None)

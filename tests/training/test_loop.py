@@ -251,7 +251,7 @@ def test_batches_of_the_host_are_those_of_the_settings(tmp_path, monkeypatch):
     settings = {"seed": 3, "flip": False, "crop_padding": 2, "randaugment": 5, "num_workers": 1}
     settings |= {"crop_scale": 0.5, "colour": 0.25}
     place = {"batch_size": 8, "start": 0, "process": 0, "processes": 1}
-    for crop_size, size in ((None, 4), (3, 3)):
+    for crop_size, size in ((None, 3), (2, 2)):  # Of images of 4 pixels.
         with pytest.raises(AskedError) as asked:
             run(tmp_path, **settings, crop_size=crop_size)
         assert asked.value.args == ({**settings, **place, "size": size},)
