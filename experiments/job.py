@@ -44,7 +44,7 @@ _FREE_KEYS = ("data_dir", "num_steps", "num_workers", "log_every", "test_every",
 # What a configuration says beside the training.
 _KEYS = {"dataset": str, "data_dir": str | None, "image_size": int | None, "init": str | None, "model": ConfigDict}
 _EXPLAINED = 12
-_TEMPERATURE = 100.0  # Of networks for images of one's own.
+_TEMPERATURE = 1000.0  # Of networks for images of one's own.
 
 
 def main(config: ConfigDict) -> None:
@@ -87,7 +87,7 @@ def _train(config: ConfigDict, workdir: Path) -> tuple[nn.Module, dict, data.Dat
         save_config(workdir, config.to_dict(), dataset.info)
         for said in filter(None, (training.vanishing(), _of_another_size(config, begin, dataset))):
             print(said, file=sys.stderr)
-    trained = loop.train(model, dataset, training, workdir, begin and begin.variables["params"])
+    trained = loop.train(model, dataset, training, workdir, begin)
     if jax.process_index() == 0:
         records = read_metrics(workdir / "metrics.jsonl")
         learning_curves(workdir / "curves.png", records)

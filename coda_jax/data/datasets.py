@@ -93,13 +93,13 @@ class _Examples:
         return len(self._source)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
+        if index >= len(self):  # Also what ends a `for`.
+            raise IndexError(f"there is no {self._kind} example {index}, counted from 0, but {len(self)} in all")
         try:
             return self._source[index]
         except RunError:  # It names the file.
             raise
         except Exception as error:  # Whatever the format's library makes of damage.
-            if index >= len(self):
-                raise
             reason = one_line(error)[:200]
             raise RunError(
                 f"{self._kind} example {index}, counted from 0, cannot be read ({reason}): put back an undamaged copy "

@@ -1,11 +1,10 @@
 """The training loop."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -14,6 +13,7 @@ from flax import linen as nn
 
 from coda_jax.data import Dataset, on_device, test_batches, train_batches
 from coda_jax.errors import InputError, RunError
+from coda_jax.interop.pretrained import Pretrained
 from coda_jax.training.checkpoints import Checkpoints
 from coda_jax.training.configuration import Training
 from coda_jax.training.evaluation import evaluate
@@ -34,11 +34,13 @@ from coda_jax.training.step import (
 
 
 def train(
-    model: nn.Module, dataset: Dataset, training: Training, workdir: Path, begin: Any | None = None
+    model: nn.Module, dataset: Dataset, training: Training, workdir: Path, begin: Pretrained | None = None
 ) -> TrainState:
     """Train on all devices, from the newest checkpoint in `workdir` if there is one; returns the state after all steps.
 
-    A new run begins with the parameters `begin`, as `state.beginning_with` takes them; None stands for random ones.
+    A new run begins with the parameters of `begin`, a `CoDANet` of the same layers; None stands for random ones. In the
+    last layer a class begins with the unit of the class of the same name; without names in `begin.info`, of the same
+    number, where there are as many; or else anew.
     All processes of a run call it with the same arguments; each reads its share of every batch, and the first one
     writes and prints. The model is as `step.train_step` takes it, with as many logits as there are classes. With
     `training.on_device` the examples come in another order.
@@ -72,7 +74,7 @@ def train(
     if checkpoints.latest_step() is not None:
         state = checkpoints.restore(state)
     elif begin is not None:
-        state = beginning_with(state, begin)
+        state = beginning_with(state, begin.variables["params"], _classes_of(begin, dataset.info.class_names))
     start, num_steps = int(state.step), training.steps(num_examples)
     advance, read_test = _stepper(model, optimizer, dataset, training, start), _test_reader(dataset, training)
     eval_step = mapped_eval_step(model)
@@ -183,6 +185,15 @@ class _Recorder:
     def close(self) -> None:
         self._progress.close()
         self._log.close()
+
+
+def _classes_of(begin: Pretrained, class_names: Sequence[str]) -> list[int | None]:
+    """For each class, the number of the trained network's class that is the same; None where it has none."""
+    if begin.info is None:
+        same_count = begin.model.channels[-1] == len(class_names)
+        return [number if same_count else None for number in range(len(class_names))]
+    numbers = {name: number for number, name in enumerate(begin.info.class_names)}
+    return [numbers.get(name) for name in class_names]
 
 
 def check(model: nn.Module, dataset: Dataset, training: Training) -> None:

@@ -53,14 +53,30 @@ def create(
     return jax.jit(init, out_shardings=replicated())(jax.random.key(seed))
 
 
-def beginning_with(state: TrainState, params: Any) -> TrainState:
-    """The state with the given parameters, those of a network that differs in the shapes of some arrays at most.
+def beginning_with(state: TrainState, params: Any, classes: Sequence[int | None]) -> TrainState:
+    """The state of a `CoDANet` with the parameters of another, which differs in its classes at most.
 
-    An array of another shape stays as it is: the last layer's, where there are other classes.
+    Args:
+        state: a new one.
+        params: of the other network.
+        classes: for each class of the state's network, the number of the class of the other one whose unit in the last
+            layer it begins with. None is for a class that the other does not have: its unit's `A_j` and `b_j` stay.
     """
-    # A step uses the memory of its state again: the given arrays are copied.
-    params = jax.tree.map(lambda own, given: np.array(given if given.shape == own.shape else own), state.params, params)
-    return dataclasses.replace(state, params=jax.device_put(params, replicated()))
+    here = [number for number, other in enumerate(classes) if other is not None]
+    there = [other for other in classes if other is not None]
+    last = f"layers_{len(params) - 1}"
+
+    def copied(path: tuple[Any, ...], own: jax.Array, given: jax.Array) -> np.ndarray:
+        layer, name = (key.key for key in path)
+        if layer != last or name == "B":
+            return np.array(given)  # A step uses the memory of its state again.
+        units = {"A": -2, "b": -1}[name]
+        array = np.moveaxis(np.array(own), units, 0)
+        array[here] = np.moveaxis(np.asarray(given), units, 0)[there]
+        return np.moveaxis(array, 0, units)
+
+    copies = jax.tree_util.tree_map_with_path(copied, state.params, params)
+    return dataclasses.replace(state, params=jax.device_put(copies, replicated()))
 
 
 def replicated(devices: Sequence[jax.Device] = ()) -> NamedSharding:

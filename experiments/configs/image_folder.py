@@ -24,16 +24,23 @@ from coda_jax.networks.coda_net import LOGIT_BIAS
 from experiments.configs.cifar10 import MUON
 from experiments.configs.configuration import configuration
 
-# Also for Tiny-ImageNet.
-SCHEDULE = {**MUON, "batch_size": 32, "num_epochs": 20, "crop_padding": 8}
+SCHEDULE = {**MUON, "batch_size": 32, "num_epochs": 20}  # Also for Tiny-ImageNet.
+AUGMENTATION = {"crop_scale": 0.2, "colour": 0.4}
 
 
 def get_config() -> ConfigDict:
     """The configuration, of which `data_dir` is to be given: the folder."""
     layers = ("channels", "ranks", "kernel_sizes", "strides", "paddings")
     model = {name: config_dict.placeholder(tuple) for name in layers}  # None: those that fit the images' size.
-    temperature = config_dict.placeholder(float)  # None: that of the network that `init` names, or 100.
+    temperature = config_dict.placeholder(float)  # None: that of the network that `init` names, or 1000.
     model |= {"norm": "sq", "temperature": temperature, "logit_bias": LOGIT_BIAS, "dtype": "float32"}
     return configuration(
-        "image_folder", model, image_size=64, **SCHEDULE, min_steps=500, log_every=50, checkpoint_every=500
+        "image_folder",
+        model,
+        image_size=128,
+        **SCHEDULE,
+        **AUGMENTATION,
+        min_steps=500,
+        log_every=50,
+        checkpoint_every=500,
     )

@@ -23,9 +23,10 @@ from experiments.configs.configuration import configuration, named
 
 MEDIUM = {**M_CODA, "channels": (*M_CODA["channels"][:-1], 0)}  # 0: counted, as many as there are classes.
 # The network, the temperature and the schedule of each name.
+CROPS = {"crop_padding": 8}
 NAMES = {
-    **{f"9L-M-CoDA-SQ-{t}": (MEDIUM, t, {**imagenet.SCHEDULE, "crop_padding": 8}) for t in (100, 1000, 10000)},
-    **{f"5L-XS64-CoDA-SQ-{t}": (layers_for(64), t, image_folder.SCHEDULE) for t in (10, 100, 1000)},
+    **{f"9L-M-CoDA-SQ-{t}": (MEDIUM, t, {**imagenet.SCHEDULE, **CROPS}) for t in (100, 1000, 10000)},
+    **{f"5L-XS64-CoDA-SQ-{t}": (layers_for(64), t, {**image_folder.SCHEDULE, **CROPS}) for t in (10, 100, 1000)},
 }
 
 

@@ -17,6 +17,7 @@ def test_digits():
 def test_cifar10(cifar10_dir):
     dataset = data.load("cifar10", str(cifar10_dir))
     assert (len(dataset.train), len(dataset.test), dataset.info.class_names[3]) == (50000, 10000, "cat")
+    assert sum(1 for _ in dataset.test) == 10000  # A `for` ends.
 
 
 def test_a_damaged_example_is_named(cifar10_dir, tmp_path):

@@ -41,7 +41,7 @@ def test_layers_for_images_of_any_size(size, stride, positions):
     _, linear_map = jax.eval_shape(lambda *given: model.apply(*given, method="decompose"), variables, inputs)
     assert linear_map.layers[-1].input_shape == (positions, positions, 10)
     if size == 64:
-        assert sum(leaf.size for leaf in jax.tree.leaves(variables)) == 718_208
+        assert sum(leaf.size for leaf in jax.tree.leaves(variables)) == 1_567_616
 
 
 def test_layers_for_what_is_no_size():

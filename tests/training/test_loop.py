@@ -12,6 +12,7 @@ import pytest
 
 from coda_jax.data import DatasetInfo
 from coda_jax.errors import InputError, RunError
+from coda_jax.interop.pretrained import Pretrained
 from coda_jax.training import loop
 from coda_jax.training.configuration import Training
 from coda_jax.training.loop import train
@@ -87,26 +88,38 @@ def test_few_images_are_tested_as_often_as_there_were_to_be_epochs(tmp_path):
     assert tests == [19, 38]
 
 
-def test_a_run_begins_with_given_parameters_but_those_of_other_shapes(tmp_path):
-    given = run(tmp_path / "given", num_steps=20).params
+def test_a_run_begins_with_a_trained_network(tmp_path):
+    params = run(tmp_path / "given", num_steps=20).params
+    trained = Pretrained(MODEL, {"params": params}, DATASET.info)
+    nameless = trained._replace(info=None)
     more = MODEL.clone(channels=(6, 3))
-    info = DatasetInfo(("above", "below", "between"), DATASET.info.preprocessing)
+    info = DatasetInfo(("between", "below", "above"), DATASET.info.preprocessing)
     settings = Training(**SETTINGS | {"num_steps": 1, "learning_rate": 0.0})
-    same, other, fresh = (
+    same, as_many, other, none_known, fresh = (
         train(model, DATASET._replace(info=data_info), settings, tmp_path / name, begin).params
         for name, model, data_info, begin in (
-            ("same", MODEL, DATASET.info, given),
-            ("other", more, info, given),
+            ("same", MODEL, DATASET.info, trained),
+            ("as many", MODEL, DATASET.info, nameless),
+            ("other", more, info, trained),
+            ("none known", more, info, nameless),
             ("fresh", more, info, None),
         )
     )
-    jax.tree.map(np.testing.assert_array_equal, same, given)
-    jax.tree.map(np.testing.assert_array_equal, other["layers_0"], given["layers_0"])
-    np.testing.assert_array_equal(other["layers_1"]["B"], given["layers_1"]["B"])
-    np.testing.assert_array_equal(other["layers_1"]["A"], fresh["layers_1"]["A"])
+    jax.tree.map(np.testing.assert_array_equal, same, params)
+    jax.tree.map(np.testing.assert_array_equal, as_many, params)
+    for began, known, there in ((other, [1, 2], [1, 0]), (none_known, [], [])):
+        jax.tree.map(np.testing.assert_array_equal, began["layers_0"], params["layers_0"])
+        np.testing.assert_array_equal(began["layers_1"]["B"], params["layers_1"]["B"])
+        for name, units in (("A", -2), ("b", -1)):
+            own, given, random = (
+                np.moveaxis(np.asarray(p["layers_1"][name]), units, 0) for p in (began, params, fresh)
+            )
+            np.testing.assert_array_equal(own[known], given[there])
+            anew = [number for number in range(3) if number not in known]
+            np.testing.assert_array_equal(own[anew], random[anew])
     # A run that goes on does not begin anew.
     run(tmp_path / "goes on", num_steps=5)
-    goes_on = train(MODEL, DATASET, Training(**SETTINGS | {"num_steps": 30}), tmp_path / "goes on", given)
+    goes_on = train(MODEL, DATASET, Training(**SETTINGS | {"num_steps": 30}), tmp_path / "goes on", trained)
     jax.tree.map(np.testing.assert_array_equal, goes_on.params, run(tmp_path / "whole").params)
 
 
