@@ -11,7 +11,7 @@ and L-CoDA, with the optimisation of L-CoDA (60 epochs in batches of 64, a warm-
 paper's for CIFAR-10: images are mirrored, and cropped after padding by an eighth of their side, which is 8 pixels here.
 The last of `model.channels` is 0, to have the archive's classes counted: 200 in the official one.
 
-Cost: M-CoDA 6.4 GFLOP an image forward, XS64 0.22 (0.15 for 20 classes), and three times that a training step.
+Cost: M-CoDA 6.4 GFLOP an image forward, XS64 0.80 (0.33 for 20 classes), and three times that a training step.
 Expected result: docs/results.md says what has been run, and what it reached.
 """
 
