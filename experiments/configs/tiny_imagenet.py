@@ -22,8 +22,8 @@ from experiments.configs import image_folder, imagenet
 from experiments.configs.configuration import configuration, named
 
 MEDIUM = {**M_CODA, "channels": (*M_CODA["channels"][:-1], 0)}  # 0: counted, as many as there are classes.
-# The network, the temperature and the schedule of each name.
 CROPS = {"crop_padding": 8}
+# The network, the temperature and the schedule of each name.
 NAMES = {
     **{f"9L-M-CoDA-SQ-{t}": (MEDIUM, t, {**imagenet.SCHEDULE, **CROPS}) for t in (100, 1000, 10000)},
     **{f"5L-XS64-CoDA-SQ-{t}": (layers_for(64), t, {**image_folder.SCHEDULE, **CROPS}) for t in (10, 100, 1000)},
