@@ -136,12 +136,19 @@ function showLayer(layer) {
   paint(at("overlay"), values, data.layers[layer], scale, true);
   at("least").textContent = `≤${signed(-scale)}`;
   at("most").textContent = `≥${signed(scale)}`;
+  at("coloured").disabled = layer > 0; // Only pixels have colours.
+  at("colour-explanation").src = image.colours[shown.target];
+  at("contribution-scale").hidden = coloured();
+  at("colour-explanation").hidden = at("colour-note").hidden = !coloured();
   const target = data.classes[image.targets[shown.target]];
+  const beside = coloured() ? `What ${target} looks for, in its colours` : `Contributions to ${target}`;
   at("over").setAttribute("aria-label", `Image with its contributions to ${target}; arrow keys move over it`);
-  at("beside").setAttribute("aria-label", `Contributions to ${target}; arrow keys move over them`);
+  at("beside").setAttribute("aria-label", `${beside}; arrow keys read contributions`);
   showSum();
   showPixel(null);
 }
+
+const coloured = () => at("coloured").checked && shown.layer === 0;
 
 /** The bars go on where the one before ends. */
 function showSum() {
@@ -247,6 +254,7 @@ async function savePicture() {
   const run = document.querySelector("h1").textContent;
   const strength = at("opacity").value / 100;
   const under = await greyed(at("image"), strength);
+  const beside = coloured() ? at("colour-explanation") : at("map");
   const wide = under.width * Math.ceil(480 / under.width);
   const high = (wide * under.height) / under.width;
   const canvas = Object.assign(document.createElement("canvas"), { width: 2 * wide + 60, height: high + 190 });
@@ -259,19 +267,21 @@ async function savePicture() {
   context.fillRect(0, 0, canvas.width, canvas.height);
   context.fillStyle = "#1b1c1e";
   write(`Why “${target}”? ${percent(probabilities[shown.target])}, logit ${minus(logits[shown.target].toFixed(3))}`, 20, 42, "bold 26px", canvas.width - 40);
-  write(`Test image ${index} shows “${data.classes[label]}”; contributions of the ${name}, ${height}×${width} positions`, 20, 76, "18px", canvas.width - 40);
+  write(`Test image ${index} shows “${data.classes[label]}”; contributions of the ${name}, ${height}×${width} positions${coloured() ? ", and what the class looks for" : ""}`, 20, 76, "18px", canvas.width - 40);
   context.imageSmoothingEnabled = false;
   context.drawImage(under, 20, 100, wide, high);
-  context.drawImage(at("map"), wide + 40, 100, wide, high);
+  context.drawImage(beside, wide + 40, 100, wide, high);
   context.globalAlpha = strength;
   context.drawImage(at("overlay"), 20, 100, wide, high);
   context.globalAlpha = 1;
-  context.drawImage(at("colours"), wide + 40, high + 116, wide, 14);
   write(`${run}, ${document.querySelector(".facts").textContent.split("·")[0].trim()}`, 20, high + 158, "18px", wide);
-  write(at("least").textContent, wide + 40, high + 158, "18px", wide / 2);
-  context.textAlign = "right";
-  write(at("most").textContent, 2 * wide + 40, high + 158, "18px", wide / 2);
-  const file = `${run} test image ${index} why ${target} by ${name}`.replace(/[^\p{L}\p{N}.]+/gu, "-");
+  if (!coloured()) {
+    context.drawImage(at("colours"), wide + 40, high + 116, wide, 14);
+    write(at("least").textContent, wide + 40, high + 158, "18px", wide / 2);
+    context.textAlign = "right";
+    write(at("most").textContent, 2 * wide + 40, high + 158, "18px", wide / 2);
+  }
+  const file = `${run} test image ${index} why ${target} by ${name}${coloured() ? " in colours" : ""}`.replace(/[^\p{L}\p{N}.]+/gu, "-");
   Object.assign(document.createElement("a"), { href: canvas.toDataURL(), download: `${file}.png` }).click();
 }
 
@@ -316,6 +326,7 @@ function explorer() {
       () => showPixel(null),
     );
   }
+  at("coloured").addEventListener("change", () => showLayer(shown.layer));
   at("save").addEventListener("click", savePicture);
   const turn = (by) => {
     showImage((shown.image + by + data.images.length) % data.images.length);

@@ -18,7 +18,7 @@ from PIL import Image
 
 import coda_jax
 from coda_jax.config_file import load_config
-from coda_jax.contributions import layer_maps
+from coda_jax.contributions import layer_maps, linear_weights
 from coda_jax.data import Dataset
 from coda_jax.encoding import add_inverse
 from coda_jax.errors import InputError
@@ -27,7 +27,7 @@ from coda_jax.files import replace_files
 from coda_jax.interop.pretrained import from_pretrained
 from coda_jax.networks.coda_net import CoDANet
 from coda_jax.networks.variables import Network
-from coda_jax.plotting.maps import called, colour_table, contribution_scale, shortened
+from coda_jax.plotting.maps import called, colour_explanation, colour_table, contribution_scale, shortened
 from coda_jax.report.measured import Records, caption, read_records, table
 from coda_jax.training.evaluation import classify
 from coda_jax.training.metrics_log import read_metrics
@@ -195,7 +195,8 @@ def explained_images(
     has its `index`, `label` and PNG `source`, the `targets` [T], their `logits` and `probabilities`, whether any of the
     K classes is `recognised`, and for each of the L layers' inputs `maps`, the contribution maps [T, Hl, Wl] as
     little-endian float32 in base64, `positive` [L][T] and `negative` [L][T], what the positions above and below zero
-    sum to, and `scales` [L], the contribution that is shown in full colour.
+    sum to, and `scales` [L], the contribution that is shown in full colour. `colours` [T] are the sources of the colour
+    explanations, on white.
     """
     targets = np.argsort(-logits, axis=-1, kind="stable")[:, :classes]
     missing = ~(targets == labels[:, None]).any(-1)
@@ -204,19 +205,20 @@ def explained_images(
     inputs = add_inverse(pixels.astype(np.float32) / 255)
     maps_of_layers = layer_maps(model, variables, inputs, targets, chunk_size=_AT_ONCE)
     by_layer = [np.asarray(maps, "<f4") for maps in maps_of_layers]
+    rows = np.asarray(linear_weights(model, variables, inputs, targets, chunk_size=_AT_ONCE))
     recognised_images = recognised(logits)
     target_logits = np.take_along_axis(logits, targets, axis=-1)
 
-    def source(image: np.ndarray) -> str:
-        file = io.BytesIO()
-        Image.fromarray(image).save(file, "PNG", optimize=True)
-        return _source("png", file.getvalue())
+    def colours(row: int, target: int) -> str:
+        picture = colour_explanation(inputs[row], rows[row, target])
+        on_white = 1 - picture[..., 3:] * (1 - picture[..., :3])
+        return _image_source((255 * on_white).round().astype(np.uint8), "webp")
 
     return [
         {
             "index": int(index),
             "label": int(labels[row]),
-            "source": source(pixels[row]),
+            "source": _image_source(pixels[row], "png"),
             "targets": targets[row].tolist(),
             "recognised": bool(recognised_images[row]),
             "logits": target_logits[row].tolist(),
@@ -226,6 +228,7 @@ def explained_images(
             "positive": [np.maximum(maps[row], 0).sum((1, 2)).tolist() for maps in by_layer],
             "negative": [np.minimum(maps[row], 0).sum((1, 2)).tolist() for maps in by_layer],
             "scales": [contribution_scale(maps[row]) for maps in by_layer],
+            "colours": [colours(row, target) for target in range(classes)],
         }
         for row, index in enumerate(indices)
     ]
@@ -236,6 +239,7 @@ def _how_many(sizes: Sequence[tuple[int, int]], classes: int, room: int) -> tupl
     height, width = sizes[0]
     # Maps, of four bytes a value, as Base64, with their two sums; and a class's number, logit and probability, as text.
     of_class = sum(16 / 3 * h * w + 64 for h, w in sizes) + 80
+    of_class += 4 / 3 * (height * width + 200)  # The colours, for which noise takes 0.9 bytes a pixel as WebP.
     # No PNG is much larger than its pixels; the rest is the image's card, with all its names escaped, and its scales.
     of_image = 4 * height * width * 1.01 + 4_000 + 25 * len(sizes)
 
@@ -270,6 +274,13 @@ def _render(page: Mapping[str, Any]) -> str:
 def _percent(probability: float) -> str:
     """With one decimal, and no certainty where there is none."""
     return "<0.1%" if 0 < probability < 0.001 else ">99.9%" if 0.999 < probability < 1 else f"{probability:.1%}"
+
+
+def _image_source(image: np.ndarray, kind: str) -> str:
+    """The source of an image, uint8 [H, W, RGB=3], whose file is of that kind."""
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, kind, optimize=True, quality=80)
+    return _source(kind, file.getvalue())
 
 
 def _source(kind: str, content: bytes) -> str:

@@ -397,6 +397,20 @@ def test_maps_have_the_colours_of_the_project(open_page, example):
         assert page.locator("#overlay").evaluate("canvas => getComputedStyle(canvas).opacity") == expected
 
 
+def test_what_the_class_looks_for_in_its_colours(open_page, example):
+    path, images, _, _ = example
+    page = open_page(path)
+    assert page.locator("#colour-explanation").is_hidden()
+    page.locator("#coloured").check()
+    page.locator("#classes input").nth(1).check(force=True)
+    assert page.locator("#colour-explanation").get_attribute("src") == images[0]["colours"][1]
+    assert page.locator("#colour-explanation").is_visible() and page.locator("#colour-note").is_visible()
+    assert page.locator("#contribution-scale").is_hidden()
+    page.locator("#layer").fill("1")  # The inputs of other layers have no colours.
+    assert page.locator("#colour-explanation").is_hidden() and page.locator("#coloured").is_disabled()
+    assert page.locator("#contribution-scale").is_visible()
+
+
 def test_arrow_keys_move_over_the_pictures(open_page, example):
     path, _, maps, _ = example
     page = open_page(path)

@@ -1,10 +1,15 @@
+import base64
+import io
+
 import numpy as np
 import pytest
 from flax import linen as nn
+from PIL import Image
 
 from coda_jax import HybridNet, InputError
-from coda_jax.contributions import contribution_map, layer_contributions
+from coda_jax.contributions import contribution_map, layer_contributions, linear_weights
 from coda_jax.networks.bcos_resnet import BcosResNet
+from coda_jax.plotting.maps import colour_explanation
 from coda_jax.report import report
 from tests.parameters import random_variables
 from tests.report.example import MODEL, dataset, make_run, maps_of, page_data, predict
@@ -78,6 +83,22 @@ def test_explained_images_are_those_of_the_contributions(run):
                 assert total == pytest.approx(image["logits"][target], abs=1e-5 * max(positive, -negative, 1))
 
 
+def test_colours_of_explained_images(run):
+    _, (model, variables), data = run
+    inputs, logits, labels = predict(model, variables, data)
+    [image] = report.explained_images(model, variables, data, np.array([5]), logits[5:6], labels[5:6], 3)
+    rows = linear_weights(model, variables, inputs[5:6], np.array([image["targets"]]))[0]
+    expected = [colour_explanation(inputs[5], row) for row in rows]
+    expected = [255 * (1 - picture[..., 3:] * (1 - picture[..., :3])) for picture in expected]
+    for source, of_class in zip(image["colours"], expected, strict=True):
+        kind, content = source.split(",")
+        assert kind == "data:image/webp;base64"
+        shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(content))).convert("RGB"), float)
+        # Of random pixels WebP keeps brightness, the mean of the colours, better than the colours.
+        errors = [np.abs(shown.mean(-1) - other.mean(-1)).mean() for other in expected]
+        assert min(errors) == np.abs(shown.mean(-1) - of_class.mean(-1)).mean() < 20, errors  # Others differ by 75.
+
+
 def test_a_page_says_what_the_network_does(run):
     workdir, network, data = run
     path = report.write_report(workdir, data, network)
@@ -133,7 +154,7 @@ def test_the_page_keeps_within_its_size_with_larger_images(run):
     ("sizes", "classes", "expected"),
     [
         ([(32, 32), (16, 16), (16, 16), (8, 8), (8, 8), (8, 8)], 10, (10, 10)),  # XS-CoDA on CIFAR-10.
-        ([(32, 32)] * 3 + [(16, 16)] * 3 + [(8, 8)] * 4, 10, (6, 10)),  # S-CoDA: 4,096 values a class, 218 kB an image.
+        ([(32, 32)] * 3 + [(16, 16)] * 3 + [(8, 8)] * 4, 10, (5, 10)),  # S-CoDA: 4,096 values a class, 250 kB an image.
         ([(240, 240)] + [(80, 80)] * 3 + [(40, 40)] * 3 + [(20, 20)] * 4, 100, (1, 2)),
         ([(1000, 1000)] * 2, 10, (0, 2)),
     ],
