@@ -6,7 +6,8 @@
 writes coda_jax/pretrained_networks/NAME: config.json and model.safetensors, as `coda_jax.save_pretrained` does, with
 the data set's name, and README.md, the model card. `coda_jax.load_pretrained(NAME)` then loads the network. All numbers
 on the card are those that the first command measured. `--config` is the configuration that the run began with; the card
-has the values in which it differs.
+has the values in which it differs. `--float16` halves the size: parameters are rounded, and the test accuracy is
+measured anew.
 """
 
 import json
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from absl import flags
 from jinja2 import StrictUndefined, Template
 
@@ -29,6 +31,8 @@ from coda_jax.files import replace_files
 from coda_jax.interop.pretrained import entries_of, load_explainable, weights_of
 from coda_jax.networks.variables import Network
 from coda_jax.training.checkpoints import Checkpoints
+from coda_jax.training.evaluation import classify
+from coda_jax.training.run_directory import load_dataset
 from experiments import command_line
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.")
@@ -37,6 +41,7 @@ _CONFIG = flags.DEFINE_string(
     "config", None, "FILE:NAME that the run was trained with; experiments/configs/DATASET.py if not given."
 )
 _DATA_NOTE = flags.DEFINE_string("data_note", None, "What the card is to say of the data besides, in a sentence.")
+_FLOAT16 = flags.DEFINE_bool("float16", False, "Round the parameters to float16.")
 _OUT = flags.DEFINE_string("out", "coda_jax/pretrained_networks", "Directory of the networks.")
 flags.mark_flags_as_required(["workdir", "name"])
 
@@ -67,6 +72,9 @@ def main() -> None:
             ("removal", "pixel_removal-*/contributions.json"),
         )
     }
+    if _FLOAT16.value:
+        variables = jax.tree.map(lambda array: np.asarray(array, np.float16), variables)
+        measured["accuracy"]["results"] |= {"accuracy": _accuracy(workdir, model, variables)}
     card = _card(config, about_data, commands, model, variables, info, measured)
     directory = command_line.as_directory("out", _OUT.value) / name
     data_of_run = {key: config.get(key) for key in ("dataset", "image_size")}
@@ -101,6 +109,14 @@ def _measured(workdir: Path, pattern: str, about_run: dict[str, Any]) -> dict[st
     if not same:
         raise InputError(f"{path} was measured of another network, or before training went on: {again}")
     return record
+
+
+def _accuracy(workdir: Path, model: Network, variables: dict[str, Any]) -> float:
+    """On the run's test images, in float32."""
+    variables = jax.tree.map(lambda array: np.asarray(array, np.float32), variables)
+    with jax.default_matmul_precision("highest"):  # As it was measured before.
+        logits, labels = classify(model, variables, load_dataset(workdir, None).test)
+    return float(np.mean(logits.argmax(-1) == labels))
 
 
 def _training_commands(config: dict[str, Any], workdir: str = "RUN") -> list[str]:
@@ -146,6 +162,7 @@ def _card(
         commands=commands,
         data=about_data,
         data_note=_DATA_NOTE.value,
+        float16=_FLOAT16.value,
         kind=f"CoDA-Net of {len(model.channels)} layers" if isinstance(model, CoDANet) else model.title,
         parameters=sum(leaf.size for leaf in jax.tree.leaves(variables["params"])),
         preprocessing=info.preprocessing,

@@ -26,6 +26,8 @@ from coda_jax.networks.architectures import ARCHITECTURES, make_model
 from coda_jax.networks.coda_net import DTYPES
 from coda_jax.networks.variables import Network, check_variables, variable_shapes
 
+_STORED = (*DTYPES, "float16")  # No network computes in float16: it is half the size of float32, to which it is read.
+
 
 class Pretrained(NamedTuple):
     """A trained network: its parameters and batch statistics, if any, are on the default device.
@@ -129,7 +131,7 @@ def entries_of(model: Network) -> dict[str, Any]:
 
 
 def weights_of(model: Network, variables: Mapping[str, Any]) -> bytes:
-    """The content of a `model.safetensors`; raises InputError for parameters of another dtype than `DTYPES`."""
+    """The content of a `model.safetensors`; raises InputError for parameters neither of `DTYPES` nor float16."""
     import safetensors.numpy  # Training on arrays does without.
 
     # safetensors would write the memory of a transposed array as it lies there.
@@ -181,8 +183,8 @@ def _as_directory(directory: Any) -> Path:
 
 def _check_dtypes(where: object, arrays: Mapping[str, np.ndarray]) -> None:
     for name, array in arrays.items():
-        if array.dtype.name not in DTYPES:
-            raise InputError(f"{where}: {name} must be of {', '.join(DTYPES)}, not {array.dtype}")
+        if array.dtype.name not in _STORED:
+            raise InputError(f"{where}: {name} must be of {', '.join(_STORED)}, not {array.dtype}")
 
 
 def _read_weights(directory: Path, checksum: str, model: nn.Module) -> dict[str, Any]:
@@ -210,4 +212,5 @@ def _read_weights(directory: Path, checksum: str, model: nn.Module) -> dict[str,
         if shapes.get(name) != expected.get(name):
             difference = f"{one_line(name)} is {shapes.get(name, 'missing')}, not {expected.get(name, 'missing')}"
             raise InputError(f"{path} is of another network than config.json: {difference}")
-    return traverse_util.unflatten_dict({path: jnp.array(arrays[name]) for name, path in paths.items()})
+    wider = {name: np.float32 if array.dtype == np.float16 else array.dtype for name, array in arrays.items()}
+    return traverse_util.unflatten_dict({path: jnp.array(arrays[name], wider[name]) for name, path in paths.items()})

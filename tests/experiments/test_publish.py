@@ -13,6 +13,7 @@ from coda_jax import data, from_pretrained, load
 from coda_jax.config_file import load_config, save_config
 from coda_jax.networks.architectures import make_model
 from coda_jax.training.checkpoints import Checkpoints
+from coda_jax.training.evaluation import classify
 from coda_jax.training.state import TrainState
 from experiments.configs import digits
 from tests.experiments.processes import run, run_quickly
@@ -77,6 +78,21 @@ def test_the_network_and_its_card(measured, tmp_path):
         assert row in card
     assert str(tmp_path) not in card
     assert "BEFORE" not in card and "float32" not in card.partition("whole configuration")[0]
+
+
+def test_parameters_rounded_to_float16(measured, tmp_path):
+    status, out, err = run_quickly(
+        f"--workdir={measured}", "--name=small", f"--out={tmp_path}", "--float16", experiment="publish"
+    )
+    assert status == 0, err
+    model, variables, _ = from_pretrained(tmp_path / "small")
+    rounded = jax.tree.map(lambda array: np.float32(np.float16(array)), load(measured).variables)
+    jax.tree.map(np.testing.assert_array_equal, variables, rounded)
+    logits, labels = classify(model, variables, data.load("digits").test)
+    accuracy = np.mean(logits.argmax(-1) == labels)
+    assert out == f"{tmp_path / 'small'}: 0.2 MB, test accuracy {accuracy:.2%}\n"
+    card = (tmp_path / "small" / "README.md").read_text()
+    assert f"| test accuracy | {accuracy:.2%} | 360 test images |" in card and "rounded to float16" in card
 
 
 def test_the_card_of_a_network_that_began_with_another(measured, tmp_path):

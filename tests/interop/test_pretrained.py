@@ -112,6 +112,12 @@ def test_other_dtypes(tmp_path, variables, dtype):
             from_pretrained(tmp_path)
 
 
+def test_rounded_to_float16(tmp_path, variables):
+    rounded = jax.tree.map(lambda array: np.asarray(array, np.float16), variables)
+    save_pretrained(tmp_path, MODEL, rounded)
+    assert bits(from_pretrained(tmp_path).variables) == bits(jax.tree.map(np.float32, rounded))
+
+
 def test_layout_of_the_files(saved):
     arrays = safetensors.numpy.load_file(saved / "model.safetensors")
     assert {name: array.shape for name, array in arrays.items()} == {
@@ -196,7 +202,7 @@ def test_directory_that_cannot_be_written(tmp_path, variables):
 
 def test_integers_are_no_parameters(tmp_path, variables):
     whole = jax.tree.map(lambda array: np.asarray(array, np.int32), variables)
-    with pytest.raises(InputError, match="layers_0.A must be of float32, bfloat16, float64, not int32"):
+    with pytest.raises(InputError, match="layers_0.A must be of float32, bfloat16, float64, float16, not int32"):
         save_pretrained(tmp_path / "network", MODEL, whole)
     assert not (tmp_path / "network").exists()
 
