@@ -12,8 +12,8 @@
     5L-XS-CoDA-SQ-1000-two-hours  ours, what two CPU cores train in two hours: by that recipe, with larger kernels
                                 (663,360 parameters)
     Hybrid-B-SQ-T               ours, for a CPU: B blocks of ResNet-8, then CoDA layers, B: 0 to 3, T: 10, 100 or 1000
-    B-cos-ResNet-20             ours, for a CPU: B-cos layers in the place of CoDA layers, 1.08 million parameters;
-                                other widths by --config.model.width, lengths by --config.num_epochs
+    B-cos-ResNet-10             ours, what two CPU cores train in two hours with B-cos layers in the place of CoDA layers
+                                (1,228,384 parameters); other widths by --config.model.width
     ResNet-20, ResNet-56        to compare with: residual networks of 0.27 and 0.86 million parameters
     VGG-11                      to compare with: 9.2 million parameters
     ResNet-20-short             ResNet-20 in 6 epochs, for a CPU
@@ -34,7 +34,6 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from coda_jax.networks.bcos_resnet import CIFAR_RESNET_20
 from coda_jax.networks.coda_net import LOGIT_BIAS, S_CODA, XS_CODA
 from coda_jax.networks.vgg import VGG_11
 from experiments.configs.configuration import configuration, named
@@ -108,16 +107,9 @@ CONFIGURATIONS = {
         "on_device": True,  # No step waits for a core that makes a batch.
     },
     **{f"Hybrid-{blocks}-SQ-{t}": _hybrid(blocks, float(t)) for blocks in HYBRID_HEADS for t in (10, 100, 1000)},
-    "B-cos-ResNet-20": {
-        # Not on_device: on a CPU that loop runs convolutions many times more slowly.
-        **MUON,
-        "model": {"architecture": "bcos_resnet", **CIFAR_RESNET_20, "width": 32, "num_classes": 10, "dtype": "float32"},
-        "batch_size": 64,
-        "num_epochs": 20,
-        "warmup_epochs": 1,
-    },
     "B-cos-ResNet-10": {
-        # A CPU spends twice as long on an operation at 32×32 pixels as on one of the later stages: one block there.
+        # A CPU takes twice as long for an operation at 32×32 pixels as for one of the later stages: one block there.
+        # Not on_device: on a CPU that loop runs convolutions many times more slowly.
         **MUON,
         "model": {
             "architecture": "bcos_resnet",

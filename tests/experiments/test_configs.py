@@ -106,14 +106,21 @@ def test_imagenette():
             assert forward_flops(network, size, 64) / 64e9 == pytest.approx(cost, rel=0.01)
 
 
-def test_b_cos():
-    config = cifar10.get_config("B-cos-ResNet-20")
+@pytest.mark.parametrize(
+    ("config", "title", "parameters"),
+    [
+        (cifar10.get_config("B-cos-ResNet-10"), "B-cos ResNet-10", 1_228_384),
+        (imagenette.get_config("B-cos-ResNet-16"), "B-cos ResNet-16", 1_623_584),
+    ],
+    ids=["cifar10", "imagenette"],
+)
+def test_b_cos(config, title, parameters):
     model = make_model(config.model.to_dict())
-    assert (model.title, model.width, model.num_classes) == ("B-cos ResNet-20", 32, 10)
-    assert (config.flip, config.crop_padding) == (True, 4)
-    # As its table says.
+    assert (model.title, model.width, model.num_classes) == (title, 32, 10)
+    # As their tables say.
     shapes = variable_shapes(model)
-    assert round(sum(math.prod(shapes[path]) for path in shapes if path[0] == "params") / 1e6, 2) == 1.08
+    assert sum(math.prod(shapes[path]) for path in shapes if path[0] == "params") == parameters
+    assert (config.optimizer, config.schedule) == ("muon", "cosine")
 
 
 def test_tiny_imagenet():
