@@ -12,7 +12,7 @@
     5L-XS-CoDA-SQ-1000-two-hours  ours, what two CPU cores train in two hours: by that recipe, with larger kernels
                                 (663,360 parameters)
     Hybrid-B-SQ-T               ours, for a CPU: B blocks of ResNet-8, then CoDA layers, B: 0 to 3, T: 10, 100 or 1000
-    B-cos-ResNet-10             ours, what two CPU cores train in two hours with B-cos layers in the place of CoDA layers
+    B-cos-ResNet-10             ours, what two CPU cores train in two hours with B-cos layers in place of CoDA layers
                                 (1,228,384 parameters); other widths by --config.model.width
     ResNet-20, ResNet-56        to compare with: residual networks of 0.27 and 0.86 million parameters
     VGG-11                      to compare with: 9.2 million parameters
