@@ -24,7 +24,7 @@ TASKS = ("forward", "predicted class", "all classes")
 
 
 def jobs(network: str) -> list[Callable[[], Any]]:
-    """What does each of `TASKS` once for a network that `coda_jax.load` takes; raises InputError where there is none."""
+    """What does each of `TASKS` once for a network of that name or in that directory; raises as `coda_jax.load`."""
     model, variables, info = load_explainable(network)
     model, variables = model.clone(dtype="float32"), model.with_gram(variables)
     size = info.preprocessing.size
