@@ -22,7 +22,8 @@ import jax.numpy as jnp
 from benchmarks import machine, ours
 from benchmarks.timing import medians, print_table
 from benchmarks.worker import machine_limits, workers
-from coda_jax import CoDANet, chunks
+from coda_jax import CoDANet
+from coda_jax.alignment import chunks
 from coda_jax.networks.coda_net import L_CODA, S_CODA
 from coda_jax.training import state as training_state
 from coda_jax.training.configuration import Training

@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING, Any
 
 from coda_jax import contributions as contributions
 from coda_jax.alignment.linear_map import LinearMap as LinearMap
-from coda_jax.encoding import add_inverse as add_inverse
 from coda_jax.errors import InputError as InputError
 from coda_jax.interop.pretrained import from_pretrained as from_pretrained
 from coda_jax.interop.pretrained import load as load
 from coda_jax.interop.pretrained import load_pretrained as load_pretrained
 from coda_jax.interop.pretrained import save_pretrained as save_pretrained
 from coda_jax.networks.coda_net import CoDANet as CoDANet
+from coda_jax.networks.encoding import add_inverse as add_inverse
 from coda_jax.networks.hybrid import HybridNet as HybridNet
 
 if TYPE_CHECKING:

@@ -48,10 +48,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from coda_jax.alignment.chunks import map_batches
 from coda_jax.alignment.linear_map import LinearMap
-from coda_jax.checks import Targets, as_array, check_pixels, check_targets, check_whole, naming
-from coda_jax.chunks import map_batches
 from coda_jax.errors import InputError
+from coda_jax.errors.checks import Targets, as_array, check_pixels, check_targets, check_whole, naming
 from coda_jax.networks.bcos_resnet import BcosResNet
 from coda_jax.networks.coda_net import CoDANet
 from coda_jax.networks.hybrid import HybridNet

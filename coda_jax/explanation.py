@@ -13,14 +13,14 @@ import numpy as np
 from PIL import Image
 
 from coda_jax import contributions
-from coda_jax.checks import Targets, as_array, check_choice, check_pixels, check_targets, check_whole, naming
 from coda_jax.data.description import Preprocessing
 from coda_jax.data.preprocessing import prepare, read_image
-from coda_jax.encoding import add_inverse
 from coda_jax.errors import InputError, one_line
-from coda_jax.files import replace_files
+from coda_jax.errors.checks import Targets, as_array, check_choice, check_pixels, check_targets, check_whole, naming
+from coda_jax.errors.files import replace_files
 from coda_jax.interop.pretrained import Pretrained, load_explainable
 from coda_jax.networks.coda_net import CoDANet
+from coda_jax.networks.encoding import add_inverse
 from coda_jax.networks.hybrid import HybridNet
 
 if TYPE_CHECKING:

@@ -33,7 +33,7 @@ from absl import flags
 
 import coda_jax
 from coda_jax import InputError
-from coda_jax.files import as_json, replace_files
+from coda_jax.errors.files import as_json, replace_files
 from coda_jax.report.measured import Records
 from coda_jax.training.progress import Progress
 from coda_jax.training.run_directory import check_writable

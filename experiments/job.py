@@ -13,13 +13,13 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from coda_jax import CoDANet, InputError, add_inverse, data, from_pretrained, load
-from coda_jax.checks import check_whole
-from coda_jax.config_file import save_config
 from coda_jax.contributions import contribution_map, explain, upsampled_map
 from coda_jax.data import image_folder
+from coda_jax.errors.checks import check_whole
 from coda_jax.interop.pretrained import Pretrained, entries_of
 from coda_jax.networks.architectures import make_model
 from coda_jax.networks.coda_net import layers_for
+from coda_jax.networks.config_file import save_config
 from coda_jax.networks.variables import Network
 from coda_jax.plotting.curves import learning_curves
 from coda_jax.plotting.maps import contribution_sheet

@@ -14,15 +14,15 @@ from flax import linen as nn
 from coda_jax import CoDANet, InputError, add_inverse, data, from_pretrained
 from coda_jax.attribution.layers import split
 from coda_jax.attribution.protocol import LogitsFn, compute_logits
-from coda_jax.checks import check_whole
-from coda_jax.config_file import load_config
 from coda_jax.contributions import contribution_map, layer_contributions, upsampled_map
+from coda_jax.errors.checks import check_whole
 from coda_jax.metrics.checkerboard import checkerboard_share
 from coda_jax.metrics.completeness import completeness_residual
 from coda_jax.metrics.localisation import compose_grids, draw_grids, join_cells, localisation_score
 from coda_jax.metrics.mosaics import cell_by_cell, cut_cells, difull
 from coda_jax.metrics.pixel_removal import ORDERS, removal_curve
 from coda_jax.metrics.randomisation import map_similarity, randomise_layers
+from coda_jax.networks.config_file import load_config
 from coda_jax.networks.variables import Network
 from coda_jax.training.checkpoints import Checkpoints
 from coda_jax.training.evaluation import classify

@@ -23,12 +23,12 @@ from absl import flags
 from jinja2 import StrictUndefined, Template
 
 from coda_jax import CoDANet, InputError
-from coda_jax.config_file import load_config, save_config
 from coda_jax.data import DatasetInfo
 from coda_jax.data.datasets import DATASETS
 from coda_jax.errors import one_line
-from coda_jax.files import replace_files
+from coda_jax.errors.files import replace_files
 from coda_jax.interop.pretrained import entries_of, load_explainable, weights_of
+from coda_jax.networks.config_file import load_config, save_config
 from coda_jax.networks.variables import Network
 from coda_jax.training.checkpoints import Checkpoints
 from coda_jax.training.evaluation import classify

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from coda_jax import CoDANet, data
-from coda_jax.config_file import save_config
+from coda_jax.networks.config_file import save_config
 from coda_jax.training import state
 from coda_jax.training.checkpoints import Checkpoints
 

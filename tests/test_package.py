@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import coda_jax
-from tests.test_extras import EXPLAIN
+from tests.errors.test_extras import EXPLAIN
 
 ROOT = Path(__file__).parents[1]
 FILES = ("LICENSE", "README.md", "pyproject.toml", "setup.cfg")

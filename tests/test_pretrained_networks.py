@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from coda_jax import data, load_pretrained
-from coda_jax.config_file import load_config
+from coda_jax.networks.config_file import load_config
 from coda_jax.networks.variables import check_variables
 from coda_jax.training.evaluation import classify
 

@@ -13,7 +13,7 @@ For one position with the zero-padded patch `p` (`d = k·k·C` values) a layer o
 together with the parameters are the input-dependent weights in factored form: `DynamicLinear` holds them and applies
 them in either direction.
 
-Layers work on a few examples at a time (`coda_jax.chunks`) and compute their maps of `r·K` values a position again in
+Layers work on a few examples at a time (`alignment.chunks`) and compute their maps of `r·K` values a position again in
 the backward pass. docs/performance.md says what that brings.
 
 Axes in the einsums below: n batch, t target, x and y position, i and j and c place and channel in the patch, d all
@@ -30,9 +30,9 @@ import jax.numpy as jnp
 from flax import struct
 from jax import lax
 
+from coda_jax.alignment.chunks import map_in_chunks
 from coda_jax.alignment.patches import extract_patches, fold_patches, output_size
-from coda_jax.checks import check_choice
-from coda_jax.chunks import map_in_chunks
+from coda_jax.errors.checks import check_choice
 
 NORMS = ("sq", "l2")
 FORMS = ("factored", "dense")

@@ -10,7 +10,7 @@ from jax import lax
 
 from coda_jax.attribution.gradient import target_gradients
 from coda_jax.attribution.protocol import LogitsFn, attribute, check_baseline, check_callable
-from coda_jax.checks import Targets
+from coda_jax.errors.checks import Targets
 
 
 def deeplift(

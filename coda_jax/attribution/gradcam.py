@@ -9,8 +9,8 @@ from jax.tree_util import Partial
 from coda_jax.attribution.gradient import target_gradients
 from coda_jax.attribution.layers import call, check_output, find_output
 from coda_jax.attribution.protocol import LogitsFn, attribute, check_callable, spread
-from coda_jax.checks import Targets
 from coda_jax.errors import InputError
+from coda_jax.errors.checks import Targets
 
 
 def gradcam(

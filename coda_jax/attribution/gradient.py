@@ -3,7 +3,7 @@
 import jax
 
 from coda_jax.attribution.protocol import LogitsFn, attribute
-from coda_jax.checks import Targets
+from coda_jax.errors.checks import Targets
 
 
 def gradient(

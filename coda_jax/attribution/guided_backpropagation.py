@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from coda_jax.attribution.gradient import target_gradients
 from coda_jax.attribution.protocol import LogitsFn, attribute, check_callable
-from coda_jax.checks import Targets
+from coda_jax.errors.checks import Targets
 
 
 def guided_backpropagation(

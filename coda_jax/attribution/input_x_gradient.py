@@ -4,7 +4,7 @@ import jax
 
 from coda_jax.attribution.gradient import target_gradients
 from coda_jax.attribution.protocol import LogitsFn, attribute
-from coda_jax.checks import Targets
+from coda_jax.errors.checks import Targets
 
 
 def input_x_gradient(

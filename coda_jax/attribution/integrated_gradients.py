@@ -6,7 +6,7 @@ from jax import lax
 
 from coda_jax.attribution.gradient import target_gradients
 from coda_jax.attribution.protocol import LogitsFn, attribute, check_baseline
-from coda_jax.checks import Targets, check_whole
+from coda_jax.errors.checks import Targets, check_whole
 
 
 def integrated_gradients(

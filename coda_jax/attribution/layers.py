@@ -15,8 +15,8 @@ from flax import linen as nn
 from jax.tree_util import Partial
 
 from coda_jax.attribution.protocol import LogitsFn, check_callable, compute_logits
-from coda_jax.checks import check_images
 from coda_jax.errors import InputError
+from coda_jax.errors.checks import check_images
 
 
 def split(logits_fn: LogitsFn, inputs: jax.Array, layer: str) -> tuple[Partial, Partial]:

@@ -6,9 +6,9 @@ import numpy as np
 from jax.tree_util import Partial
 
 from coda_jax.attribution.protocol import LogitsFn, check_arguments, check_baseline, compute_logits
-from coda_jax.checks import Targets, check_key, check_number, check_whole
 from coda_jax.errors import InputError
-from coda_jax.extras import need
+from coda_jax.errors.checks import Targets, check_key, check_number, check_whole
+from coda_jax.errors.extras import need
 
 
 def lime(

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from coda_jax.alignment.chunks import map_batches
 from coda_jax.attribution.protocol import LogitsFn, attribute, check_baseline, spread
-from coda_jax.checks import Targets, check_images, check_whole
-from coda_jax.chunks import map_batches
 from coda_jax.errors import InputError
+from coda_jax.errors.checks import Targets, check_images, check_whole
 
 
 def occlusion(

@@ -28,9 +28,9 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from coda_jax.checks import Targets, as_array, check_images, check_targets, check_whole, naming
-from coda_jax.chunks import map_batches
+from coda_jax.alignment.chunks import map_batches
 from coda_jax.errors import InputError
+from coda_jax.errors.checks import Targets, as_array, check_images, check_targets, check_whole, naming
 
 LogitsFn = Callable[[jax.Array], jax.Array]
 

@@ -6,8 +6,8 @@ import numpy as np
 from jax import lax
 
 from coda_jax.attribution.protocol import LogitsFn, attribute, spread
-from coda_jax.checks import Targets, check_key, check_number, check_whole
 from coda_jax.errors import InputError
+from coda_jax.errors.checks import Targets, check_key, check_number, check_whole
 
 
 def rise(

@@ -19,7 +19,7 @@ import jax
 
 from coda_jax import __version__
 from coda_jax.command_line.program import answer_mistakes, keep_compiled_programs, refuse
-from coda_jax.extras import need
+from coda_jax.errors.extras import need
 
 
 class _Parser(argparse.ArgumentParser):

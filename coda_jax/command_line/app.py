@@ -11,6 +11,8 @@ For example:
 
 import argparse
 
+from coda_jax.errors.extras import need
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
@@ -24,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Serve the page until Ctrl-C."""
-    from coda_jax.app import launch  # It needs an extra.
+    need("app", "gradio")
+    from coda_jax.command_line.app_page import launch  # Which cannot be imported without.
 
     launch(options.trained, options.host, options.port, options.examples)

@@ -11,14 +11,14 @@ For example:
 import argparse
 from pathlib import Path
 
-from coda_jax.checks import check_whole
-from coda_jax.config_file import save_config
 from coda_jax.data.description import DatasetInfo
 from coda_jax.data.preprocessing import Preprocessing
 from coda_jax.errors import InputError
+from coda_jax.errors.checks import check_whole
 from coda_jax.interop.pretrained import entries_of, weights_of
 from coda_jax.interop.torch import load_checkpoint
 from coda_jax.networks.coda_net import L_CODA, S_CODA
+from coda_jax.networks.config_file import save_config
 from coda_jax.training.run_directory import check_writable
 
 # Strides and paddings, the images, and the name of the data set.

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from coda_jax.config_file import load_config
 from coda_jax.data.description import DatasetInfo
 from coda_jax.data.image_folder import labelled_images
 from coda_jax.errors import InputError, one_line
 from coda_jax.interop.pretrained import is_published_elsewhere, load_explainable, trained_directory
+from coda_jax.networks.config_file import load_config
 from coda_jax.training.evaluation import classify
 from coda_jax.training.losses import binary_cross_entropy
 from coda_jax.training.progress import Progress

@@ -36,9 +36,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from coda_jax.checks import check_whole
 from coda_jax.data.video import VIDEO_SUFFIXES, Video, open_video, write_video
 from coda_jax.errors import InputError, one_line
+from coda_jax.errors.checks import check_whole
 from coda_jax.explanation import STYLES, ExplainedImages, check_style, class_numbers, explain
 from coda_jax.interop.pretrained import Pretrained, load_explainable
 from coda_jax.plotting.maps import called, contribution_scale, explained_frame

@@ -7,7 +7,7 @@ from coda_jax.data.datasets import Dataset as Dataset
 from coda_jax.data.datasets import load as load
 from coda_jax.data.description import DatasetInfo as DatasetInfo
 from coda_jax.data.description import Preprocessing as Preprocessing
-from coda_jax.extras import need
+from coda_jax.errors.extras import need
 
 if TYPE_CHECKING:
     from coda_jax.data.loaders import test_batches as test_batches

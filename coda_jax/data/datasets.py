@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NamedTuple
 
-from coda_jax.checks import check_whole
 from coda_jax.data.description import DatasetInfo, Preprocessing
 from coda_jax.errors import InputError, RunError, one_line
-from coda_jax.extras import need
+from coda_jax.errors.checks import check_whole
+from coda_jax.errors.extras import need
 
 
 class Source(NamedTuple):

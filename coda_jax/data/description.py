@@ -2,8 +2,8 @@
 
 from typing import Any, NamedTuple
 
-from coda_jax.checks import check_whole
 from coda_jax.errors import InputError
+from coda_jax.errors.checks import check_whole
 
 
 class Preprocessing(NamedTuple):

@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from coda_jax.checks import as_array
 from coda_jax.data.description import DatasetInfo
 from coda_jax.data.preprocessing import Preprocessing
 from coda_jax.errors import InputError, one_line
-from coda_jax.extras import need
+from coda_jax.errors.checks import as_array
+from coda_jax.errors.extras import need
 from coda_jax.interop.pretrained import Pretrained
 from coda_jax.interop.torch import read_arrays
 from coda_jax.networks.bcos_resnet import BcosResNet

@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from coda_jax.checks import check_whole
 from coda_jax.data.description import DatasetInfo, check_info, info_entries
-from coda_jax.encoding import add_inverse
 from coda_jax.errors import InputError
-from coda_jax.files import as_json, replace_files
+from coda_jax.errors.checks import check_whole
+from coda_jax.errors.files import as_json, replace_files
+from coda_jax.networks.encoding import add_inverse
 from coda_jax.networks.variables import Network, check_variables, variable_shapes
 
 PLATFORMS = ("cpu", "cuda", "tpu")

@@ -19,11 +19,11 @@ import numpy as np
 from flax import linen as nn
 from flax import traverse_util
 
-from coda_jax.config_file import load_config, save_config
 from coda_jax.data.description import DatasetInfo, check_info
 from coda_jax.errors import InputError, one_line
 from coda_jax.networks.architectures import ARCHITECTURES, make_model
 from coda_jax.networks.coda_net import DTYPES
+from coda_jax.networks.config_file import load_config, save_config
 from coda_jax.networks.variables import Network, check_variables, variable_shapes
 
 _STORED = (*DTYPES, "float16")  # No network computes in float16: it is half the size of float32, to which it is read.

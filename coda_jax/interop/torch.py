@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from coda_jax.checks import as_array
 from coda_jax.errors import InputError, one_line
-from coda_jax.files import replace_files
+from coda_jax.errors.checks import as_array
+from coda_jax.errors.files import replace_files
 from coda_jax.networks.coda_net import LOGIT_BIAS, CoDANet
 from coda_jax.networks.variables import check_variables
 

@@ -8,8 +8,8 @@ itself every `period` pixels lies, in the spectrum of a map, at the multiples of
 import jax
 import jax.numpy as jnp
 
-from coda_jax.checks import as_array, check_whole
 from coda_jax.errors import InputError
+from coda_jax.errors.checks import as_array, check_whole
 
 
 def checkerboard_share(maps: jax.Array, period: int) -> jax.Array:

@@ -3,8 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from coda_jax.checks import as_array, naming
 from coda_jax.errors import InputError
+from coda_jax.errors.checks import as_array, naming
 
 
 def completeness_residual(attributions: jax.Array, logits: jax.Array, baseline_logits: jax.Array | float) -> jax.Array:

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from coda_jax.checks import as_array, check_whole
 from coda_jax.errors import InputError
+from coda_jax.errors.checks import as_array, check_whole
 
 PAPER_GRIDS = 500
 """The number of grids that the paper evaluates on."""

@@ -19,8 +19,8 @@ import jax.numpy as jnp
 from flax import struct
 
 from coda_jax.attribution.protocol import LogitsFn, check_callable
-from coda_jax.checks import check_images
 from coda_jax.errors import InputError
+from coda_jax.errors.checks import check_images
 from coda_jax.metrics.localisation import check_grid, join_cells
 
 

@@ -13,9 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from coda_jax.checks import as_array, check_choice, check_images, check_number, check_targets, check_whole, naming
-from coda_jax.chunks import map_batches
+from coda_jax.alignment.chunks import map_batches
 from coda_jax.errors import InputError
+from coda_jax.errors.checks import (
+    as_array,
+    check_choice,
+    check_images,
+    check_number,
+    check_targets,
+    check_whole,
+    naming,
+)
 
 ORDERS = ("least", "most")
 

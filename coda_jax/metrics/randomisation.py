@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from coda_jax.checks import as_array, check_key, naming
 from coda_jax.errors import InputError
+from coda_jax.errors.checks import as_array, check_key, naming
 
 
 def randomise_layers(

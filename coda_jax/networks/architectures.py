@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from coda_jax.checks import check_choice, naming
 from coda_jax.errors import InputError
+from coda_jax.errors.checks import check_choice, naming
 from coda_jax.networks.bcos_resnet import BcosResNet
 from coda_jax.networks.coda_net import CoDANet, without_former_attributes
 from coda_jax.networks.hybrid import HybridNet

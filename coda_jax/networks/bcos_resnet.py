@@ -15,8 +15,8 @@ from flax import linen as nn
 
 from coda_jax.alignment.bcos import BcosConv, Residual, average_pool
 from coda_jax.alignment.linear_map import LinearMap, SumPool, in_sequence
-from coda_jax.checks import check_images, check_number, check_whole
 from coda_jax.errors import InputError
+from coda_jax.errors.checks import check_images, check_number, check_whole
 from coda_jax.networks.coda_net import check_dtype
 
 RESNET_18: dict[str, Any] = {"blocks": (2, 2, 2, 2)}

@@ -12,8 +12,8 @@ from flax import linen as nn
 from coda_jax.alignment.dau import NORMS, gram
 from coda_jax.alignment.layers import DAUConv
 from coda_jax.alignment.linear_map import LinearMap, SumPool, in_sequence
-from coda_jax.checks import check_choice, check_images, check_number, check_whole
 from coda_jax.errors import InputError
+from coda_jax.errors.checks import check_choice, check_images, check_number, check_whole
 
 DTYPES = ("float32", "bfloat16", "float64")
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from coda_jax.checks import check_images, check_whole
+from coda_jax.errors.checks import check_images, check_whole
 from coda_jax.networks.coda_net import check_dtype
 
 

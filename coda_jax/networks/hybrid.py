@@ -11,8 +11,8 @@ import jax
 from flax import linen as nn
 
 from coda_jax.alignment.linear_map import LinearMap
-from coda_jax.checks import check_images
 from coda_jax.errors import InputError
+from coda_jax.errors.checks import check_images
 from coda_jax.networks.coda_net import CoDANet
 
 

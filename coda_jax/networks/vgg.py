@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from coda_jax.checks import check_whole
 from coda_jax.errors import InputError
+from coda_jax.errors.checks import check_whole
 from coda_jax.networks.convolution import ConventionalNet, NormalisedConvolution
 
 VGG_11 = ((64,), (128,), (256, 256), (512, 512), (512, 512))

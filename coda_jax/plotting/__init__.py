@@ -1,5 +1,5 @@
 """Figures; nothing else of the library imports matplotlib."""
 
-from coda_jax.extras import need
+from coda_jax.errors.extras import need
 
 need("pictures", "matplotlib")

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from coda_jax.checks import check_choice
+from coda_jax.errors.checks import check_choice
 
 _QUANTITIES = ("loss", "accuracy")
 

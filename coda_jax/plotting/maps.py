@@ -15,9 +15,9 @@ from matplotlib.ticker import MaxNLocator
 from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image, ImageDraw, ImageFont
 
-from coda_jax.checks import check_whole
 from coda_jax.contributions import terms
 from coda_jax.errors import InputError, one_line
+from coda_jax.errors.checks import check_whole
 
 COLOUR_MAP = "RdBu_r"
 """Diverging and safe for the colour-blind: red speaks for the class, blue against it, white is zero."""

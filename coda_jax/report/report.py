@@ -17,15 +17,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 import coda_jax
-from coda_jax.config_file import load_config
 from coda_jax.contributions import layer_maps, linear_weights
 from coda_jax.data import Dataset
-from coda_jax.encoding import add_inverse
 from coda_jax.errors import InputError
+from coda_jax.errors.files import replace_files
 from coda_jax.explanation import recognised
-from coda_jax.files import replace_files
 from coda_jax.interop.pretrained import from_pretrained
 from coda_jax.networks.coda_net import CoDANet
+from coda_jax.networks.config_file import load_config
+from coda_jax.networks.encoding import add_inverse
 from coda_jax.networks.variables import Network
 from coda_jax.plotting.maps import called, colour_explanation, colour_table, contribution_scale, shortened
 from coda_jax.report.measured import Records, caption, read_records, table

@@ -7,8 +7,8 @@ import typing
 import jax
 import optax
 
-from coda_jax.checks import check_choice, check_number, check_whole
 from coda_jax.errors import InputError
+from coda_jax.errors.checks import check_choice, check_number, check_whole
 from coda_jax.training.optimizer import make_optimizer
 
 

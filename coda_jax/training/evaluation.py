@@ -9,7 +9,7 @@ import numpy as np
 from flax import linen as nn
 
 from coda_jax import data
-from coda_jax.encoding import add_inverse
+from coda_jax.networks.encoding import add_inverse
 from coda_jax.training.step import Batch, Metrics, split_over_devices, total
 
 

@@ -13,8 +13,8 @@ import numpy as np
 import optax
 from flax import linen as nn
 
-from coda_jax.checks import as_array, check_number, check_targets
 from coda_jax.errors import InputError, RunError
+from coda_jax.errors.checks import as_array, check_number, check_targets
 from coda_jax.training.configuration import Training
 from coda_jax.training.evaluation import evaluate
 from coda_jax.training.optimizer import make_optimizer

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import optax
 
 from coda_jax.alignment.linear_map import LinearMap
-from coda_jax.checks import as_array, check_key, check_targets, check_whole
 from coda_jax.errors import InputError
+from coda_jax.errors.checks import as_array, check_key, check_targets, check_whole
 
 
 def binary_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:

@@ -7,7 +7,7 @@ import jax
 import optax
 from optax import contrib
 
-from coda_jax.checks import check_choice, check_number
+from coda_jax.errors.checks import check_choice, check_number
 
 
 def make_optimizer(name: str, schedule: optax.Schedule, weight_decay: float) -> optax.GradientTransformation:

@@ -9,9 +9,9 @@ from typing import Any
 
 from flax.traverse_util import flatten_dict
 
-from coda_jax.config_file import Config, load_config
 from coda_jax.data.datasets import Dataset, load
 from coda_jax.errors import InputError, one_line
+from coda_jax.networks.config_file import Config, load_config
 
 
 def check_writable(directory: Path) -> None:

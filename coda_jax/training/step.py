@@ -13,9 +13,9 @@ from flax import linen as nn
 from jax import lax
 
 from coda_jax.data import on_device
-from coda_jax.encoding import add_inverse
 from coda_jax.errors import InputError
 from coda_jax.networks.coda_net import CoDANet
+from coda_jax.networks.encoding import add_inverse
 from coda_jax.training.configuration import Training
 from coda_jax.training.losses import binary_cross_entropy, draw_penalised_classes, weight_penalty
 from coda_jax.training.state import AXIS, TrainState

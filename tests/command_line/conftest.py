@@ -7,9 +7,9 @@ import pytest
 
 from coda_jax import CoDANet
 from coda_jax.command_line import main
-from coda_jax.config_file import save_config
 from coda_jax.data import DatasetInfo, Preprocessing
 from coda_jax.networks.architectures import make_model
+from coda_jax.networks.config_file import save_config
 from coda_jax.training.checkpoints import Checkpoints
 from coda_jax.training.state import TrainState, create
 

@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from coda_jax import load
-from coda_jax.config_file import load_config
 from coda_jax.interop.torch import load_checkpoint
+from coda_jax.networks.config_file import load_config
 from tests.golden import TOLERANCE, assert_close, golden_inputs
 
 OWN = ("--temperature=8", "--strides=1,1", "--paddings=1,0", "--size=8", "--classes=cat,dog,cow")

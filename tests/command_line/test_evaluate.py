@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from coda_jax import add_inverse, from_pretrained, load_pretrained, save_pretrained
-from coda_jax.config_file import load_config, save_config
 from coda_jax.data import load
+from coda_jax.networks.config_file import load_config, save_config
 from tests.command_line.conftest import INFO
 
 

@@ -6,10 +6,10 @@ import shutil
 import pytest
 from PIL import Image
 
-from coda_jax.config_file import save_config
 from coda_jax.data import DatasetInfo, Preprocessing, load
 from coda_jax.data.datasets import DATASETS
 from coda_jax.networks.architectures import make_model
+from coda_jax.networks.config_file import save_config
 from coda_jax.training import state
 from coda_jax.training.checkpoints import Checkpoints
 from coda_jax.training.optimizer import make_optimizer

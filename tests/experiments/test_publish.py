@@ -10,8 +10,8 @@ import optax
 import pytest
 
 from coda_jax import data, from_pretrained, load
-from coda_jax.config_file import load_config, save_config
 from coda_jax.networks.architectures import make_model
+from coda_jax.networks.config_file import load_config, save_config
 from coda_jax.training.checkpoints import Checkpoints
 from coda_jax.training.evaluation import classify
 from coda_jax.training.state import TrainState

@@ -10,7 +10,8 @@ import jax
 import numpy as np
 import pytest
 
-from coda_jax import CoDANet, InputError, add_inverse, chunks
+from coda_jax import CoDANet, InputError, add_inverse
+from coda_jax.alignment import chunks
 from coda_jax.contributions import contribution_map, contributions
 from coda_jax.data import DatasetInfo, Preprocessing
 from coda_jax.interop.export import export

@@ -11,9 +11,9 @@ import pytest
 import safetensors.numpy
 
 from coda_jax import CoDANet, InputError, from_pretrained, load, load_pretrained, save_pretrained
-from coda_jax.config_file import save_config
 from coda_jax.data import DatasetInfo, Preprocessing
 from coda_jax.networks.bcos_resnet import BcosResNet
+from coda_jax.networks.config_file import save_config
 from coda_jax.training.checkpoints import Checkpoints
 from coda_jax.training.state import TrainState
 from tests.parameters import random_variables

@@ -5,9 +5,9 @@ import optax
 import pytest
 
 from coda_jax import InputError, data, load, save_pretrained
-from coda_jax.config_file import save_config
 from coda_jax.contributions import contributions
 from coda_jax.interop.pretrained import load_explainable
+from coda_jax.networks.config_file import save_config
 from coda_jax.networks.resnet import ResNet
 from coda_jax.report import write_report
 from coda_jax.training import state

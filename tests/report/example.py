@@ -8,8 +8,8 @@ import jax
 import numpy as np
 
 from coda_jax import CoDANet, add_inverse
-from coda_jax.config_file import save_config
 from coda_jax.data import Dataset, DatasetInfo, Preprocessing
+from coda_jax.networks.config_file import save_config
 
 MODEL = CoDANet(channels=(8, 3), ranks=(4, 4), kernel_sizes=(3, 1), strides=(2, 1), paddings=(1, 0), temperature=0.5)
 NAMES = ("<script>alert(1)</script>", "$x$", 'long "&" ' * 20)

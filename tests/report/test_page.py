@@ -11,7 +11,7 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from coda_jax import CoDANet, data
-from coda_jax.config_file import save_config
+from coda_jax.networks.config_file import save_config
 from coda_jax.plotting.maps import colour_table
 from coda_jax.report import report, write_report
 from coda_jax.training.checkpoints import Checkpoints

@@ -2,8 +2,8 @@ import pytest
 from PIL import Image
 
 from coda_jax import InputError
-from coda_jax.config_file import save_config
 from coda_jax.data import DatasetInfo, Preprocessing
+from coda_jax.networks.config_file import save_config
 from coda_jax.training.run_directory import check_same_classes, check_same_run, load_dataset
 
 CONFIG = {"seed": 0, "data_dir": "a", "model": {"channels": (1, 2), "norm": "sq"}}

@@ -14,7 +14,7 @@ from typing import Any
 
 from coda_jax.data.description import DatasetInfo, info_entries, make_info
 from coda_jax.errors import InputError, one_line
-from coda_jax.files import as_json, replace_files
+from coda_jax.errors.files import as_json, replace_files
 
 Config = dict[str, Any]
 

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from coda_jax import chunks
-from coda_jax.chunks import examples_at_once, map_in_chunks
+from coda_jax.alignment import chunks
+from coda_jax.alignment.chunks import examples_at_once, map_in_chunks
 
 
 @pytest.fixture(autouse=True)

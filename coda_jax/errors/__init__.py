@@ -1,4 +1,4 @@
-"""The errors that are answered with one line on the command line, and their text."""
+"""The errors that are answered with one line on the command line, and their text; the modules raise them."""
 
 
 class InputError(ValueError):

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from coda_jax import InputError
-from coda_jax.extras import need
+from coda_jax.errors.extras import need
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 OF_EXTRAS = (
     "cv2 gradio grain jinja2 matplotlib ml_collections pooch requests skimage sklearn tensorboardX tensorflow_datasets "
     "tqdm"
@@ -61,7 +61,7 @@ LACKING = [
     ("from coda_jax import data; data.load('digits')", "cv2", "train"),
     ("import coda_jax.plotting.maps", "matplotlib", "pictures"),
     ("from coda_jax.report import write_report", "grain", "all"),
-    ("import coda_jax.app", "gradio", "app"),
+    ("from coda_jax.command_line import app; app.run(None)", "gradio", "app"),
     (
         "import coda_jax, numpy as np; coda_jax.explain('digits', np.ones((8, 8, 3))).show()",
         "matplotlib",

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from coda_jax.checks import check_pixels
+from coda_jax.errors.checks import check_pixels
 
 
 def add_inverse(images: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""The page, made with Gradio: pictures come in, and what `coda_jax.explain` says of them is shown."""
+"""The page of `coda-jax app`, made with Gradio: pictures come in, and what `coda_jax.explain` says of them is shown."""
 
 import html
 import os
@@ -12,10 +12,10 @@ import numpy as np
 from PIL import Image
 
 from coda_jax.contributions import layer_maps
-from coda_jax.encoding import add_inverse
 from coda_jax.errors import InputError, one_line
 from coda_jax.explanation import UNRECOGNISED, ExplainedImages, explain
 from coda_jax.interop.pretrained import Pretrained, load_explainable, trained_directory
+from coda_jax.networks.encoding import add_inverse
 from coda_jax.plotting.maps import called, colour_table, contribution_scale, overlay
 
 LARGEST = "10mb"

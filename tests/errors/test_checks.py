@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from coda_jax import InputError
-from coda_jax.checks import (
+from coda_jax.errors.checks import (
     as_array,
     check_choice,
     check_images,

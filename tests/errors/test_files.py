@@ -3,7 +3,7 @@ import os
 import pytest
 
 from coda_jax import InputError
-from coda_jax.files import as_json, replace_files
+from coda_jax.errors.files import as_json, replace_files
 
 
 def test_json_is_ascii_and_ends_with_a_line():

@@ -3,8 +3,8 @@ import json
 import pytest
 
 from coda_jax import InputError
-from coda_jax.config_file import load_config, save_config
 from coda_jax.data import DatasetInfo, Preprocessing
+from coda_jax.networks.config_file import load_config, save_config
 
 CONFIG = {"dataset": "digits", "model": {"channels": (1, 2), "norm": "sq"}}
 READ = {"dataset": "digits", "model": {"channels": [1, 2], "norm": "sq"}}  # JSON makes lists of tuples.

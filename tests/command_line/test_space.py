@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 def test_the_space_serves_the_page(monkeypatch):
     calls = []
     launch = SimpleNamespace(launch=lambda *arguments, **settings: calls.append((arguments, settings)))
-    monkeypatch.setitem(sys.modules, "coda_jax.app", launch)
+    monkeypatch.setitem(sys.modules, "coda_jax.command_line.app_page", launch)
     runpy.run_path(str(ROOT / "space" / "app.py"))
     assert calls == [(("imagenette",), {"host": "0.0.0.0"})]
 
