@@ -27,7 +27,7 @@ from coda_jax.data import DatasetInfo
 from coda_jax.data.datasets import DATASETS
 from coda_jax.errors import one_line
 from coda_jax.errors.files import replace_files
-from coda_jax.interop.pretrained import entries_of, load_explainable, weights_of
+from coda_jax.interop.pretrained import entries_of, load_explainable, pretrained_directory, weights_of
 from coda_jax.networks.config_file import load_config, save_config
 from coda_jax.networks.variables import Network
 from coda_jax.training.checkpoints import Checkpoints
@@ -120,12 +120,17 @@ def _accuracy(workdir: Path, model: Network, variables: dict[str, Any]) -> float
 
 
 def _training_commands(config: dict[str, Any], workdir: str = "RUN") -> list[str]:
-    """The command that trains with this configuration in `workdir`, after those of the run that it began with."""
-    dataset, before = config["dataset"], []
-    if config.get("init") and Path(config["init"]).is_dir():
+    """The command that trains with this configuration in `workdir`, after those of the run that it began with.
+
+    Raises InputError if that run is not there any more.
+    """
+    dataset, before, began_with = config["dataset"], [], config.get("init")
+    if began_with and Path(began_with).is_dir():
         former = f"{workdir}-BEFORE"
-        before = _training_commands(load_config(Path(config["init"]))[0], former)
+        before = _training_commands(load_config(Path(began_with))[0], former)
         config = config | {"init": former}
+    elif began_with:
+        pretrained_directory(began_with)  # Raises unless it is the name of a network that comes with coda_jax.
     file = _CONFIG.value or f"experiments/configs/{dataset}.py"
     named = _flat(json.loads(json.dumps(command_line.load_config(file).to_dict())))
     differing = {key: value for key, value in _flat(config).items() if key in named and named[key] != value}

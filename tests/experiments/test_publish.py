@@ -143,6 +143,15 @@ def test_a_b_cos_network_and_its_card(measured, tmp_path):
     assert "A B-cos ResNet-4 of 556 parameters, for grey images" in card and "coda-net" not in card.lower()
 
 
+def test_a_network_whose_beginning_is_gone(measured, tmp_path):
+    config = json.loads((measured / "config.json").read_text()) | {"init": str(tmp_path / "gone")}
+    (measured / "config.json").write_text(json.dumps(config))
+    arguments = (f"--workdir={measured}", "--name=small", f"--out={tmp_path / 'out'}")
+    status, _, err = run_quickly(*arguments, experiment="publish")
+    assert status == 1 and err.startswith(f"error: no network '{tmp_path / 'gone'}' comes with coda_jax: there are ")
+    assert not (tmp_path / "out").exists()
+
+
 def change(path):
     record = json.loads(path.read_text())
     record["produced_by"]["run"]["step"] -= 1
