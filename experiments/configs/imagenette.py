@@ -9,12 +9,13 @@
                                 pixels
     B-cos-ResNet-16             ours, for a CPU: B-cos layers in the place of CoDA layers (1,623,584 parameters)
 
-Trained are rectangles anywhere in the images, with a third of their area or more (B-cos: a fifth), resized, mirrored and changed in
-brightness, contrast and saturation. Tests are on whole images, at `image_size`. Objects are larger in the resized
-rectangles than in whole images, so that rectangles are made smaller than test images (`crop_size`), which shows objects
-in one size, and costs less.
+Trained are rectangles anywhere in the images, with a third of their area or more (B-cos: a fifth), resized, mirrored
+and changed in brightness, contrast and saturation. Tests are on whole images, at `image_size`. Objects are larger in
+the resized rectangles than in whole images, so that rectangles are made smaller than test images (`crop_size`), which
+shows objects in one size, and costs less.
 
-CoDA kernels are multiples of the strides, which leaves no grid in contribution maps: docs/interpretability.md measures it.
+Kernels of CoDA-Nets are multiples of the strides, which leaves no grid in contribution maps: docs/interpretability.md
+measures it.
 Networks are sums over positions: they take images of any size, and `--config.image_size=160` tests on larger ones.
 
 Cost: of XS128 0.78 GFLOP an image forward at 96 pixels and 1.39 at 128, of M160 37 at 144 pixels and 46 at 160; and
