@@ -12,8 +12,8 @@ import importlib.util
 import json
 import os
 import sys
-import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import jax
 import numpy as np
 
 from benchmarks import machine
-from benchmarks.timing import medians, print_table, ratio
+from benchmarks.timing import medians, print_table, ratio, seconds_of
 from coda_jax import add_inverse
 from coda_jax.contributions import explain
 from coda_jax.networks.bcos_resnet import RESNET_18, RESNET_50, BcosResNet
@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         found[task] = float(np.abs(ours - expected).max() / np.abs(expected).max())
         if not found[task] <= TOLERANCE:
             sys.exit(f"error: the programs do not agree to {TOLERANCE} at {TASKS[task]!r}: {found[task]}")
-        times = medians([lambda run=run: _seconds(run) for run in by_program.values()], rounds=rounds, warm_ups=1)
+        times = medians([partial(seconds_of, run) for run in by_program.values()], rounds=rounds, warm_ups=1)
         seconds[task] = dict(zip(by_program, times, strict=True))
     print_table(
         f"{model.title}, one image of {size}×{size} pixels, float32; medians",
@@ -114,12 +114,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     results: dict[str, Any] = {"machine": machine.describe(), "load": load, "seconds": seconds, "differences": found}
     (options.out / "bcos.json").write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
     print(f"\nwrote {options.out / 'bcos.json'}")
-
-
-def _seconds(run: Callable[[], np.ndarray]) -> float:
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ tasks of all networks run in turn, so that the machine's moods meet them alike. 
 """
 
 import argparse
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from benchmarks.timing import medians, print_table
+from benchmarks.timing import medians, print_table, seconds_of
 from coda_jax import add_inverse, errors
 from coda_jax.contributions import explain
 from coda_jax.interop.pretrained import load_explainable
@@ -51,19 +50,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         runs = [run for network in options.networks for run in jobs(network)]
     except errors.InputError as error:
         parser.exit(1, f"error: {error}\n")
-    times = medians([partial(_seconds, run) for run in runs], rounds=options.rounds)
+    times = medians([partial(seconds_of, run) for run in runs], rounds=options.rounds)
     by_network = np.reshape(times, (-1, len(TASKS)))
     print_table(
         "one image, float32; ms, medians",
         ["", *TASKS],
         [[name, *map(float, 1000 * row)] for name, row in zip(options.networks, by_network, strict=True)],
     )
-
-
-def _seconds(run: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    jax.block_until_ready(run())
-    return time.perf_counter() - start
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ DIR/scaling.json. Takes at most five minutes on two cores.
 
 import argparse
 import json
-import time
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -17,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import cost, machine, ours
-from benchmarks.timing import medians, print_table
+from benchmarks.timing import medians, print_table, seconds_of
 from coda_jax import CoDANet
 
 BASE = {"image_size": 32, "batch": 16, "rank": 32, "width": 32, "depth": 4, "classes": 10}
@@ -97,13 +96,7 @@ def _flops(task: str, image_size: int, batch: int, **shape: int) -> int:
 def _job(task: str, image_size: int, batch: int, **shape: int) -> Callable[[], float]:
     """What does the task once and returns the seconds."""
     images = np.random.default_rng(0).random((batch, image_size, image_size, 3), np.float32)
-    return partial(_seconds, ours.prepare(network(**shape), task, images, np.zeros(batch, np.int32)))
-
-
-def _seconds(run: Callable[[int], object]) -> float:
-    start = time.perf_counter()
-    run(1)
-    return time.perf_counter() - start
+    return partial(seconds_of, partial(ours.prepare(network(**shape), task, images, np.zeros(batch, np.int32)), 1))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,21 @@
 """Times of programs that run in turn, and tables of them."""
 
 import statistics
+import time
 from collections.abc import Callable, Sequence
+
+import jax
 
 
 class TaskError(Exception):
     """A program that could not do its task, for want of memory, say."""
+
+
+def seconds_of(run: Callable[[], object]) -> float:
+    """The seconds that a call takes until its result is there."""
+    start = time.perf_counter()
+    jax.block_until_ready(run())
+    return time.perf_counter() - start
 
 
 def medians(jobs: Sequence[Callable[[], float]], *, rounds: int, warm_ups: int = 2) -> list[float | None]:

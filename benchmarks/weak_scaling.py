@@ -15,7 +15,6 @@ import socket
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -25,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import machine, ours
-from benchmarks.timing import print_table, ratio
+from benchmarks.timing import print_table, ratio, seconds_of
 from benchmarks.worker import IMAGE_SIZE, NETWORK, TINY_IMAGE_SIZE, TINY_NETWORK
 from coda_jax import CoDANet
 from coda_jax.training import state as training_state
@@ -127,11 +126,7 @@ def _measure(index: int, count: int, coordinator: str | None, batch_size: int, s
 
 
 def _median_seconds(run: Callable[[], object]) -> float:
-    seconds = []
-    for _ in range(WARM_UPS + ROUNDS):
-        start = time.perf_counter()
-        run()
-        seconds.append(time.perf_counter() - start)
+    seconds = [seconds_of(run) for _ in range(WARM_UPS + ROUNDS)]
     return statistics.median(seconds[WARM_UPS:])
 
 

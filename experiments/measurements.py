@@ -97,6 +97,12 @@ class Run(NamedTuple):
         return add_inverse(jnp.asarray(self.images(indices)))
 
 
+def classify_precisely(model: nn.Module, variables: Variables, dataset: data.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """`classify` all test images in the precision of attributions, which are compared with the logits."""
+    with jax.default_matmul_precision("highest"):
+        return classify(model, variables, dataset.test)
+
+
 def open_run(workdir: Path, data_dir: str | None) -> Run:
     """Load a run and classify its test images; raises InputError where there is no run or no checkpoint."""
     config, _ = load_config(workdir)
@@ -104,8 +110,7 @@ def open_run(workdir: Path, data_dir: str | None) -> Run:
     if isinstance(model, Network):
         model = model.clone(dtype="float32")  # Whatever it was trained in, as it is published.
     dataset = load_dataset(workdir, data_dir)
-    with jax.default_matmul_precision("highest"):  # As attributions are computed, which are compared with the logits.
-        logits, labels = classify(model, variables, dataset.test)
+    logits, labels = classify_precisely(model, variables, dataset)
     step = Checkpoints(workdir / "checkpoints").latest_step()
     return Run(workdir, config, step, model, variables, dataset, logits, labels)
 

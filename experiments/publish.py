@@ -31,9 +31,9 @@ from coda_jax.interop.pretrained import entries_of, load_explainable, pretrained
 from coda_jax.networks.config_file import load_config, save_config
 from coda_jax.networks.variables import Network
 from coda_jax.training.checkpoints import Checkpoints
-from coda_jax.training.evaluation import classify
 from coda_jax.training.run_directory import load_dataset
 from experiments import command_line
+from experiments.measurements import classify_precisely
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.")
 _NAME = flags.DEFINE_string("name", None, "Of the network: small letters, digits and hyphens.")
@@ -57,6 +57,7 @@ def main() -> None:
     config, _ = load_config(workdir)
     about_data = _about(config.get("dataset"))
     commands = _training_commands(config)
+    directory = command_line.as_directory("out", _OUT.value) / name
     model, variables, info = load_explainable(workdir)
     model = model.clone(dtype="float32")  # As it was measured.
     about_run = {
@@ -76,7 +77,6 @@ def main() -> None:
         variables = jax.tree.map(lambda array: np.asarray(array, np.float16), variables)
         measured["accuracy"]["results"] |= {"accuracy": _accuracy(workdir, model, variables)}
     card = _card(config, about_data, commands, model, variables, info, measured)
-    directory = command_line.as_directory("out", _OUT.value) / name
     data_of_run = {key: config.get(key) for key in ("dataset", "image_size")}
     save_config(directory, data_of_run | {"model": entries_of(model)}, info, weights_of(model, variables))
     replace_files({directory / "README.md": card.encode()})
@@ -114,8 +114,7 @@ def _measured(workdir: Path, pattern: str, about_run: dict[str, Any]) -> dict[st
 def _accuracy(workdir: Path, model: Network, variables: dict[str, Any]) -> float:
     """On the run's test images, in float32."""
     variables = jax.tree.map(lambda array: np.asarray(array, np.float32), variables)
-    with jax.default_matmul_precision("highest"):  # As it was measured before.
-        logits, labels = classify(model, variables, load_dataset(workdir, None).test)
+    logits, labels = classify_precisely(model, variables, load_dataset(workdir))
     return float(np.mean(logits.argmax(-1) == labels))
 
 

@@ -13,7 +13,7 @@ For one position with the zero-padded patch `p` (`d = k·k·C` values) a layer o
 together with the parameters are the input-dependent weights in factored form: `DynamicLinear` holds them and applies
 them in either direction.
 
-Layers work on a few examples at a time (`alignment.chunks`) and compute their maps of `r·K` values a position again in
+Layers work on a few examples at a time (`chunks.py`) and compute their maps of `r·K` values a position again in
 the backward pass. docs/performance.md says what that brings.
 
 Axes in the einsums below: n batch, t target, x and y position, i and j and c place and channel in the patch, d all

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from functools import reduce
 from operator import getitem
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,20 +24,9 @@ from coda_jax.errors import InputError, one_line
 from coda_jax.networks.architectures import ARCHITECTURES, make_model
 from coda_jax.networks.coda_net import DTYPES
 from coda_jax.networks.config_file import load_config, save_config
-from coda_jax.networks.variables import Network, check_variables, variable_shapes
+from coda_jax.networks.variables import Network, Pretrained, check_variables, variable_shapes
 
 _STORED = (*DTYPES, "float16")  # No network computes in float16: it is half the size of float32, to which it is read.
-
-
-class Pretrained(NamedTuple):
-    """A trained network: its parameters and batch statistics, if any, are on the default device.
-
-    `info` describes the data set that it was trained on; it is None where none was saved.
-    """
-
-    model: nn.Module
-    variables: dict[str, Any]
-    info: DatasetInfo | None
 
 
 def load(trained: str | os.PathLike) -> Pretrained:

@@ -1,19 +1,31 @@
-"""The variables of networks that explain the image itself."""
+"""Networks with their variables, and the variables that those have which explain the image itself."""
 
 from collections.abc import Mapping
 from functools import lru_cache, reduce
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax import traverse_util
 
+from coda_jax.data.description import DatasetInfo
 from coda_jax.errors import InputError
 from coda_jax.networks.bcos_resnet import BcosResNet
 from coda_jax.networks.coda_net import CoDANet
 
 Network = BcosResNet | CoDANet
+
+
+class Pretrained(NamedTuple):
+    """A trained network: its parameters and batch statistics, if any, are on the default device.
+
+    `info` describes the data set that it was trained on; it is None where none was saved.
+    """
+
+    model: nn.Module
+    variables: dict[str, Any]
+    info: DatasetInfo | None
 
 
 @lru_cache

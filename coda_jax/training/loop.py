@@ -13,7 +13,7 @@ from flax import linen as nn
 
 from coda_jax.data import Dataset, on_device, test_batches, train_batches
 from coda_jax.errors import InputError, RunError
-from coda_jax.interop.pretrained import Pretrained
+from coda_jax.networks.variables import Pretrained
 from coda_jax.training.checkpoints import Checkpoints
 from coda_jax.training.configuration import Training
 from coda_jax.training.evaluation import evaluate

@@ -1,6 +1,12 @@
+import time
+
 import pytest
 
-from benchmarks.timing import TaskError, medians, print_table, ratio
+from benchmarks.timing import TaskError, medians, print_table, ratio, seconds_of
+
+
+def test_seconds_of_a_call():
+    assert 0.02 <= seconds_of(lambda: time.sleep(0.02)) < 10
 
 
 def test_jobs_run_in_turn_and_warm_ups_do_not_count():
